@@ -1,0 +1,100 @@
+"""deepmine-auto finds the attention model for your data.
+
+What stands here is all that a plugin may import. The names below the line load torch, so they are looked up on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from deepmine_auto.contracts import (
+    Applied,
+    AttentionCore,
+    AttentionMixer,
+    AttentionModifier,
+    AttentionShape,
+    Backbone,
+    Batch,
+    Caps,
+    Cost,
+    Mixed,
+    Optimizer,
+    Prepared,
+    Pruner,
+    Report,
+    Sampler,
+    Task,
+    Technique,
+    TrainingFacts,
+    Verdict,
+)
+from deepmine_auto.errors import BadInput, DeepmineError
+from deepmine_auto.hookspecs import hookimpl
+from deepmine_auto.space import Choice, Float, Int
+
+if TYPE_CHECKING:
+    from deepmine_auto.bundle.load import load
+    from deepmine_auto.classification import TextClassification
+    from deepmine_auto.data.read import read_rows
+    from deepmine_auto.data.rows import Rows, Source
+    from deepmine_auto.model.dense import DenseAttention
+    from deepmine_auto.model.encoder import TransformerEncoder
+    from deepmine_auto.model.mask import Mask
+    from deepmine_auto.searching import search
+
+_LATE = {
+    "DenseAttention": "deepmine_auto.model.dense",
+    "Mask": "deepmine_auto.model.mask",
+    "Rows": "deepmine_auto.data.rows",
+    "Source": "deepmine_auto.data.rows",
+    "TextClassification": "deepmine_auto.classification",
+    "TransformerEncoder": "deepmine_auto.model.encoder",
+    "load": "deepmine_auto.bundle.load",
+    "read_rows": "deepmine_auto.data.read",
+    "search": "deepmine_auto.searching",
+}
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Applied",
+    "AttentionCore",
+    "AttentionMixer",
+    "AttentionModifier",
+    "AttentionShape",
+    "Backbone",
+    "BadInput",
+    "Batch",
+    "Caps",
+    "Choice",
+    "Cost",
+    "DeepmineError",
+    "DenseAttention",
+    "Float",
+    "Int",
+    "Mask",
+    "Mixed",
+    "Optimizer",
+    "Prepared",
+    "Pruner",
+    "Report",
+    "Rows",
+    "Sampler",
+    "Source",
+    "Task",
+    "Technique",
+    "TextClassification",
+    "TrainingFacts",
+    "TransformerEncoder",
+    "Verdict",
+    "__version__",
+    "hookimpl",
+    "load",
+    "read_rows",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'deepmine_auto' has no attribute '{name}'")
+    return getattr(import_module(_LATE[name]), name)

@@ -1,0 +1,369 @@
+"""What a plugin implements. One class a kind; every plugin is a frozen dataclass of one of them.
+
+A plugin's fields are its hyperparameters, annotated with the range worth searching (`space.Int`, `Float`, `Choice`);
+a field without a range is not searched. One method, `build`, makes the working part, which owns all learned parameters.
+
+Shapes: B batch, L length, S source length (keys), D dim, H heads, G key-value heads, K dim of one head, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import click
+    import numpy as np
+    import optuna
+    import torch
+    from torch import Tensor, nn
+
+    from deepmine_auto.data.rows import Rows, Source
+
+Mode = Literal["bidirectional", "causal", "cross"]
+MaskFeature = Literal["padding", "causal", "window", "bias", "dense"]
+Direction = Literal["minimize", "maximize"]
+Touches = Literal["input", "weights", "loss"]
+
+
+class Plugin:
+    """What all kinds share: a name that is unique within the kind, and the paper or page that it follows."""
+
+    kind: ClassVar[str]
+    name: ClassVar[str]
+    source: ClassVar[str]
+
+    def params(self) -> dict[str, Any]:
+        """Return the field values, as they stand in a study's row."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+
+
+# -- attention ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caps:
+    """What a variant can do. Every default refuses; the host enforces them, not the author.
+
+    weights: `exact` returns the matrix that multiplies the values, `implicit` can compute an equivalent one, `none` cannot.
+    fit: how it enters a pretrained model: `exact` (a neutral setting equals the original), `finetune`, `weights` (new ones).
+    scaling: the exponent of L in its cost, 2 for dense attention.
+    """
+
+    modes: frozenset[Mode] = frozenset()
+    masks: frozenset[MaskFeature] = frozenset()
+    weights: Literal["exact", "implicit", "none"] = "none"
+    fit: Literal["exact", "finetune", "weights"] = "weights"
+    decoding: Literal["kv", "state", "none"] = "none"
+    normalized: bool = False
+    position_free: bool = False
+    scaling: float = 2.0
+    onnx: bool = False
+    deterministic: bool = True
+    max_len: int | None = None
+    devices: frozenset[str] = frozenset({"cpu", "cuda"})
+    dtypes: frozenset[str] = frozenset({"float32", "float64"})
+
+    @classmethod
+    def everywhere(cls, **changed: Any) -> Caps:
+        """Declare every mode and every mask feature, for what only touches single tokens or single scores."""
+        modes: frozenset[Mode] = frozenset({"bidirectional", "causal", "cross"})
+        masks: frozenset[MaskFeature] = frozenset({"padding", "causal", "window", "bias", "dense"})
+        return cls(**{"modes": modes, "masks": masks, **changed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionShape:
+    """Where a variant stands in a model. Heads belong to the model; a variant whose idea they are changes them in `adapt`."""
+
+    dim: int
+    heads: int
+    kv_heads: int
+    layer: int = 0
+    max_len: int = 512
+    mode: Mode = "bidirectional"
+    dropout: float = 0.0
+
+    @property
+    def head_dim(self) -> int:
+        """K, the dim of one head."""
+        return self.dim // self.heads
+
+
+class Cost(NamedTuple):
+    """What one forward pass takes: floating point operations, and peak bytes beyond inputs and outputs."""
+
+    flops: float
+    peak_bytes: float
+
+
+class Mixed(NamedTuple):
+    """What a variant returns: out (B, H, L, K) for a core or (B, L, D) for a mixer, weights (B, H, L, S) if asked for
+    and known, extra losses and statistics by name."""
+
+    out: Tensor
+    weights: Tensor | None = None
+    losses: Mapping[str, Tensor] = {}
+    statistics: Mapping[str, float] = {}
+
+
+class Attention(Plugin):
+    """A way to mix tokens: core, modifier or mixer."""
+
+    kind = "attention"
+    caps: ClassVar[Caps]
+    neutral: ClassVar[Mapping[str, Any] | None] = None
+    """The field values at which the variant equals softmax attention; None where there are none."""
+
+    def build(self, shape: AttentionShape) -> nn.Module:
+        """Make the module that owns the learned parameters."""
+        raise NotImplementedError  # the loader refuses a class without its own build
+
+    def adapt(self, shape: AttentionShape) -> AttentionShape:
+        """Return the shape that the projections are built for."""
+        return shape
+
+    def cost(self, shape: AttentionShape, length: int) -> Cost:
+        """Estimate one row's forward pass at `length`; the default is dense softmax attention."""
+        return Cost(flops=4.0 * length**2 * shape.dim, peak_bytes=4.0 * length**2 * shape.heads)
+
+
+class AttentionCore(Attention):
+    """Mixes values by queries and keys. Its module: `forward(q_BHLK, k_BGSK, v_BGSK, mask, *, weights) -> Mixed`.
+
+    G divides H; keys and values come unrepeated.
+    """
+
+
+class AttentionModifier(Attention):
+    """Changes a core. Its module has any of `on_qk(q_BHLK, k_BGSK)`, `on_scores(scores_BHLS)`, `on_weights(weights_BHLS)`,
+    `on_out(out_BHLK)`; `on_qk` and `on_out` keep the fused kernel."""
+
+
+class AttentionMixer(Attention):
+    """Owns its projections. Its module: `forward(x_BLD, mask, state, *, weights) -> (Mixed, state)`."""
+
+
+# -- task --------------------------------------------------------------------------------------------------------------
+
+
+class Batch(NamedTuple):
+    """Rows of one step: tokens (B, L), keep (B, L) with True for real tokens, targets (B, ...)."""
+
+    tokens_BL: Tensor
+    keep_BL: Tensor
+    targets: Tensor
+
+
+class Prepared(Protocol):
+    """What a task fitted on training rows alone: how raw inputs become token ids, and what the head must know."""
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the number of token ids; id 0 is padding."""
+
+    @property
+    def outputs(self) -> int:
+        """The width of the head's output."""
+
+    @property
+    def vectors_VE(self) -> np.ndarray | None:
+        """Pretrained rows of the token table (V, E), or None."""
+
+    def encode(self, inputs: Sequence[Any]) -> list[list[int]]:
+        """Turn raw inputs into token ids, at least one each."""
+
+    def targets(self, rows: Rows) -> np.ndarray:
+        """Turn the rows' labels into what the loss takes."""
+
+    def save(self, folder: Any) -> None:
+        """Write it into a folder, without code."""
+
+
+class Task(Plugin):
+    """Data, head, loss, scores, and the classical baseline to beat."""
+
+    kind = "task"
+    objective: ClassVar[str]
+    direction: ClassVar[Direction] = "maximize"
+    baseline_name: ClassVar[str]
+
+    def read(self, source: Source) -> Rows:
+        """Read the user's data, or the bundled data where `source.files` is empty. Raises BadInput."""
+        raise NotImplementedError
+
+    def strata(self, rows: Rows) -> Sequence[Any]:
+        """One value a row; a split keeps their shares equal in all parts."""
+        raise NotImplementedError
+
+    def prepare(self, train: Rows) -> Prepared:
+        """Fit tokenizer, vocabulary and class weights on training rows alone."""
+        raise NotImplementedError
+
+    def load(self, folder: Any) -> Prepared:
+        """Read what `Prepared.save` wrote."""
+        raise NotImplementedError
+
+    def head(self, dim: int, prepared: Prepared) -> nn.Module:
+        """Make the last layer: `forward(x_BLD, keep_BL) -> outputs`."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Tensor, targets: Tensor, prepared: Prepared) -> Tensor:
+        """Return the mean loss of a batch."""
+        raise NotImplementedError
+
+    def scores(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """Score outputs (N, ...) against targets; holds at least `objective`."""
+        raise NotImplementedError
+
+    def baseline(self, train: Rows, test: Rows, prepared: Prepared) -> np.ndarray:
+        """Return the outputs of the classical baseline for `test`, fitted on `train` alone."""
+        raise NotImplementedError
+
+    def answers(self, outputs: np.ndarray, prepared: Prepared) -> list[dict[str, Any]]:
+        """Turn outputs into what `predict` prints, one dict a row."""
+        raise NotImplementedError
+
+    def describe(self, rows: Rows) -> dict[str, Any]:
+        """Say what the model card should know of the data; plain values only."""
+        return {"rows": len(rows)}
+
+
+# -- backbone ----------------------------------------------------------------------------------------------------------
+
+
+class Backbone(Plugin):
+    """The stack around attention. Its module: `forward(tokens_BL, keep_BL, *, weights) -> Mixed`, out (B, L, D),
+    with an attribute `dim`."""
+
+    kind = "backbone"
+
+    def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:
+        """Build the stack; `attention(shape)` makes the token mixing of one layer."""
+        raise NotImplementedError
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+class Optimizer(Plugin):
+    """How weights move. The learning rate is a field named `lr`; its schedule over steps is the host's."""
+
+    kind = "optimizer"
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make the torch optimizer of these parameters."""
+        raise NotImplementedError
+
+
+class TrainingFacts(NamedTuple):
+    """What a technique may know when it is built."""
+
+    model: nn.Module
+    prepared: Prepared
+    steps: int
+    generator: torch.Generator
+
+
+class Applied:
+    """A technique at work on one trial. Every method is optional; the defaults change nothing."""
+
+    def on_batch(self, batch: Batch) -> Batch:
+        """Change the input of a training step."""
+        return batch
+
+    def on_loss(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Change the loss of a training step."""
+        return loss
+
+    def after_step(self, model: nn.Module) -> None:
+        """Look at, or change, the weights after a step."""
+
+    def evaluated(self, model: nn.Module) -> Mapping[str, Tensor] | None:
+        """Return the weights that are judged and exported instead of the model's own, or None."""
+        return None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` returned."""
+
+
+class Technique(Plugin):
+    """Something that changes training, and says what it touches."""
+
+    kind = "technique"
+    touches: ClassVar[frozenset[Touches]]
+
+    def build(self, facts: TrainingFacts) -> Applied:
+        """Put the technique to work on one trial."""
+        raise NotImplementedError
+
+
+# -- search ------------------------------------------------------------------------------------------------------------
+
+
+class Sampler(Plugin):
+    """What proposes params. It keeps state in rows only, so that a restart proposes the same."""
+
+    kind = "sampler"
+
+    def build(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Make the Optuna sampler for one proposal."""
+        raise NotImplementedError
+
+
+class Report(NamedTuple):
+    """An intermediate value: which trial, at which share of its own budget (in thousandths), the value of the objective
+    with larger always better, and its place in the one order of the study."""
+
+    trial: int
+    share: int
+    value: float
+    seq: int
+
+
+class Verdict(NamedTuple):
+    """A pruner's answer and its grounds: the value judged, the cutoff, the rung in thousandths."""
+
+    keep: bool
+    value: float | None = None
+    cutoff: float | None = None
+    rung: int | None = None
+
+
+class Pruner(Plugin):
+    """What stops hopeless trials: a pure function of the reports, so that a restart decides the same."""
+
+    kind = "pruner"
+
+    def keep(self, reports: Sequence[Report], trial: int, share: int) -> Verdict:
+        """Judge `trial` at `share`; `reports` holds every report of the study up to and including its own."""
+        raise NotImplementedError
+
+    def rungs(self) -> Sequence[int]:
+        """The shares, in thousandths, at which a trial may be stopped; a checkpoint is written there."""
+        return ()
+
+
+KINDS: dict[str, type[Plugin]] = {
+    each.kind: each for each in (Attention, Task, Backbone, Optimizer, Technique, Sampler, Pruner)
+}
+"""Every kind of plugin that `plugins list` knows; commands are click commands and have no class of ours."""
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A plugin class or command together with who brought it."""
+
+    kind: str
+    name: str
+    thing: Any
+    distribution: str
+    version: str
+    path: str
+    source: str = ""
+    hash: str = field(default="", compare=False)

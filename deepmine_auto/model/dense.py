@@ -1,0 +1,67 @@
+"""Dense attention: scores of every query with every key, normalised, times the values.
+
+What softmax, entmax and additive attention share. A variant overrides `score` or `normalize`; modifiers that need the
+scores or the weights work through the same road.
+
+Shapes: B batch, H heads, G key-value heads, L length, S source length, K dim of one head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from deepmine_auto.contracts import Mixed
+from deepmine_auto.model.mask import Mask
+
+
+def repeated(x_BGSK: Tensor, heads: int) -> Tensor:
+    """Repeat key-value heads so that there are as many as query heads: (B, G, S, K) to (B, H, S, K)."""
+    groups = x_BGSK.shape[1]
+    return x_BGSK if groups == heads else x_BGSK.repeat_interleave(heads // groups, dim=1)
+
+
+class DenseAttention(nn.Module):
+    """Softmax attention by its definition. Rows that may look at nothing return zero."""
+
+    def score(self, q_BHLK: Tensor, k_BHSK: Tensor) -> Tensor:
+        """Return scores (B, H, L, S); here the scaled dot product."""
+        scores_BHLS: Tensor = q_BHLK @ k_BHSK.transpose(-1, -2) * q_BHLK.shape[-1] ** -0.5
+        return scores_BHLS
+
+    def normalize(self, scores_BHLS: Tensor) -> Tensor:
+        """Turn scores, with -inf where hidden, into weights whose rows sum to one; here by softmax."""
+        return scores_BHLS.softmax(-1)
+
+    def weigh(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask, modifiers: Iterable[nn.Module] = ()) -> Tensor:
+        """Return the weights (B, H, L, S), after `on_scores` and `on_weights` of the modifiers."""
+        scores_BHLS = self.score(q_BHLK, repeated(k_BGSK, q_BHLK.shape[1]))
+        for each in modifiers:
+            if hasattr(each, "on_scores"):
+                scores_BHLS = each.on_scores(scores_BHLS)
+        if mask.bias is not None:
+            scores_BHLS = scores_BHLS + mask.bias
+        keep = mask.allowed(q_BHLK.shape[2], k_BGSK.shape[2], q_BHLK.device)
+        weights_BHLS = self.normalize(scores_BHLS) if keep is None else self._hidden(scores_BHLS, keep)
+        for each in modifiers:
+            if hasattr(each, "on_weights"):
+                weights_BHLS = each.on_weights(weights_BHLS)
+        return weights_BHLS
+
+    def _hidden(self, scores_BHLS: Tensor, keep: Tensor) -> Tensor:
+        # a row of -inf alone has no normaliser: such a row is scored as if all were visible, and then set to zero
+        lost = ~keep.any(-1, keepdim=True)
+        masked_BHLS = scores_BHLS.masked_fill(~(keep | lost), -torch.inf)
+        return self.normalize(masked_BHLS).masked_fill(lost, 0.0)
+
+    def mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, modifiers: Iterable[nn.Module]) -> Mixed:
+        """Weigh and mix, keeping the weights."""
+        weights_BHLS = self.weigh(q_BHLK, k_BGSK, mask, modifiers)
+        return Mixed(weights_BHLS @ repeated(v_BGSK, q_BHLK.shape[1]), weights_BHLS)
+
+    def forward(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
+        """Mix values; weights (B, H, L, S) come with them when asked for."""
+        mixed = self.mix(q_BHLK, k_BGSK, v_BGSK, mask, ())
+        return mixed if weights else Mixed(mixed.out)
