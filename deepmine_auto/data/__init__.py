@@ -1,0 +1,1 @@
+"""Data: reading it, splitting it, and knowing it again."""
