@@ -1,0 +1,1 @@
+"""The exported model: saved, described, reloaded in a clean process and compared."""

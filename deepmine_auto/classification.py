@@ -1,0 +1,3 @@
+"""What text classification tasks share."""
+from typing import Any
+class TextClassification: ...

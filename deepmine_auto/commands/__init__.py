@@ -1,0 +1,1 @@
+"""One command, one file: reads its options, calls the library, prints."""

@@ -1,0 +1,1 @@
+"""The study database: engines set right, our own tables, and every query."""

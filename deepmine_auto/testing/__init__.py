@@ -1,0 +1,1 @@
+"""Promises that a plugin's author inherits as tests."""

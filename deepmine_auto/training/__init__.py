@@ -1,0 +1,1 @@
+"""One trial: model, batches, loop, checkpoints."""

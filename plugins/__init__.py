@@ -1,0 +1,1 @@
+"""First-party plugins, found by entry point like anyone's."""

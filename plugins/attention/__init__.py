@@ -1,0 +1,1 @@
+"""Attention variants: one variant, one file, one paper."""

@@ -1,0 +1,1 @@
+"""Tasks: data, head, loss, scores, baseline."""

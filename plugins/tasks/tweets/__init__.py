@@ -1,0 +1,1 @@
+"""Bundled tweets with their ratings (MIT, see LICENSE.txt)."""

@@ -1,0 +1,1 @@
+"""Search spaces: which plugins, which ranges, which budget."""
