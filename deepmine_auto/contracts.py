@@ -188,6 +188,8 @@ class Task(Plugin):
     objective: ClassVar[str]
     direction: ClassVar[Direction] = "maximize"
     baseline_name: ClassVar[str]
+    fitted_by: ClassVar[tuple[str, ...]] = ()
+    """The fields on which `prepare` depends: trials that agree in them share what it fitted."""
 
     def read(self, source: Source) -> Rows:
         """Read the user's data, or the bundled data where `source.files` is empty. Raises BadInput."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto.contracts import AttentionShape, Mixed
+from deepmine_auto.contracts import AttentionShape, Mixed, Prepared
 from deepmine_auto.model.block import Block
 from deepmine_auto.model.mask import Mask
 
@@ -57,7 +57,7 @@ class TransformerEncoder(nn.Module):
 
     def __init__(
         self,
-        embedding: TokenEmbedding,
+        prepared: Prepared,
         attention: Callable[[AttentionShape], nn.Module],
         shape: AttentionShape,
         *,
@@ -65,11 +65,12 @@ class TransformerEncoder(nn.Module):
         widen: int = 2,
         dropout: float = 0.1,
         positions: bool = True,
+        train_vectors: bool = False,
     ) -> None:
         super().__init__()
         self.dim = shape.dim
         self.positions = positions
-        self.embedding = embedding
+        self.embedding = TokenEmbedding(prepared.vocabulary, shape.dim, prepared.vectors_VE, train_vectors)
         self.dropout = nn.Dropout(dropout)
         shapes = [AttentionShape(**{**vars(shape), "layer": layer}) for layer in range(depth)]
         self.blocks = nn.ModuleList(Block(attention(each), shape.dim, widen, dropout) for each in shapes)

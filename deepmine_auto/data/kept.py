@@ -1,0 +1,55 @@
+"""The rows as a study's folder keeps them: what training may read, and, in a file of its own, the locked test.
+
+Nothing but the database and this folder is needed to resume, so a study outlives the user's files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepmine_auto.data.rows import Rows
+from deepmine_auto.data.split import Split
+
+OPEN, LOCKED, SPLITS = "rows.json", "test.json", "splits.json"
+SEARCH = "search"
+"""The split that the trials use; the reruns have others."""
+
+
+def keep(folder: Path, rows: Rows, splits: Mapping[str, Split]) -> None:
+    """Write rows and splits; every split has the same test rows."""
+    test = splits[SEARCH].test
+    visible = sorted({*range(len(rows))} - {*test})
+    place = {row: at for at, row in enumerate(visible)}
+    named = {name: {"train": [place[row] for row in each.train], "validation": [place[row] for row in each.validation]}
+             for name, each in splits.items()}  # fmt: skip
+    _write(folder / OPEN, _plain(rows.take(visible)))
+    _write(folder / LOCKED, _plain(rows.take(test)))
+    _write(folder / SPLITS, named)
+
+
+def rows_of(folder: Path, split: str, part: str) -> Rows:
+    """The rows of `train` or `validation` in a split."""
+    rows = _rows(folder / OPEN)
+    indices: Sequence[int] = json.loads((folder / SPLITS).read_text())[split][part]
+    return rows.take(indices)
+
+
+def test_rows(folder: Path) -> Rows:
+    """Open the locked test. Only the finals do, and each opening is an event."""
+    return _rows(folder / LOCKED)
+
+
+def _plain(rows: Rows) -> dict[str, Any]:
+    return {"inputs": list(rows.inputs), "labels": list(rows.labels)}
+
+
+def _rows(file: Path) -> Rows:
+    plain = json.loads(file.read_text())
+    return Rows(plain["inputs"], plain["labels"])
+
+
+def _write(file: Path, plain: Any) -> None:
+    file.write_text(json.dumps(plain, ensure_ascii=False))

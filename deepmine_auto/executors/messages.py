@@ -1,0 +1,86 @@
+"""What the ledger's side and a worker say to each other: plain data, because it crosses processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["trial", "rerun"]
+Cause = Literal["budget", "patience", "pruned", "deadline", "diverged", "memory", "plugin", "error"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One trial or rerun for a worker: where the study's folder is, what to train, and where to go on from.
+
+    `checkpoint` is relative to the folder; `report_at` lists the rungs (thousandths) at which a checkpoint is due.
+    """
+
+    kind: Kind
+    number: int
+    attempt: int
+    folder: str
+    task: str
+    split: str
+    seed: int
+    params: Mapping[str, Any]
+    checkpoint: str | None = None
+    rungs: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> tuple[Kind, int]:
+        """What names the trial or rerun, whichever attempt it is."""
+        return self.kind, self.number
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Assignment:
+        """Read what `to_json` wrote."""
+        plain = json.loads(text)
+        return cls(**{**plain, "rungs": tuple(plain["rungs"])})
+
+
+@dataclass(frozen=True)
+class Reported:
+    """An evaluation: the step, its share of the budget in thousandths, the value of the objective, all metrics, and the
+    newest and the best checkpoint, which hold what the database may name."""
+
+    step: int
+    share: int
+    value: float
+    metrics: Mapping[str, float]
+    checkpoint: str | None = None
+    best_checkpoint: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a trial: why, its best value and step, the checkpoint with the best weights, and numbers to remember."""
+
+    cause: Cause
+    value: float | None = None
+    step: int | None = None
+    checkpoint: str | None = None
+    reason: str = ""
+    plugin: str | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+Message = Reported | Ended
+
+
+def to_plain(message: Message) -> dict[str, Any]:
+    """Return a message as plain values."""
+    return {"type": type(message).__name__, **asdict(message)}
+
+
+def from_plain(plain: Mapping[str, Any]) -> Message:
+    """Read what `to_plain` wrote."""
+    values = {name: value for name, value in plain.items() if name != "type"}
+    return Reported(**values) if plain["type"] == "Reported" else Ended(**values)

@@ -1,0 +1,73 @@
+"""From params to a model: variant, modifiers, backbone and head, built by the plugins that the params name.
+
+Shapes: B batch, L length, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from deepmine_auto.contracts import Attention, AttentionModifier, AttentionShape, Mixed, Prepared, Task
+from deepmine_auto.host import Host
+from deepmine_auto.model.multi_head import token_mixer
+from deepmine_auto.space import plugin_from
+
+Params = Mapping[str, Any]
+
+
+class Model(nn.Module):
+    """A backbone and a task's head."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, tokens_BL: Tensor, keep_BL: Tensor, *, weights: bool = False) -> Mixed:
+        """Return the head's outputs as `out`, with the attention's weights and losses."""
+        mixed: Mixed = self.backbone(tokens_BL, keep_BL, weights=weights)
+        return mixed._replace(out=self.head(mixed.out, keep_BL))
+
+
+def used(params: Params, prefix: str) -> list[str]:
+    """The plugins under `prefix` whose `use` is true, by name."""
+    parts = (name.split("/") for name, value in params.items() if value is True)
+    return sorted(each[1] for each in parts if len(each) == 3 and each[0] == prefix and each[2] == "use")
+
+
+def attention_of(params: Params, host: Host) -> tuple[Attention, list[AttentionModifier]]:
+    """The core or mixer, and the modifiers, that params name."""
+    kind = params["attention/kind"]
+    variant = plugin_from(host.get("attention", kind), params, f"attention/{kind}")
+    names = used(params, "attention")
+    return variant, [plugin_from(host.get("attention", name), params, f"attention/{name}") for name in names]
+
+
+def build_model(params: Params, task: Task, prepared: Prepared, host: Host) -> Model:
+    """Build the model of a trial or a bundle. Raises Refused for illegal sets, and whatever a plugin raises."""
+    variant, modifiers = attention_of(params, host)
+    kind = params["model/kind"]
+    backbone = plugin_from(host.get("backbone", kind), params, "model", f"model/{kind}")
+
+    def attention(shape: AttentionShape) -> nn.Module:
+        return token_mixer(variant, modifiers, shape)
+
+    stack = backbone.build(prepared, attention)
+    return Model(stack, task.head(stack.dim, prepared))
+
+
+def task_of(name: str, params: Params, host: Host) -> Task:
+    """The task plugin with its searched fields, which stand under `data/`."""
+    task: Task = plugin_from(host.get("task", name), params, "data")
+    return task
+
+
+def plugins_of(task: str, params: Params) -> list[tuple[str, str]]:
+    """The kind and name of every plugin that a trial uses."""
+    named = [("task", task), ("attention", params["attention/kind"]), ("backbone", params["model/kind"])]
+    named += [("attention", each) for each in used(params, "attention")]
+    named += [("optimizer", params["optimizer/kind"])] if "optimizer/kind" in params else []
+    return named + [("technique", each) for each in used(params, "technique")]

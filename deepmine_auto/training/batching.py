@@ -1,0 +1,78 @@
+"""Batches of texts of like length, so that padding is small; the order is a function of seed and epoch.
+
+Shapes: B batch, L length, N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from deepmine_auto.contracts import Batch
+
+BUCKET_BATCHES = 16
+"""Rows are sorted by length within runs of so many batches: little padding, and still random."""
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Token ids of N rows, end to end, where each row begins, and the targets. Kept in a file that workers map."""
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], targets: np.ndarray) -> Columns:
+        """Lay rows end to end."""
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        tokens = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(offsets[-1]))
+        return cls(tokens, offsets, targets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The number of tokens of each row, (N,)."""
+        return np.diff(self.offsets)
+
+    def save(self, file: Path) -> None:
+        """Write the columns as safetensors."""
+        save_file({"tokens": self.tokens, "offsets": self.offsets, "targets": self.targets}, file)
+
+    @classmethod
+    def load(cls, file: Path) -> Columns:
+        """Read what `save` wrote."""
+        return cls(**load_file(file))
+
+    def batch(self, indices: np.ndarray, device: torch.device | str = "cpu") -> Batch:
+        """Pad the rows at `indices` to the longest of them."""
+        lengths = self.lengths[indices]
+        padded_BL = np.zeros((len(indices), int(lengths.max())), dtype=np.int64)
+        for row, index in enumerate(indices):
+            padded_BL[row, : lengths[row]] = self.tokens[self.offsets[index] : self.offsets[index + 1]]
+        keep_BL = np.arange(padded_BL.shape[1]) < lengths[:, None]
+        arrays = padded_BL, keep_BL, self.targets[indices]
+        return Batch(*(torch.from_numpy(each).to(device) for each in arrays))
+
+
+def training_order(lengths: np.ndarray, size: int, seed: Sequence[int]) -> list[np.ndarray]:
+    """The batches of one epoch: every row once, rows of like length together, batches in random order."""
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(lengths))
+    runs = np.array_split(shuffled, max(1, -(-len(lengths) // (size * BUCKET_BATCHES))))
+    ordered = np.concatenate([run[np.argsort(lengths[run], kind="stable")] for run in runs])
+    batches = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    return [batches[each] for each in rng.permutation(len(batches))]
+
+
+def evaluation_order(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Batches of all rows by length; the caller puts the outputs back in place."""
+    ordered = np.argsort(lengths, kind="stable")
+    yield from (ordered[at : at + size] for at in range(0, len(ordered), size))

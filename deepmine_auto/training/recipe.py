@@ -1,0 +1,46 @@
+"""How a trial is trained, apart from its optimizer: length, batches, patience, and the learning rate over steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from deepmine_auto.space import Choice, Float, Int
+
+MOST_REPORTS = 200
+"""No trial reports more often, so that the study database stays small."""
+
+FEWEST_REPORTS = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Params `training/...`: epochs, rows a batch, evaluations without a new best before stopping, norm that gradients
+    are clipped to."""
+
+    epochs: Annotated[int, Int(1, 200)] = 12
+    batch: Annotated[int, Choice(8, 16, 32, 64, 128, 256)] = 32
+    patience: Annotated[int, Int(1, 200)] = 4
+    clip: Annotated[float, Float(0.1, 10.0, log=True)] = 1.0
+
+    def evaluations(self, steps: int) -> list[int]:
+        """The steps after which a trial of `steps` is evaluated; the last is always one of them."""
+        count = min(steps, MOST_REPORTS, max(self.epochs, FEWEST_REPORTS))
+        return [round(steps * (each + 1) / count) for each in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Params `schedule/...`: the shape of the learning rate over steps, and the share of them that warms up."""
+
+    kind: Annotated[str, Choice("cosine", "linear", "constant")] = "cosine"
+    warmup: Annotated[float, Float(0.0, 0.3)] = 0.06
+
+    def factor(self, step: int, steps: int) -> float:
+        """What the learning rate is multiplied by at `step` (from 0) of `steps`: up from near 0 to 1, then down to 0."""
+        warm = self.warmup * steps
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        done = min(1.0, (step - warm) / max(1.0, steps - warm))
+        return {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[self.kind]
