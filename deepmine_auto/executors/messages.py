@@ -15,7 +15,8 @@ Cause = Literal["budget", "patience", "pruned", "deadline", "diverged", "memory"
 class Assignment:
     """One trial or rerun for a worker: where the study's folder is, what to train, and where to go on from.
 
-    `checkpoint` is relative to the folder; `report_at` lists the rungs (thousandths) at which a checkpoint is due.
+    `checkpoints` are relative to the folder, newest first: the first that is whole counts. `rungs` are the shares of the
+    budget, in thousandths, at which one is due.
     """
 
     kind: Kind
@@ -26,7 +27,7 @@ class Assignment:
     split: str
     seed: int
     params: Mapping[str, Any]
-    checkpoint: str | None = None
+    checkpoints: tuple[str, ...] = ()
     rungs: tuple[int, ...] = ()
 
     @property
@@ -42,7 +43,7 @@ class Assignment:
     def from_json(cls, text: str) -> Assignment:
         """Read what `to_json` wrote."""
         plain = json.loads(text)
-        return cls(**{**plain, "rungs": tuple(plain["rungs"])})
+        return cls(**{**plain, "checkpoints": tuple(plain["checkpoints"]), "rungs": tuple(plain["rungs"])})
 
 
 @dataclass(frozen=True)

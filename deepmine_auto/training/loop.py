@@ -7,6 +7,7 @@ Shapes: B batch, L length, N rows.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -91,8 +92,7 @@ class Training:
         self.techniques = {name: self._technique(host, name).build(facts) for name in used(params, "technique")}
         self.progress = Progress()
         self.written = (time.monotonic(), 0.0)
-        if assignment.checkpoint:
-            self._restore(assignment.checkpoint)
+        self._go_on()
 
     def _optimizer(self, host: Host) -> torch.optim.Optimizer:
         kind = self.assignment.params["optimizer/kind"]
@@ -225,8 +225,16 @@ class Training:
             named["rng.cuda"] = torch.cuda.get_rng_state()
         checkpoint.save(place, named, {"progress": asdict(self.progress), "optimizer": optimizer})
 
-    def _restore(self, path: str) -> None:
-        tensors, state = checkpoint.load(self.folder / path)
+    def _go_on(self) -> None:
+        """Restore the newest checkpoint that is whole; without one, the trial begins anew."""
+        for path in self.assignment.checkpoints:
+            try:
+                self._restore(*checkpoint.load(self.folder / path))
+                return
+            except checkpoint.Damaged as damaged:
+                print(damaged, file=sys.stderr)
+
+    def _restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(checkpoint.under("model", tensors))
         checkpoint.restore_optimizer(self.optimizer, checkpoint.under("optimizer", tensors), state["optimizer"])
         for name, each in self.techniques.items():

@@ -1,0 +1,161 @@
+"""Every query on the study database. Rows in, rows out; what they mean is the ledger's business."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import ColumnElement, Table, func, insert, inspect, select, update
+
+from deepmine_auto.storage import tables
+
+Row = dict[str, Any]
+
+
+def now() -> str:
+    """The time of day in UTC, for people; nothing is decided by it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A study as the database has it."""
+
+    id: int
+    name: str
+    direction: StudyDirection
+    folder: str
+    spec: Row
+    result: Row | None
+
+
+class Store:
+    """The queries over one engine."""
+
+    def __init__(self, storage: RDBStorage) -> None:
+        self.storage = storage
+        self.engine = storage.engine
+
+    # -- studies -----------------------------------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """The studies that are ours, oldest first."""
+        if not inspect(self.engine).has_table(tables.studies.name):
+            return []
+        with self.engine.connect() as connection:
+            ours = set(connection.execute(select(tables.studies.c.study_id)).scalars())
+        return [each.study_name for each in self.storage.get_all_studies() if each._study_id in ours]
+
+    def exists(self, name: str) -> bool:
+        """Whether Optuna has a study of this name, ours or not."""
+        return any(each.study_name == name for each in self.storage.get_all_studies())
+
+    def create_study(self, name: str, direction: StudyDirection, metric: str, folder: str, spec: Row) -> StudyRow:
+        """Write a new study, with what Optuna's tools show of it."""
+        study_id = self.storage.create_new_study([direction], name)
+        self.storage.set_study_system_attr(study_id, "study:metric_names", [metric])
+        for key in ("task", "seed", "space_name", "fingerprint"):
+            self.storage.set_study_user_attr(study_id, key, spec[key])
+        self._insert(tables.studies, {"study_id": study_id, "folder": folder, "spec": spec})
+        return self.study(name)
+
+    def study(self, name: str) -> StudyRow:
+        """One study by its name; raises KeyError where it is not ours."""
+        study_id = self.storage.get_study_id_from_name(name)
+        row = self._rows(tables.studies, study_id)[0]
+        direction = self.storage.get_study_directions(study_id)[0]
+        return StudyRow(study_id, name, direction, row["folder"], row["spec"], row["result"])
+
+    def set_result(self, study_id: int, result: Row) -> None:
+        """Write what the finals found."""
+        with self.engine.begin() as connection:
+            where = tables.studies.c.study_id == study_id
+            connection.execute(update(tables.studies).where(where).values(result=result))
+
+    # -- sessions ----------------------------------------------------------------------------------------------------------
+
+    def begin_session(self, study_id: int) -> int:
+        """Add one to the epoch and return it: from now on an older driver may not write."""
+        session = tables.sessions
+        with self.engine.begin() as connection:
+            newest = select(func.coalesce(func.max(session.c.epoch), 0)).where(session.c.study_id == study_id)
+            epoch = int(connection.execute(newest).scalar_one()) + 1
+            row = {"study_id": study_id, "epoch": epoch, "host": socket.gethostname(), "pid": os.getpid()}
+            connection.execute(insert(session).values(**row, started=now(), spent=0.0))
+        return epoch
+
+    def sessions(self, study_id: int) -> list[Row]:
+        """All sessions in order."""
+        return self._rows(tables.sessions, study_id)
+
+    # -- trials, which are Optuna's ----------------------------------------------------------------------------------------
+
+    def trials(self, study_id: int) -> list[FrozenTrial]:
+        """All trials by number."""
+        return self.storage.get_all_trials(study_id)
+
+    def add_trial(self, study_id: int, template: FrozenTrial) -> FrozenTrial:
+        """Write a whole trial in one transaction, and return it with its number."""
+        return self.storage.get_trial(self.storage.create_new_trial(study_id, template))
+
+    def finish_trial(self, trial: FrozenTrial, state: TrialState, value: float | None, attrs: Mapping[str, Any]) -> None:
+        """Write attributes and end; done again, it changes nothing."""
+        try:
+            for key, attr in attrs.items():
+                self.storage.set_trial_user_attr(trial._trial_id, key, attr)
+            self.storage.set_trial_state_values(trial._trial_id, state, None if value is None else [value])
+        except UpdateFinishedTrialError:
+            return
+
+    # -- our rows ------------------------------------------------------------------------------------------------------------
+
+    def add_report(self, study_id: int, report: Row, epoch: int, spent: float) -> None:
+        """Write a report, and how long this session has lasted, in one transaction."""
+        session = tables.sessions
+        mine = (session.c.study_id == study_id) & (session.c.epoch == epoch)
+        with self.engine.begin() as connection:
+            connection.execute(insert(tables.reports).values(study_id=study_id, **report))
+            connection.execute(update(session).where(mine).values(spent=spent))
+
+    def add(self, table: Table, study_id: int, row: Row) -> None:
+        """Write one row of ours."""
+        self._insert(table, {"study_id": study_id, **row})
+
+    def change(self, table: Table, study_id: int, number: int, values: Row) -> None:
+        """Change the row of this number."""
+        where = (table.c.study_id == study_id) & (table.c.number == number)
+        with self.engine.begin() as connection:
+            connection.execute(update(table).where(where).values(**values))
+
+    def rows(self, table: Table, study_id: int) -> list[Row]:
+        """All rows of a study in the order of the table's key."""
+        return self._rows(table, study_id)
+
+    def add_event(self, study_id: int, kind: str, text: str, trial: int | None = None) -> None:
+        """Write an event in words."""
+        event = tables.events
+        with self.engine.begin() as connection:
+            newest = select(func.coalesce(func.max(event.c.id), 0)).where(event.c.study_id == study_id)
+            number = int(connection.execute(newest).scalar_one()) + 1
+            row = {"study_id": study_id, "id": number, "at": now(), "kind": kind, "trial": trial, "text": text}
+            connection.execute(insert(event).values(**row))
+
+    # -- how -----------------------------------------------------------------------------------------------------------------
+
+    def _insert(self, table: Table, *rows: Row) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(insert(table), list(rows))
+
+    def _rows(self, table: Table, study_id: int) -> list[Row]:
+        key: Sequence[ColumnElement[Any]] = list(table.primary_key.columns)
+        with self.engine.connect() as connection:
+            asked = select(table).where(table.c.study_id == study_id).order_by(*key)
+            return [dict(each._mapping) for each in connection.execute(asked)]

@@ -1,0 +1,53 @@
+"""When a search ends: a number of trials, or a time, counted from the study's rows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from deepmine_auto.errors import BadInput
+
+FINALS_SHARE = 0.3
+"""At most this share of a time budget is kept for the reruns."""
+
+SHORTEST_SECONDS = 20.0
+"""Below this no model can be trained, exported and verified."""
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(text: str) -> float:
+    """Read a duration such as 90s, 5m, 1h30m or 300 (seconds). Raises BadInput."""
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?)", text.strip())
+    if not parts:
+        raise BadInput(f"'{text}' is no duration.", "Write 90s, 5m or 1h30m.")
+    units = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    return sum(float(number) * UNITS[unit] for number, unit in units) if units else float(text)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a study may use; None is no limit. One of both is always set."""
+
+    trials: int | None = None
+    seconds: float | None = None
+
+    def check(self) -> Budget:
+        """Return it, or raise BadInput if nothing can be learned in it."""
+        if self.trials is not None and self.trials < 1:
+            raise BadInput(f"A study of {self.trials} trials learns nothing.", "Give --trials 1 or more.")
+        if self.seconds is not None and self.seconds < SHORTEST_SECONDS:
+            asked = f"A time budget of {self.seconds:g} s is too short to train, export and verify a model."
+            raise BadInput(asked, f"Give --time-budget {SHORTEST_SECONDS:g}s or more.")
+        return self
+
+    def __str__(self) -> str:
+        trials = [] if self.trials is None else [f"{self.trials} trials"]
+        return " or ".join([*trials, *([] if self.seconds is None else [f"{self.seconds:g} s"])])
+
+
+def reserve(budget_seconds: float, closing: float, reruns: list[float], slots: int) -> float:
+    """Seconds to keep at the end: the closing always, and the reruns (expected seconds each, over `slots` workers) as
+    far as they fit in their share of the budget."""
+    wanted = sum(reruns) / max(1, slots) + (max(reruns, default=0.0) / 2)
+    return closing + min(FINALS_SHARE * budget_seconds, wanted)

@@ -1,0 +1,29 @@
+"""Which weights decay: matrices and tables do; biases and norms, which have less than two dimensions, do not.
+
+Decay pulls towards zero what multiplies the input; a bias or the gain of a norm would only be moved off its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from deepmine_auto.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    """Return the groups that a torch optimizer takes, with `weight_decay` set; frozen weights are in none.
+
+    Raises BadInput where every weight is frozen.
+    """
+    moving = [each for each in parameters if each.requires_grad]
+    if not moving:
+        raise BadInput("Every weight of this model is frozen.", "Leave at least one layer to train.")
+    groups = [
+        {"params": [each for each in moving if each.ndim >= 2], "weight_decay": decay},
+        {"params": [each for each in moving if each.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [each for each in groups if each["params"]]
