@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from optuna.study import StudyDirection
@@ -20,6 +20,7 @@ from deepmine_auto.space import Space, Value
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.study.checkpoints import Standing, checkpoints_to_keep, sweep
 from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.pruning import curve, judge, oriented
 from deepmine_auto.study.seeding import seed_of
@@ -51,23 +52,6 @@ ENDS: dict[Cause, End] = {
 
 Watch = Callable[[str, str, int | None], None]
 """Told of events as (kind, text, trial)."""
-
-
-@dataclass
-class Standing:
-    """What the rows say of a trial or rerun: how often it was begun, and its reports."""
-
-    attempts: int = 0
-    reports: list[Row] = field(default_factory=list)
-    stopped: Cause | None = None
-
-    def checkpoints(self) -> tuple[str, ...]:
-        """What its reports name, newest first; the database decides which checkpoint counts, not the disk."""
-        return tuple(each["checkpoint"] for each in reversed(self.reports) if each["checkpoint"])
-
-    def best(self, direction: Direction) -> Row | None:
-        """Its best report."""
-        return max(self.reports, key=lambda row: oriented(row["value"], direction), default=None)
 
 
 class Ledger:
@@ -136,14 +120,22 @@ class Ledger:
         return trials + [("rerun", row["number"]) for row in self.reruns.values() if row["state"] == "RUNNING"]
 
     def adopt(self, kind: str, number: int) -> Assignment | None:
-        """Go on with an unfinished one under the same number; None where a written verdict already ended it."""
+        """Go on with an unfinished one under the same number; None where the verdict on its last report ended it."""
         if kind == "rerun":
             return self._assign_rerun(self.reruns[number])
-        stopped = self._standing(kind, number).stopped
-        if stopped:
-            self._stop(number, stopped)
+        if self._ended_by_verdict(number):
             return None
         return self._assign("trial", number, self.trials[number].params, "search", seed_of(self.seed, "trial", number))
+
+    def _ended_by_verdict(self, number: int) -> bool:
+        standing = self._standing("trial", number)
+        if standing.stopped:
+            self._stop(number, standing.stopped)
+            return True
+        judged = [each.seq for each in self.reports if each.trial == number]
+        written = {row["seq"] for row in self.store.rows(tables.verdicts, self.study.id)}
+        # the driver may have been killed between a report and its verdict: it is computed again, and is the same
+        return bool(judged) and judged[-1] not in written and not self._decide(number, judged[-1], out_of_time=False)
 
     def add_rerun(self, trial: int, repeat: int) -> Assignment:
         """Write a rerun of a finalist, and return what a worker needs."""
@@ -211,11 +203,14 @@ class Ledger:
             return True  # a step that was judged before the driver was killed
         self.reports.append(Report(number, message.share, oriented(message.value, self.direction), row["seq"]))
         self._show_report(number, message)
-        verdict = judge(self.pruner, self.reports, row["seq"])
+        return self._decide(number, row["seq"], out_of_time)
+
+    def _decide(self, number: int, seq: int, out_of_time: bool) -> bool:
+        verdict = judge(self.pruner, self.reports, seq)
         cause: Cause = "pruned" if not verdict.keep else "deadline"
         keep = verdict.keep and not out_of_time
         if verdict.rung is not None or not keep:
-            self._write_verdict(number, row["seq"], verdict._replace(keep=keep), cause)
+            self._write_verdict(number, seq, verdict._replace(keep=keep), cause)
         if not keep:
             self._stop(number, cause)
         return keep
@@ -276,7 +271,12 @@ class Ledger:
         self.store.finish_trial(self.trials[number], state, value, attrs)
         self.trials[number] = self.store.storage.get_trial(self.trials[number]._trial_id)
         self.mirror.tell(number, state, value, infeasible)
+        self._sweep()
         self._tell_watch(number, message)
+
+    def _sweep(self) -> None:
+        """Delete the checkpoints that no decision can need any more."""
+        sweep(Path(self.study.folder), checkpoints_to_keep(self.trials, self.reruns, self.standing, self.direction))
 
     def _value(self, number: int, state: TrialState, message: Ended) -> float | None:
         # Optuna's own convention: a pruned trial is shown at its last point, a complete one at the task's best
@@ -305,6 +305,7 @@ class Ledger:
         }
         self.store.change(tables.reruns, self.study.id, number, values)
         self.reruns[number] |= values
+        self._sweep()
         self.watch("rerun ended", message.cause, number)
 
     def unexplained(self) -> str | None:

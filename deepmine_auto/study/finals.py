@@ -1,0 +1,66 @@
+"""The finals: the best trials trained again, on other splits and seeds, before a winner is named.
+
+The highest validation score of a search is biased: it is the luckiest. Everything here is a function of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from optuna.trial import FrozenTrial, TrialState
+
+from deepmine_auto.contracts import Direction
+from deepmine_auto.storage.store import Row
+from deepmine_auto.study.pruning import oriented
+
+FINALISTS = 3
+REPEATS = 3
+
+
+class Rerun(NamedTuple):
+    """A finalist's number, and which of its reruns."""
+
+    trial: int
+    repeat: int
+
+
+class Winner(NamedTuple):
+    """The trial that is recommended, the rerun whose weights are exported (None: not rerun), and the values it rests on."""
+
+    trial: int
+    rerun: int | None
+    values: tuple[float, ...]
+
+
+def finalists(trials: Iterable[FrozenTrial], best: Mapping[int, float], direction: Direction) -> list[int]:
+    """The best trials by their best value, complete ones first: a pruned one competes by its best checkpoint."""
+    able = [each for each in trials if each.number in best and each.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    able = [each for each in able if each.user_attrs.get("cause") != "diverged"]
+    able.sort(key=lambda each: (each.state != TrialState.COMPLETE, -oriented(best[each.number], direction), each.number))
+    return [each.number for each in able[:FINALISTS]]
+
+
+def in_order(numbers: Sequence[int]) -> list[Rerun]:
+    """All reruns, the ones that matter most first: one of each of the first two, three of each, then the third."""
+    first, rest = numbers[:2], numbers[2:]
+    order = [Rerun(trial, repeat) for repeat in range(REPEATS) for trial in first]
+    return order + [Rerun(trial, repeat) for trial in rest for repeat in range(REPEATS)]
+
+
+def winner(numbers: Sequence[int], reruns: Iterable[Row], best: Mapping[int, float], direction: Direction) -> Winner | None:
+    """The finalist with the best mean over its reruns, among those with most reruns; without any, the best trial."""
+    values: dict[int, list[Row]] = {number: [] for number in numbers}
+    for row in reruns:
+        if row["state"] == "COMPLETE" and row["trial"] in values:
+            values[row["trial"]].append(row)
+    most = max(map(len, values.values()), default=0)
+    if not most:
+        return Winner(numbers[0], None, (best[numbers[0]],)) if numbers else None
+    able = {number: rows for number, rows in values.items() if len(rows) == most}
+    means = {number: oriented(fmean(row["value"] for row in rows), direction) for number, rows in able.items()}
+    number = max(means, key=lambda each: means[each])
+    rows = able[number]
+    exported = max(rows, key=lambda row: oriented(row["value"], direction))
+    return Winner(number, exported["number"], tuple(row["value"] for row in rows))
