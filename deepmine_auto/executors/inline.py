@@ -1,0 +1,22 @@
+"""Trials one after the other in this process: tests, debugging, tiny studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from deepmine_auto.host import Host
+from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.training.trial import messages
+
+
+def run(agenda: Agenda, host: Host, tick: Callable[[], None]) -> None:
+    """Work until the agenda is done; `tick` is called after each message."""
+    while not agenda.done:
+        assignment = agenda.next()
+        if assignment is None:  # the clock went past the last rerun that fitted
+            continue
+        for message in messages(assignment, host):
+            keep = agenda.heard(assignment.key, message)
+            tick()
+            if not keep:
+                break
