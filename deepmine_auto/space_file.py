@@ -1,0 +1,174 @@
+"""Search space files: TOML that chooses plugins, narrows ranges, names recipes to try first, and sets a budget."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from deepmine_auto.contracts import Attention, Plugin
+from deepmine_auto.errors import BadInput, unknown
+from deepmine_auto.host import Host
+from deepmine_auto.space import Param, Space, join, narrowed
+from deepmine_auto.study.budget import Budget, seconds_of
+from deepmine_auto.training.recipe import Recipe, Schedule
+
+SECTIONS = ("plugins", "budget", "ranges", "recipes")
+LISTS = ("attention", "backbone", "optimizer", "technique")
+SINGLE = ("sampler", "pruner")
+
+
+@dataclass(frozen=True)
+class SpaceFile:
+    """What a file says; `where` names it in errors."""
+
+    where: str
+    plugins: Mapping[str, Sequence[str]]
+    sampler: str = "tpe"
+    pruner: str = "asha"
+    budget: Budget = field(default_factory=Budget)
+    ranges: Mapping[str, Any] = field(default_factory=dict)
+    recipes: Sequence[Mapping[str, Any]] = ()
+
+
+def bundled() -> list[str]:
+    """The names of the spaces that come with the program."""
+    names = (each.name for each in files("deepmine_search_spaces").iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+def space_for(task: str) -> str:
+    """The bundled space of a task, or the one for all tasks."""
+    return task if task in bundled() else "default"
+
+
+def read_space(name: str) -> SpaceFile:
+    """Read a bundled space by name, or a file. Raises BadInput naming the file, the key, and the nearest right one."""
+    if name in bundled():
+        text = (files("deepmine_search_spaces") / f"{name}.toml").read_text()
+        return _read(text, f"{name}.toml")
+    file = Path(name).expanduser()
+    if not file.is_file():
+        if file.suffix == ".toml":
+            raise BadInput(f"There is no search space file {file}.", "Check the path.")
+        raise unknown(name, bundled(), "search space", "Or give a TOML file.")
+    try:
+        return _read(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read: {error}.", "A search space is a TOML file in UTF-8.") from error
+
+
+def _read(text: str, where: str) -> SpaceFile:
+    try:
+        plain = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{where} is no TOML: {error}.", "Correct that place.") from error
+    _known(plain, SECTIONS, where, "section")
+    plugins, budget = _table(plain, "plugins", where), _table(plain, "budget", where)
+    _known(plugins, (*LISTS, *SINGLE), f"{where} [plugins]", "kind of plugin")
+    _known(budget, ("trials", "time"), f"{where} [budget]", "limit")
+    lists = {kind: _names(plugins.get(kind, []), f"{where}: '{kind}'") for kind in LISTS}
+    singles = {kind: _name(plugins[kind], f"{where}: '{kind}'") for kind in SINGLE if kind in plugins}
+    recipes = plain.get("recipes", [])
+    if not isinstance(recipes, list) or not all(isinstance(each, dict) for each in recipes):
+        raise BadInput(f"{where}: 'recipes' is no list of tables.", "Write [[recipes]] above each.")
+    return SpaceFile(where, lists, **singles, budget=_budget(budget, where), ranges=_ranges(plain, where), recipes=recipes)
+
+
+def _known(plain: Mapping[str, Any], known: Iterable[str], where: str, what: str) -> None:
+    for key in plain:
+        if key not in known:
+            error = unknown(key, known, what)
+            raise BadInput(f"{where}: {error.what}", error.remedy)
+
+
+def _table(plain: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    table = plain.get(key, {})
+    if not isinstance(table, dict):
+        raise BadInput(f"{where}: '{key}' is no table.", f"Write [{key}] on a line of its own.")
+    return table
+
+
+def _names(value: Any, where: str) -> Sequence[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise BadInput(f"{where} is {value!r}.", "It must be a list of names.")
+    return value
+
+
+def _name(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise BadInput(f"{where} is {value!r}.", "It must be a name.")
+    return value
+
+
+def _budget(plain: Mapping[str, Any], where: str) -> Budget:
+    trials, time = plain.get("trials"), plain.get("time")
+    if trials is not None and type(trials) is not int:
+        raise BadInput(f"{where}: 'trials' is {trials!r}.", "It must be a whole number.")
+    return Budget(trials, None if time is None else seconds_of(str(time)))
+
+
+def _ranges(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Accept `"model/depth" = ...` and the nested `[ranges.model] depth = ...` alike."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, table: Mapping[str, Any]) -> None:
+        for key, value in table.items():
+            if isinstance(value, dict) and not {"low", "high"} & set(value):
+                walk(f"{prefix}{key}/", value)
+            else:
+                flat[f"{prefix}{key}"] = value
+
+    walk("", _table(plain, "ranges", where))
+    return flat
+
+
+# -- building a space ----------------------------------------------------------------------------------------------------
+
+Admit = Callable[[Mapping[str, type[Attention]]], dict[str, type[Attention]]]
+
+
+def build_space(file: SpaceFile, host: Host, task: type, admit: Admit) -> Space:
+    """Join the ranges of the plugins that a file chooses (all where it names none), narrowed as it says. Raises BadInput."""
+    chosen = {kind: _chosen(file, host, kind) for kind in LISTS}
+    chosen["attention"] = admit(chosen["attention"])  # type: ignore[assignment, arg-type]
+    always = {"schedule": Schedule, "training": Recipe, "data": task}
+    params = join(chosen, always)
+    _refuse_unknown_params(file, params, host, always)
+    kept, fixed = narrowed(params, file.ranges, file.where)
+    return Space(kept, fixed, tuple(_recipe(each, kept, fixed, file.where) for each in file.recipes))
+
+
+def _chosen(file: SpaceFile, host: Host, kind: str) -> dict[str, type[Plugin]]:
+    names = file.plugins.get(kind) or ([] if kind == "technique" else sorted(host.offered(kind)))
+    return {name: host.get(kind, name) for name in names}
+
+
+def _refuse_unknown_params(file: SpaceFile, params: Sequence[Param], host: Host, always: Mapping[str, type]) -> None:
+    known = {each.name for each in params}
+    strange = {*file.ranges, *(key for recipe in file.recipes for key in recipe)} - known
+    if not strange:
+        return
+    everything = {kind: {name: each.thing for name, each in host.offered(kind).items()} for kind in LISTS}
+    known |= {each.name for each in join(everything, always)}  # a plugin that is only not chosen here is no error
+    for key in sorted(strange - known):
+        error = unknown(key, known, "param")
+        raise BadInput(f"{file.where}: {error.what}", error.remedy)
+
+
+def _recipe(recipe: Mapping[str, Any], params: Sequence[Param], fixed: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values of a recipe that exist in this space. A value outside its range is drawn by the sampler instead where
+    the range was narrowed to other plugins, and is an error anywhere else."""
+    kept: dict[str, Any] = {}
+    for param in params:
+        value = recipe.get(param.name)
+        if value is None or not param.active({**fixed, **recipe}):
+            continue
+        if value in param.range:
+            kept[param.name] = value
+        elif not param.name.endswith("/kind"):
+            raise BadInput(f"{where}: a recipe sets '{param.name}' to {value!r}.", f"It must be {param.range}.")
+    return kept

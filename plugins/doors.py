@@ -1,0 +1,85 @@
+"""Our door: what deepmine-auto brings, as strings. Nothing heavy is imported here."""
+
+from collections.abc import Iterable
+
+from deepmine_auto import hookimpl
+
+
+@hookimpl
+def attentions() -> Iterable[str]:
+    """Our attention variants."""
+    return (
+        "deepmine_plugins.attention.multi_head:MultiHead",
+        "deepmine_plugins.attention.grouped_query:GroupedQuery",
+        "deepmine_plugins.attention.sliding_window:SlidingWindow",
+        "deepmine_plugins.attention.linear:Linear",
+        "deepmine_plugins.attention.entmax:Entmax",
+        "deepmine_plugins.attention.additive:Additive",
+        "deepmine_plugins.attention.differential:Differential",
+        "deepmine_plugins.attention.learned_temperature:LearnedTemperature",
+        "deepmine_plugins.attention.rotary:Rotary",
+    )
+
+
+@hookimpl
+def tasks() -> Iterable[str]:
+    """Our tasks."""
+    return (
+        "deepmine_plugins.tasks.sentiment:Sentiment",
+        "deepmine_plugins.tasks.text_classification:OwnTexts",
+    )
+
+
+@hookimpl
+def backbones() -> Iterable[str]:
+    """Our backbones."""
+    return ("deepmine_plugins.backbones.encoder:Encoder",)
+
+
+@hookimpl
+def optimizers() -> Iterable[str]:
+    """Our optimizers."""
+    return (
+        "deepmine_plugins.optimizers.adamw:AdamW",
+        "deepmine_plugins.optimizers.lion:Lion",
+        "deepmine_plugins.optimizers.sgd:Sgd",
+        "deepmine_plugins.optimizers.adafactor:Adafactor",
+    )
+
+
+@hookimpl
+def techniques() -> Iterable[str]:
+    """Our techniques."""
+    return (
+        "deepmine_plugins.techniques.label_smoothing:LabelSmoothing",
+        "deepmine_plugins.techniques.word_dropout:WordDropout",
+        "deepmine_plugins.techniques.ema:Ema",
+    )
+
+
+@hookimpl
+def samplers() -> Iterable[str]:
+    """Our samplers."""
+    return (
+        "deepmine_plugins.samplers.tpe:Tpe",
+        "deepmine_plugins.samplers.random:Random",
+        "deepmine_plugins.samplers.gp:Gp",
+        "deepmine_plugins.samplers.nsga2:Nsga2",
+    )
+
+
+@hookimpl
+def pruners() -> Iterable[str]:
+    """Our pruners."""
+    return (
+        "deepmine_plugins.pruners.asha:Asha",
+        "deepmine_plugins.pruners.median:Median",
+        "deepmine_plugins.pruners.none:KeepAll",
+    )
+
+
+@hookimpl
+def commands() -> Iterable[str]:
+    """Our subcommands."""
+    names = ("search", "resume", "studies", "trials", "best", "plugins", "export", "evaluate", "predict", "doctor")
+    return tuple(f"deepmine_auto.commands.{name}:{name}" for name in names)
