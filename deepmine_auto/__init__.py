@@ -39,15 +39,20 @@ if TYPE_CHECKING:
     from deepmine_auto.model.dense import DenseAttention
     from deepmine_auto.model.encoder import TransformerEncoder
     from deepmine_auto.model.mask import Mask
+    from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
     from deepmine_auto.searching import search
+    from deepmine_auto.training.groups import decay_groups
 
 _LATE = {
     "DenseAttention": "deepmine_auto.model.dense",
+    "FusedSoftmax": "deepmine_auto.model.softmax",
     "Mask": "deepmine_auto.model.mask",
     "Rows": "deepmine_auto.data.rows",
     "Source": "deepmine_auto.data.rows",
     "TextClassification": "deepmine_auto.classification",
     "TransformerEncoder": "deepmine_auto.model.encoder",
+    "decay_groups": "deepmine_auto.training.groups",
+    "fused_softmax": "deepmine_auto.model.softmax",
     "load": "deepmine_auto.bundle.load",
     "read_rows": "deepmine_auto.data.read",
     "search": "deepmine_auto.searching",
@@ -70,6 +75,7 @@ __all__ = [
     "DeepmineError",
     "DenseAttention",
     "Float",
+    "FusedSoftmax",
     "Int",
     "Mask",
     "Mixed",
@@ -87,6 +93,8 @@ __all__ = [
     "TransformerEncoder",
     "Verdict",
     "__version__",
+    "decay_groups",
+    "fused_softmax",
     "hookimpl",
     "load",
     "read_rows",

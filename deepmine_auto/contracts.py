@@ -186,7 +186,8 @@ class Task(Plugin):
 
     kind = "task"
     objective: ClassVar[str]
-    direction: ClassVar[Direction] = "maximize"
+    directions: ClassVar[Mapping[str, Direction]]
+    """The scores that a search may optimise, with their direction; `objective` is the one it does unless told otherwise."""
     baseline_name: ClassVar[str]
     fitted_by: ClassVar[tuple[str, ...]] = ()
     """The fields on which `prepare` depends: trials that agree in them share what it fitted."""

@@ -12,7 +12,7 @@ from typing import Any
 from deepmine_auto.contracts import Attention, Plugin
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
-from deepmine_auto.space import Param, Space, join, narrowed
+from deepmine_auto.space import Choice, Param, Space, join, narrowed
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.training.recipe import Recipe, Schedule
 
@@ -160,15 +160,21 @@ def _refuse_unknown_params(file: SpaceFile, params: Sequence[Param], host: Host,
 
 
 def _recipe(recipe: Mapping[str, Any], params: Sequence[Param], fixed: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values of a recipe that exist in this space. A value outside its range is drawn by the sampler instead where
-    the range was narrowed to other plugins, and is an error anywhere else."""
+    """The values of a recipe that exist in this space; a kind that was not chosen is left to the sampler.
+
+    Raises BadInput for any other value outside its range.
+    """
     kept: dict[str, Any] = {}
     for param in params:
-        value = recipe.get(param.name)
-        if value is None or not param.active({**fixed, **recipe}):
+        value = recipe.get(param.name, _only(param))
+        if value is None or not param.active({**fixed, **kept}):
             continue
         if value in param.range:
             kept[param.name] = value
         elif not param.name.endswith("/kind"):
             raise BadInput(f"{where}: a recipe sets '{param.name}' to {value!r}.", f"It must be {param.range}.")
     return kept
+
+
+def _only(param: Param) -> Any:
+    return param.range.options[0] if isinstance(param.range, Choice) and len(param.range.options) == 1 else None

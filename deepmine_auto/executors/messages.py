@@ -24,6 +24,7 @@ class Assignment:
     attempt: int
     folder: str
     task: str
+    objective: str
     split: str
     seed: int
     params: Mapping[str, Any]

@@ -17,7 +17,8 @@ class AttentionPool(nn.Module):
     def forward(self, x_BLD: Tensor, keep_BL: Tensor) -> Tensor:
         """Return (B, D)."""
         score_BL = self.score(x_BLD).squeeze(-1).masked_fill(~keep_BL, -torch.inf)
-        return (score_BL.softmax(-1)[..., None] * x_BLD).sum(1)
+        pooled_BD: Tensor = (score_BL.softmax(-1)[..., None] * x_BLD).sum(1)
+        return pooled_BD
 
 
 class ClassifierHead(nn.Module):

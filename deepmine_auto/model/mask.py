@@ -19,7 +19,7 @@ class Mask:
 
     padding: keys to keep (B, S), True = keep. causal: a query sees no later key; the last query is aligned with the last
     key. window: (left, right) keys seen to each side, the own one included in neither. bias: added to the scores,
-    broadcastable to (B, H, L, S). dense: bool, broadcastable to (B, H, L, S), True = keep.
+    broadcastable to (B, H, L, S), -inf hides. dense: bool, broadcastable to (B, H, L, S), True = keep.
     """
 
     padding: Tensor | None = None
@@ -31,14 +31,16 @@ class Mask:
     @property
     def features(self) -> frozenset[MaskFeature]:
         """The parts in use."""
-        names = (each.name for each in fields(self))
-        return frozenset(name for name in names if getattr(self, name) not in (None, False))  # type: ignore[misc]
+        parts = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return frozenset(name for name, part in parts if part is not None and part is not False)  # type: ignore[misc]
 
     def allowed(self, length: int, source: int, device: torch.device | None = None) -> Tensor | None:
         """The dense bool mask, broadcastable to (B, H, L, S), True = keep; None where everything is allowed."""
         parts = [*self._bands(length, source, device)]
         if self.padding is not None:
             parts.append(self.padding[:, None, None, :])
+        if self.bias is not None:
+            parts.append(self.bias > -torch.inf)
         if self.dense is not None:
             parts.append(self.dense)
         keep = None

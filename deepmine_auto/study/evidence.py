@@ -52,21 +52,23 @@ def spoken(objective: str) -> str:
     return objective.replace("_f1", "-F1").replace("_", " ")
 
 
-def weigh(task: Task, outputs: np.ndarray, baseline: np.ndarray, targets: np.ndarray, seed: int) -> Evidence:
+def weigh(
+    task: Task, objective: str, outputs: np.ndarray, baseline: np.ndarray, targets: np.ndarray, seed: int
+) -> Evidence:
     """Compare outputs (N, ...) with the baseline's on the same rows, by a paired bootstrap over rows."""
     rng = np.random.default_rng(seed)
-    sign = 1.0 if task.direction == "maximize" else -1.0
+    sign = 1.0 if task.directions[objective] == "maximize" else -1.0
 
     def value(of: np.ndarray, rows: np.ndarray) -> float:
-        return task.scores(of[rows], targets[rows])[task.objective]
+        return task.scores(of[rows], targets[rows])[objective]
 
     drawn = [rng.integers(len(targets), size=len(targets)) for _ in range(RESAMPLES)]
     own = np.array([value(outputs, rows) for rows in drawn])
     leads = sign * (own - np.array([value(baseline, rows) for rows in drawn]))
     scores, beside = task.scores(outputs, targets), task.scores(baseline, targets)
-    lead = sign * (scores[task.objective] - beside[task.objective])
+    lead = sign * (scores[objective] - beside[objective])
     return Evidence(
-        task.objective, task.baseline_name, len(targets), scores, beside, _interval(own), lead, _interval(leads)
+        objective, task.baseline_name, len(targets), scores, beside, _interval(own), lead, _interval(leads)
     )
 
 

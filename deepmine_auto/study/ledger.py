@@ -159,6 +159,7 @@ class Ledger:
             attempt=standing.attempts,
             folder=self.study.folder,
             task=self.study.spec["task"],
+            objective=self.study.spec["objective"],
             split=split,
             seed=seed,
             params=self.space.complete(params),

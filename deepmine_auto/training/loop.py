@@ -112,7 +112,7 @@ class Training:
                 continue
             finite = self._train_until(stop)
             metrics = self._judge() if finite else {}
-            value = metrics.get(self.task.objective, math.nan)
+            value = metrics.get(self.assignment.objective, math.nan)
             if not math.isfinite(value):
                 yield self._end("diverged")
                 return
@@ -187,7 +187,7 @@ class Training:
 
     def _note(self, value: float, at_rung: bool) -> str | None:
         """Update the best and patience, and write a checkpoint if one is due; return its path in the folder."""
-        larger = self.task.direction == "maximize"
+        larger = self.task.directions[self.assignment.objective] == "maximize"
         best = self.progress.best
         better = best is None or (value > best if larger else value < best)
         self.progress.stale = 0 if better else self.progress.stale + 1

@@ -1,0 +1,55 @@
+"""The proof of an export: a clean process reloads the bundle, and its outputs are those of the model that was trained.
+
+Run as `python -m deepmine_auto.bundle.parity FOLDER ASKED`, where ASKED holds `inputs.json` and `outputs.safetensors`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from deepmine_auto.errors import DeepmineError
+
+INPUTS = 64
+TOLERANCE = 1e-6
+
+
+class NotEqual(DeepmineError):
+    """A reloaded bundle does not do what the trained model does."""
+
+
+def verify(folder: Path, inputs: Sequence[Any], outputs: np.ndarray) -> float:
+    """Compare in a clean process, and return the largest difference. Raises NotEqual if it is above 1e-6."""
+    with tempfile.TemporaryDirectory() as asked:
+        (Path(asked) / "inputs.json").write_text(json.dumps(list(inputs)))
+        save_file({"outputs": np.ascontiguousarray(outputs)}, Path(asked) / "outputs.safetensors")
+        command = [sys.executable, "-m", "deepmine_auto.bundle.parity", str(folder), asked]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise NotEqual(f"The exported model cannot be reloaded: {last}.", "It was not given its name.")
+    difference = float(done.stdout)
+    if not difference <= TOLERANCE:
+        raise NotEqual(f"The exported model differs by {difference:.1e} after reloading.", "It was not given its name.")
+    return difference
+
+
+def main(folder: str, asked: str) -> None:
+    """Print the largest difference between the bundle's outputs and the expected ones."""
+    from deepmine_auto.bundle.load import load
+
+    inputs = json.loads((Path(asked) / "inputs.json").read_text())
+    expected = load_file(Path(asked) / "outputs.safetensors")["outputs"]
+    print(float(np.abs(load(folder).outputs(inputs) - expected).max()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,209 @@
+"""The end of a study: the winner's weights, the locked test opened for them, and the bundle.
+
+What was found is written to the study, so that it can be shown again without opening the test again.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from optuna.trial import TrialState
+
+from deepmine_auto.bundle.card import Story
+from deepmine_auto.bundle.parity import INPUTS
+from deepmine_auto.bundle.save import Exported, save
+from deepmine_auto.contracts import Prepared
+from deepmine_auto.data.kept import SEARCH, rows_of, test_rows
+from deepmine_auto.data.rows import Rows
+from deepmine_auto.errors import NothingLearned
+from deepmine_auto.executors.messages import Assignment
+from deepmine_auto.host import Host
+from deepmine_auto.model.assemble import plugins_of
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.evidence import Evidence, weigh
+from deepmine_auto.study.finals import Winner, winner
+from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.training.batching import Columns
+from deepmine_auto.training.loop import Training, outputs_of
+
+VERSIONS = ("deepmine-auto", "torch", "optuna", "ray", "tokenizers", "safetensors")
+TIMED_TEXTS = 20
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Weights that may be exported: of which trial, trained on which split, from which checkpoint."""
+
+    trial: int
+    split: str
+    seed: int
+    checkpoint: str
+
+
+def conclude(agenda: Agenda, host: Host, bundle: Path) -> Row:
+    """Name the winner, open the test for its weights, export them, and write the result. Raises NothingLearned."""
+    ledger = agenda.ledger
+    won = winner(agenda.finalists(), ledger.reruns.values(), agenda.best_values(), ledger.direction)
+    if won is None:
+        raise NothingLearned(
+            f"Nothing was learned in {ledger.spent:.0f} s: no trial reached its first evaluation.",
+            f"Go on with more time: deepmine-auto resume {ledger.study.name} --time-budget 10m",
+        )
+    chosen = _weights_of(agenda, won)
+    training = restored(ledger.study, ledger.space.complete(ledger.trials[chosen.trial].params), chosen, host)
+    ledger.event("test opened", f"the locked test was opened for the weights of trial {won.trial}", won.trial)
+    examined = examine(training, chosen, ledger.study, ledger.seed)
+    facts = {**training.facts(), **_facts(agenda, training, examined.rows)}
+    story = story_of(ledger.store, ledger.study, chosen, host, _sentence(examined.evidence, won), examined.evidence, facts)
+    difference = export(bundle, training, story, examined.rows)
+    result = _result(won, story, bundle, difference, ledger.spent)
+    ledger.store.set_result(ledger.study.id, result)
+    return result
+
+
+def _weights_of(agenda: Agenda, won: Winner) -> Chosen:
+    ledger = agenda.ledger
+    if won.rerun is None:
+        best = ledger.standing["trial", won.trial].best(ledger.direction)
+        assert best is not None
+        return Chosen(won.trial, SEARCH, seed_of(ledger.seed, "trial", won.trial), best["best_checkpoint"])
+    row = ledger.reruns[won.rerun]
+    return Chosen(won.trial, f"rerun-{row['repeat']}", seed_of(ledger.seed, "rerun", row["repeat"]), row["checkpoint"])
+
+
+def restored(study: StudyRow, params: Row, chosen: Chosen, host: Host) -> Training:
+    """The training of chosen weights as its checkpoint left it."""
+    assignment = Assignment(
+        kind="trial",
+        number=chosen.trial,
+        attempt=0,
+        folder=study.folder,
+        task=study.spec["task"],
+        objective=study.spec["objective"],
+        split=chosen.split,
+        seed=chosen.seed,
+        params=params,
+        checkpoints=(chosen.checkpoint,),
+    )
+    return Training(assignment, host)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The test rows, and what the weights are worth on them."""
+
+    rows: Rows
+    evidence: Evidence
+
+
+def examine(training: Training, chosen: Chosen, study: StudyRow, seed: int) -> Examined:
+    """Score the weights and the baseline, fitted on the same training rows, on the locked test."""
+    folder = Path(study.folder)
+    rows = test_rows(folder)
+    prepared = training.prepared
+    outputs = outputs_for(training, rows.inputs)
+    baseline = training.task.baseline(rows_of(folder, chosen.split, "train"), rows, prepared)
+    targets = prepared.targets(rows)
+    evidence = weigh(training.task, study.spec["objective"], outputs, baseline, targets, seed_of(seed, "bootstrap"))
+    return Examined(rows, evidence)
+
+
+def outputs_for(training: Training, inputs: Sequence[Any]) -> np.ndarray:
+    """The judged weights' outputs (N, ...) for raw inputs."""
+    columns = Columns.of(training.prepared.encode(inputs), np.zeros(len(inputs), np.int64))
+    return outputs_of(training.model, training.evaluated(), columns, training.device)
+
+
+def export(bundle: Path, training: Training, story: Story, rows: Rows) -> float:
+    """Write the judged weights as a bundle; return how far its reload differed."""
+    judged = training.evaluated()
+    weights = {**training.model.state_dict(), **({} if judged is None else judged)}
+    asked = list(rows.inputs[:INPUTS])
+    prepared: Prepared = training.prepared
+    exported = Exported(weights, prepared, model_params(story.params), story)
+    return save(bundle, exported, asked, outputs_for(training, asked))
+
+
+def model_params(params: Any) -> dict[str, Any]:
+    """The params that a model is built from; how it was trained is the card's and the manifest's to tell."""
+    return {name: value for name, value in params.items() if name.split("/")[0] in ("attention", "model", "data")}
+
+
+def story_of(
+    store: Store, study: StudyRow, chosen: Chosen, host: Host, sentence: str, evidence: Evidence | None, facts: Row
+) -> Story:
+    """What the card tells of chosen weights."""
+    from deepmine_auto.space import Space
+
+    params = Space.from_json(study.spec["space"]).complete(store.trials(study.id)[chosen.trial].params)
+    named = [host.brought(kind, name) for kind, name in plugins_of(study.spec["task"], params)]
+    keys = ("kind", "name", "distribution", "version", "hash")
+    return Story(
+        study=study.name,
+        task=study.spec["task"],
+        trial=chosen.trial,
+        seed=int(study.spec["seed"]),
+        params=params,
+        space=study.spec["space_name"],
+        data=study.spec["described"],
+        fingerprint=study.spec["fingerprint"],
+        plugins=[{key: getattr(each, key) for key in keys} for each in named],
+        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+        sentence=sentence,
+        evidence=None if evidence is None else evidence.to_json(),
+        facts=facts,
+    )
+
+
+def _sentence(evidence: Evidence, won: Winner) -> str:
+    return evidence.sentence() + ("" if won.rerun is not None else " (not rerun)")
+
+
+def _facts(agenda: Agenda, training: Training, rows: Rows) -> dict[str, Any]:
+    ledger = agenda.ledger
+    states = [each.state for each in ledger.trials.values()]
+    opened = [row for row in ledger.store.rows(tables.events, ledger.study.id) if row["kind"] == "test opened"]
+    return {
+        "search_seconds": round(ledger.spent, 1),
+        "trials": len(states),
+        "pruned_share": round(states.count(TrialState.PRUNED) / max(1, len(states)), 3),
+        "reruns": sum(row["state"] == "COMPLETE" for row in ledger.reruns.values()),
+        "ms_per_text": round(_milliseconds(training, rows.inputs), 2),
+        "test_opened": len(opened),
+    }
+
+
+def _milliseconds(training: Training, inputs: Sequence[Any]) -> float:
+    """The median time of one text of median length, by itself, on the device here."""
+    ordered = sorted(inputs, key=lambda each: len(training.prepared.encode([each])[0]))
+    middle = ordered[len(ordered) // 2]
+    times = []
+    for _ in range(TIMED_TEXTS):
+        start = time.perf_counter()
+        outputs_for(training, [middle])
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def _result(won: Winner, story: Story, bundle: Path, difference: float, spent: float) -> Row:
+    return {
+        "winner": won.trial,
+        "rerun": won.rerun,
+        "rerun_values": list(won.values) if won.rerun is not None else [],
+        "sentence": story.sentence,
+        "evidence": dict(story.evidence or {}),
+        "facts": dict(story.facts),
+        "bundle": str(bundle),
+        "reload_difference": difference,
+        "seconds": round(spent, 1),
+    }

@@ -1,0 +1,225 @@
+"""A user's files become rows: which file is which part, which columns matter, and whether one can learn from them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deepmine_auto.data.rows import PARTS, Rows, Source
+from deepmine_auto.data.split import refuse_too_few
+from deepmine_auto.data.table import READERS, Columns, extension, read_table
+from deepmine_auto.errors import BadInput, unknown
+
+SPOKEN = {each: each for each in PARTS} | dict.fromkeys(("valid", "val", "dev"), "validation")
+TEXT_NAMES = ("text", "sentence", "question", "tweet", "content", "review", "message", "body", "utterance", "query")
+LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion")
+LONGEST_TEXT = 1_000_000
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def read_rows(source: Source) -> Rows:
+    """Read a source's files into rows of stripped texts and labels, both str, in the order train, validation, test.
+
+    Whole floats lose their point and booleans are written as in JSON, so that a label is the same in every format.
+    Raises BadInput if a file cannot be read, a column cannot be found, or the rows cannot be learned from.
+    """
+    _refuse_parts(source.files)
+    order = ["all"] if "all" in source.files else [part for part in PARTS if part in source.files]
+    tables = {part: read_table(source.files[part]) for part in order}
+    columns = _find_columns(tables[order[0]], source, source.files[order[0]])
+    inputs: list[str] = []
+    labels: list[str] = []
+    parts: list[str] = []
+    for part, table in tables.items():
+        path = source.files[part]
+        inputs += _texts(_column(table, columns.text, path), path)
+        labels += _labels(_column(table, columns.label, path), path)
+        parts += [part] * (len(inputs) - len(parts))
+    fixed = parts if len(order) > 1 else None
+    _refuse_classes(labels, fixed)
+    return Rows(inputs, labels, fixed, (*columns.notes, *_twins(labels)))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def source_from(paths: Sequence[str], text_column: str | None = None, label_column: str | None = None) -> Source:
+    """Tell the part of each path: one file is `all`; of several, or of a folder's, `train=FILE` or the name says it.
+
+    Raises BadInput if a part is given twice or cannot be told. Files are not opened.
+    """
+    if len(paths) == 1 and Path(paths[0]).expanduser().is_dir():
+        found = _in_folder(Path(paths[0]).expanduser())
+    else:
+        found = [_prefixed(each) for each in paths]
+    if len(found) == 1:
+        part, path = found[0]
+        return Source({part or "all": path}, text_column, label_column)
+    files: dict[str, Path] = {}
+    for given, path in found:
+        part = given or _part_in_name(path)
+        if part is None:
+            raise BadInput(f"The name of {path} does not tell its part.", f"Write it as {_forms()}.")
+        if part in files:
+            raise BadInput(f"{files[part]} and {path} are both {part}.", f"Give one file a part, as {_forms()}.")
+        files[part] = path
+    return Source(files, text_column, label_column)
+
+
+def _prefixed(given: str) -> tuple[str | None, Path]:
+    prefix, sign, rest = given.partition("=")
+    if not sign or Path(given).exists():
+        return None, Path(given).expanduser()
+    if prefix not in SPOKEN:
+        raise unknown(prefix, PARTS, "part of the data", f"Write {_forms()}.")
+    return SPOKEN[prefix], Path(rest).expanduser()
+
+
+def _in_folder(folder: Path) -> list[tuple[str | None, Path]]:
+    readable = [each for each in sorted(folder.iterdir()) if each.is_file() and extension(each) in READERS]
+    named = [each for each in readable if _part_in_name(each)]
+    if not named and len(readable) != 1:
+        names = ", ".join(each.name for each in readable) or f"no file of {', '.join(READERS)}"
+        raise BadInput(
+            f"{folder} holds {names}, and none is named train.",
+            f"Name them train, validation and test, or write {_forms()}.",
+        )
+    return [(None, each) for each in named or readable]
+
+
+def _part_in_name(path: Path) -> str | None:
+    """Say which part is a word of the file's name; None where there is none, or more than one."""
+    words = {SPOKEN[word] for word in re.findall("[a-z]+", path.name.lower()) if word in SPOKEN}
+    return words.pop() if len(words) == 1 else None
+
+
+def _refuse_parts(files: Mapping[str, Path]) -> None:
+    if not files:
+        raise BadInput("No file of data was given.", f"Give one file, a folder, or {_forms()}.")
+    for part in files:
+        if part not in (*PARTS, "all"):
+            raise unknown(part, (*PARTS, "all"), "part of the data")
+    if "all" in files and len(files) > 1:
+        raise BadInput("A file of all rows stands beside files of single parts.", "Give one or the other.")
+    if not {"all", "train"} & set(files):
+        raise BadInput(f"There is a file for {' and '.join(files)} and none for train.", "Add it as train=FILE.")
+
+
+def _forms() -> str:
+    return ", ".join(f"{part}=FILE" for part in PARTS)
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+
+
+class _Found(NamedTuple):
+    text: str
+    label: str
+    notes: list[str]
+
+
+def _find_columns(table: Columns, source: Source, path: Path) -> _Found:
+    """Find both columns: as the user named them, else by a usual name, else the likeliest, which a note then tells."""
+    for name in (source.text_column, source.label_column):
+        if name is not None and name not in table:
+            raise unknown(name, table, f"column of {path}")
+    label = source.label_column or _usual(LABEL_NAMES, table, but=source.text_column)
+    known = source.text_column or _usual(TEXT_NAMES, table, but=label)
+    text = known or _longest(table, but=label)
+    if text is None:
+        raise BadInput(f"{path} has no column of texts; its columns: {', '.join(table)}.", "Name one: --text-column.")
+    notes = [] if known else [f"The texts are column '{text}'; --text-column names another."]
+    if label is None and len(table) == 2:
+        label = next(each for each in table if each != text)
+        notes.append(f"The labels are column '{label}'; --label-column names another.")
+    if label is None:
+        raise BadInput(f"{path} has no column of labels; its columns: {', '.join(table)}.", "Name one: --label-column.")
+    if text == label:
+        raise BadInput(f"Column '{text}' of {path} cannot be both text and label.", "Name two columns.")
+    return _Found(text, label, notes)
+
+
+def _usual(names: Iterable[str], table: Columns, but: str | None) -> str | None:
+    at_hand = {each.lower(): each for each in table if each != but}
+    return next((at_hand[name] for name in names if name in at_hand), None)
+
+
+def _longest(table: Columns, but: str | None) -> str | None:
+    """The column of strings whose values are longest in the mean."""
+    means = {}
+    for name, values in table.items():
+        present = [each for each in values if each is not None]
+        if name != but and present and all(isinstance(each, str) for each in present):
+            means[name] = sum(map(len, present)) / len(present)
+    return max(means, key=means.__getitem__, default=None)
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+def _column(table: Columns, name: str, path: Path) -> list[str]:
+    if name not in table:
+        raise unknown(name, table, f"column of {path}")
+    for row, value in enumerate(table[name], 1):
+        if isinstance(value, (list, dict, bytes)):
+            what = f"Column '{name}' of {path} holds a {type(value).__name__} in data row {row:,}."
+            raise BadInput(what, "Give one text and one label a row.")
+    return [_plain(value) for value in table[name]]
+
+
+def _plain(value: Any) -> str:
+    """Write a value as every format would; a missing one is empty, half of a surrogate pair is U+FFFD."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return LONE_SURROGATE.sub("\ufffd", str(value))
+
+
+def _texts(values: Sequence[str], path: Path) -> list[str]:
+    texts = [each.strip() for each in values]
+    empty = [row for row, text in enumerate(texts, 1) if not text]
+    if empty:
+        what = f"{len(empty):,} of {len(texts):,} texts of {path} are empty, the first in data row {empty[0]:,}."
+        raise BadInput(what, "Remove these rows, or name another column with --text-column.")
+    row, text = max(enumerate(texts, 1), key=lambda each: len(each[1]))
+    if len(text) > LONGEST_TEXT:
+        what = (
+            f"The text in data row {row:,} of {path} has {len(text):,} characters; at most {LONGEST_TEXT:,} are read."
+        )
+        raise BadInput(what, "Cut it, or remove the row.")
+    return texts
+
+
+def _labels(labels: list[str], path: Path) -> list[str]:
+    missing = [row for row, label in enumerate(labels, 1) if not label.strip()]
+    if missing:
+        what = (
+            f"{len(missing):,} of {len(labels):,} rows of {path} have no label, the first is data row {missing[0]:,}."
+        )
+        raise BadInput(what, "Label these rows or remove them.")
+    return labels
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+def _refuse_classes(labels: Sequence[str], parts: Sequence[str] | None) -> None:
+    if len(set(labels)) == 1:
+        what = f"All {len(labels):,} rows have the label '{labels[0]}', and a classifier needs two."
+        raise BadInput(what, "Add rows of another class, or name another column with --label-column.")
+    refuse_too_few(labels, parts)
+
+
+def _twins(labels: Iterable[str]) -> list[str]:
+    """Tell which labels are equal but for case and blanks."""
+    alike = defaultdict(list)
+    for label in sorted(set(labels)):
+        alike["".join(label.casefold().split())].append(f"'{label}'")
+    told = "The labels {} differ only in case or blanks, and are different classes here."
+    return [told.format(" and ".join(each)) for each in alike.values() if len(each) > 1]

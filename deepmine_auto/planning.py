@@ -1,0 +1,197 @@
+"""From what a user asks for to a plan. Everything that can be refused is refused here, before anything is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from deepmine_auto.contracts import Attention, MaskFeature, Task
+from deepmine_auto.data.fingerprint import fingerprint
+from deepmine_auto.data.kept import SEARCH
+from deepmine_auto.data.read import source_from
+from deepmine_auto.data.rows import Rows, Source
+from deepmine_auto.data.split import Split, resplit, split, without_duplicates
+from deepmine_auto.errors import BadInput, unknown
+from deepmine_auto.host import Host
+from deepmine_auto.space_file import SpaceFile, build_space, read_space, space_for
+from deepmine_auto.storage.engine import file_of
+from deepmine_auto.study.budget import Budget, seconds_of
+from deepmine_auto.study.finals import REPEATS
+from deepmine_auto.study.seeding import seed_of
+
+EXECUTORS = ("ray", "inline")
+ROOT = Path("deepmine-auto")
+"""Where studies go unless the user says otherwise: in the folder that the command is typed in."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user may ask of a search; each field is an option of `deepmine-auto search`.
+
+    data: files (`FILE`, or `train=FILE` and so on) or one folder; none is the task's own data. attention: variants to
+    choose from instead of the space's. time_budget: seconds, or text such as 5m. storage: a SQLite file.
+    output: the study's folder. gpus: in all; None is as many as there are.
+    """
+
+    task: str = "sentiment"
+    data: Sequence[str] | str = ()
+    text_column: str | None = None
+    label_column: str | None = None
+    space: str | None = None
+    attention: Sequence[str] = ()
+    trials: int | None = None
+    time_budget: str | float | None = None
+    gpus: int | None = None
+    gpus_per_trial: float | None = None
+    workers: int | None = None
+    executor: str = "ray"
+    address: str | None = None
+    storage: str | None = None
+    study: str | None = None
+    seed: int = 0
+    objective: str | None = None
+    sampler: str | None = None
+    pruner: str | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study that can be begun: its name, where it is kept, its rows and splits, and its specification."""
+
+    name: str
+    storage: Path
+    folder: Path
+    rows: Rows
+    splits: Mapping[str, Split]
+    budget: Budget
+    spec: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def plan(request: Request, host: Host) -> Plan:
+    """Read the data, join the space, and check it all. Raises BadInput."""
+    _check_numbers(request)
+    task_class: type[Task] = host.get("task", request.task)
+    objective = _objective(request, task_class)
+    file = _overridden(read_space(request.space or space_for(request.task)), request, host)
+    storage, folder, name = _places(request)
+    task = task_class()
+    rows = without_duplicates(task.read(_source(request)))
+    strata = task.strata(rows)
+    splits = _splits(strata, request.seed, rows)
+    longest = max(map(len, task.prepare(rows.take(splits[SEARCH].train)).encode(rows.inputs)))
+    left_out: list[str] = []
+
+    def admit(variants: Mapping[str, type[Attention]]) -> dict[str, type[Attention]]:
+        return _admitted(variants, longest, left_out)
+
+    space = build_space(file, host, task_class, admit)
+    spec = {
+        "task": request.task,
+        "objective": objective,
+        "direction": task_class.directions[objective],
+        "seed": request.seed,
+        "space": space.to_json(),
+        "space_name": file.where,
+        "budget": {"trials": file.budget.trials, "seconds": file.budget.seconds},
+        "sampler": file.sampler,
+        "pruner": file.pruner,
+        "fingerprint": fingerprint(rows),
+        "described": task.describe(rows),
+        "parts": {part: len(getattr(splits[SEARCH], part)) for part in Split._fields},
+        "workers": {each: getattr(request, each) for each in _WORKERS},
+    }
+    return Plan(name, storage, folder, rows, splits, file.budget, spec, (*rows.notes, *left_out))
+
+
+_WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "address")
+
+
+def _check_numbers(request: Request) -> None:
+    if request.executor not in EXECUTORS:
+        raise unknown(request.executor, EXECUTORS, "executor")
+    for name in ("gpus", "workers", "gpus_per_trial"):
+        value = getattr(request, name)
+        least = 0 if name == "gpus" else 1e-9
+        if value is not None and value < least:
+            raise BadInput(f"--{name.replace('_', '-')} is {value}.", "Give a larger number.")
+
+
+def _objective(request: Request, task: type[Task]) -> str:
+    objective = request.objective or task.objective
+    if objective not in task.directions:
+        raise unknown(objective, task.directions, f"objective of the task '{task.name}'")
+    return objective
+
+
+def _overridden(file: SpaceFile, request: Request, host: Host) -> SpaceFile:
+    """The space file with what the command line says instead."""
+    plugins = {**file.plugins, **({"attention": request.attention} if request.attention else {})}
+    sampler, pruner = request.sampler or file.sampler, request.pruner or file.pruner
+    host.get("sampler", sampler)
+    host.get("pruner", pruner)
+    asked = None if request.time_budget is None else seconds_of(str(request.time_budget))
+    budget = file.budget
+    if request.trials is not None or asked is not None:
+        budget = Budget(request.trials, asked)
+    if budget.trials is None and budget.seconds is None:
+        raise BadInput(f"{file.where} sets no budget.", "Give --trials or --time-budget.")
+    return replace(file, plugins=plugins, sampler=sampler, pruner=pruner, budget=budget.check())
+
+
+def _places(request: Request) -> tuple[Path, Path, str]:
+    storage = file_of(request.storage or str(ROOT / "studies.db"))
+    name = request.study or _free_name(request, storage)
+    if not NAME.fullmatch(name):
+        raise BadInput(f"'{name}' is no study name.", "Use up to 64 letters, digits, dots, dashes and underscores.")
+    folder = Path(request.output).expanduser() if request.output else storage.parent / name
+    return storage, folder.absolute(), name
+
+
+def _free_name(request: Request, storage: Path) -> str:
+    """Task, data and day, and a number where that exists: a dashboard's home page shows nothing but the name."""
+    paths = [request.data] if isinstance(request.data, str) else list(request.data)
+    data = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(paths[0].rpartition("=")[2]).stem) if paths else "tweets"
+    stem = f"{request.task}-{data}"[:50].rstrip("-.") + f"-{date.today():%m%d}"
+    taken = names_in(storage)
+    numbered = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
+    return next(each for each in (stem, *numbered) if each not in taken and not (storage.parent / each).exists())
+
+
+def names_in(storage: Path) -> set[str]:
+    """The names of all studies in a database, which need not exist."""
+    from deepmine_auto.storage.engine import open_reader
+
+    return {each.study_name for each in open_reader(storage).get_all_studies()} if storage.exists() else set()
+
+
+def _source(request: Request) -> Source:
+    paths = [request.data] if isinstance(request.data, str) else list(request.data)
+    return source_from(paths, request.text_column, request.label_column) if paths else Source()
+
+
+def _splits(strata: Sequence[Any], seed: int, rows: Rows) -> dict[str, Split]:
+    """The split that trials use, and one for each repeat of the finals, with the same test rows."""
+    first = split(strata, seed_of(seed, "split"), rows.parts)
+    again = {f"rerun-{each}": resplit(first, strata, seed_of(seed, "split", each)) for each in range(REPEATS)}
+    return {SEARCH: first, **again}
+
+
+def _admitted(variants: Mapping[str, type[Attention]], longest: int, left_out: list[str]) -> dict[str, type[Attention]]:
+    from deepmine_auto.contracts import AttentionModifier
+    from deepmine_auto.model.guard import admitted
+
+    needs: frozenset[MaskFeature] = frozenset({"padding"})
+    able, reasons = admitted(variants, "bidirectional", needs, longest)
+    left_out += [f"left out: {why}" for why in reasons]
+    if all(issubclass(each, AttentionModifier) for each in able.values()):
+        names = ", ".join(variants)
+        raise BadInput(f"No core or mixer is among the attentions {names}.", "Add one, such as --attention multi_head.")
+    return able

@@ -1,0 +1,255 @@
+"""The use case: task, data and budget become a study, its winner, and a bundle that has been checked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.study import StudyDirection
+
+from deepmine_auto.bundle.save import refuse_existing
+from deepmine_auto.concluding import conclude
+from deepmine_auto.data import kept
+from deepmine_auto.errors import BadInput, StudyHeld, unknown
+from deepmine_auto.executors import inline
+from deepmine_auto.host import Host, the_host
+from deepmine_auto.model.assemble import task_of
+from deepmine_auto.planning import Plan, Request, names_in, plan
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.engine import Fence, file_lock, file_of, open_writer
+from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.ledger import Ledger, Watch
+
+VERIFY_SECONDS = 12.0
+"""Expected time of exporting and of reloading in a clean process, which imports torch once more."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a study found: its name, the winning trial, the sentence, the bundle's folder, and all else in `found`."""
+
+    study: str
+    storage: Path
+    trial: int
+    sentence: str
+    bundle: Path
+    found: Mapping[str, Any]
+
+
+class Watcher:
+    """What may look on while a study runs; the default does not. `opened` comes once, `happened` and `tick` often."""
+
+    def opened(self, agenda: Agenda, notes: tuple[str, ...], baseline: Callable[[], float | None]) -> None:
+        """The study is open; `baseline` is the baseline's validation score once it is known."""
+
+    def happened(self, kind: str, text: str, trial: int | None) -> None:
+        """An event."""
+
+    def tick(self) -> None:
+        """A message of a worker was written."""
+
+    def concluding(self) -> None:
+        """Trials and reruns are over; the test is opened, and the bundle is made."""
+
+
+def search(watcher: Watcher | None = None, **fields: Any) -> Result:
+    """Search, name a winner, and export it. The fields are those of `planning.Request`: task, data, trials, ...
+
+    Raises DeepmineError with one sentence for whatever the user can mend.
+    """
+    watcher, host = watcher or Watcher(), the_host()
+    request = Request(**fields)
+    planned = plan(request, host)
+    refuse_existing(planned.folder)
+    with workers(planned.spec["workers"], _command(request)) as run, ExitStack() as held:
+        store, fence = _new_store(planned, held)
+        study = _begin(planned, store)
+        return _conduct(study, planned.storage, store, fence, planned.budget, run, watcher, host, planned.notes)
+
+
+def resume(
+    study: str, storage: str | None = None, *, trials: int | None = None, time_budget: float | None = None,
+    watcher: Watcher | None = None
+) -> Result:  # fmt: skip
+    """Go on with a study where it stood: the same trials, from their checkpoints. Raises BadInput, StudyHeld.
+
+    `trials` and `time_budget` (seconds, in all) replace the budget that the study was begun with.
+    """
+    watcher, host = watcher or Watcher(), the_host()
+    file = file_of(storage or str(Path("deepmine-auto") / "studies.db"))
+    if study not in names_in(file):
+        raise unknown(study, names_in(file), f"study in {file}")
+    with ExitStack() as held:
+        fence = Fence()
+        store = Store(open_writer(file, fence))
+        held.enter_context(_hold(file, study))
+        row = store.study(study)
+        budget = Budget(**row.spec["budget"])
+        if trials is not None or time_budget is not None:
+            budget = Budget(trials, time_budget).check()
+        with workers(row.spec["workers"], f"deepmine-auto resume {study}") as run:
+            return _conduct(row, file, store, fence, budget, run, watcher, host, ())
+
+
+# -- the road --------------------------------------------------------------------------------------------------------------
+
+Run = Callable[[Agenda, Host, Callable[[], None]], None]
+
+
+def _conduct(
+    study: StudyRow, storage: Path, store: Store, fence: Fence, budget: Budget, run: tuple[Run, int], watcher: Watcher,
+    host: Host, notes: tuple[str, ...],
+) -> Result:  # fmt: skip
+    execute, slots = run
+    plugins = host.get("sampler", study.spec["sampler"])(), host.get("pruner", study.spec["pruner"])()
+    watch: Watch = watcher.happened
+    ledger = Ledger(store, study, fence, plugins, watch)
+    _record_plugins(ledger, host)
+    with _baseline(study, host) as baseline:
+        agenda = Agenda(ledger, budget, slots, baseline.closing)
+        watcher.opened(agenda, notes, baseline.value)
+        execute(agenda, host, watcher.tick)
+        watcher.concluding()
+        found = conclude(agenda, host, _bundle_folder(study))
+    return Result(study.name, storage, found["winner"], found["sentence"], Path(found["bundle"]), found)
+
+
+def _bundle_folder(study: StudyRow) -> Path:
+    """The bundle's place in the study's folder; a later one, after more trials, has a number."""
+    folder = Path(study.folder)
+    numbered = (folder / f"bundle-{number}" for number in range(2, 10_000))
+    return next(each for each in (folder / "bundle", *numbered) if not each.exists())
+
+
+# -- beginning -------------------------------------------------------------------------------------------------------------
+
+
+def _new_store(planned: Plan, held: ExitStack) -> tuple[Store, Fence]:
+    if planned.name in names_in(planned.storage):
+        raise BadInput(
+            f"There is a study '{planned.name}' in {planned.storage} already.",
+            f"Go on with it: deepmine-auto resume {planned.name}; or choose another --study.",
+        )
+    fence = Fence()
+    store = Store(open_writer(planned.storage, fence))
+    held.enter_context(_hold(planned.storage, planned.name))
+    return store, fence
+
+
+@contextmanager
+def _hold(storage: Path, study: str) -> Iterator[None]:
+    """Be the one writer of a study. Raises StudyHeld."""
+    try:
+        with file_lock(storage.with_name(f"{storage.name}.{study}.lock"), wait=False):
+            yield
+    except BlockingIOError as error:
+        raise StudyHeld(f"The study '{study}' is held by another process.", "Wait for it, or end it first.") from error
+
+
+def _begin(planned: Plan, store: Store) -> StudyRow:
+    spec = dict(planned.spec)
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    kept.keep(planned.folder, planned.rows, planned.splits)
+    direction = StudyDirection.MAXIMIZE if spec["direction"] == "maximize" else StudyDirection.MINIMIZE
+    study = store.create_study(planned.name, direction, f"val/{spec['objective']}", str(planned.folder), spec)
+    dataset = {"fingerprint": spec["fingerprint"], "rows": len(planned.rows), "described": spec["described"]}
+    store.add(tables.datasets, study.id, dataset)
+    for note in planned.notes:
+        store.add_event(study.id, "note", note)
+    return study
+
+
+def _record_plugins(ledger: Ledger, host: Host) -> None:
+    """Write which plugins the study may use from here on, where they differ from what is written."""
+    known = {(row["kind"], row["name"]): row["hash"] for row in ledger.store.rows(tables.plugins, ledger.study.id)}
+    for kind, name in sorted(_may_use(ledger)):
+        brought = host.brought(kind, name)
+        if known.get((kind, name)) == brought.hash:
+            continue
+        if (kind, name) in known:
+            ledger.event("plugin changed", f"the {kind} '{name}' is another one than the study began with")
+        row: Row = {"kind": kind, "name": name, "since": len(ledger.trials), "hash": brought.hash}
+        row |= {"distribution": brought.distribution, "version": brought.version}
+        ledger.store.add(tables.plugins, ledger.study.id, row)
+
+
+def _may_use(ledger: Ledger) -> set[tuple[str, str]]:
+    spec = ledger.study.spec
+    found = {("task", spec["task"]), ("sampler", spec["sampler"]), ("pruner", spec["pruner"])}
+    kinds = {"attention/kind": "attention", "model/kind": "backbone", "optimizer/kind": "optimizer"}
+    for param in ledger.space.params:
+        first, _, rest = param.name.partition("/")
+        if param.name in kinds:
+            found |= {(kinds[param.name], str(each)) for each in getattr(param.range, "options", ())}
+        elif rest.endswith("/use"):
+            found.add((first, rest.removesuffix("/use")))
+    return found
+
+
+# -- the baseline, beside the search -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Baseline:
+    """The baseline's score on the validation rows, computed in a thread, and how long fitting it takes."""
+
+    future: Future[tuple[float, float]]
+
+    def value(self) -> float | None:
+        """Its score, or None while it is not known."""
+        return self.future.result()[0] if self.future.done() and not self.future.exception() else None
+
+    def closing(self) -> float:
+        """Seconds that the end of a study is expected to take: the baseline twice, export and verification."""
+        seconds = self.future.result()[1] if self.future.done() and not self.future.exception() else 5.0
+        return VERIFY_SECONDS + 2 * seconds
+
+
+@contextmanager
+def _baseline(study: StudyRow, host: Host) -> Iterator[Baseline]:
+    with ThreadPoolExecutor(1) as pool:
+        yield Baseline(pool.submit(_fit_baseline, study, host))
+
+
+def _fit_baseline(study: StudyRow, host: Host) -> tuple[float, float]:
+    start, folder = time.monotonic(), Path(study.folder)
+    task = task_of(study.spec["task"], {}, host)
+    train, validation = (kept.rows_of(folder, kept.SEARCH, part) for part in ("train", "validation"))
+    prepared = task.prepare(train)
+    scores = task.scores(task.baseline(train, validation, prepared), prepared.targets(validation))
+    return scores[study.spec["objective"]], time.monotonic() - start
+
+
+# -- where trials run ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def workers(asked: Mapping[str, Any], command: str) -> Iterator[tuple[Run, int]]:
+    """Open what trials run on: this process, or Ray; yield how to run an agenda on it, and the number of workers."""
+    if asked["executor"] == "inline":
+        if asked["gpus"]:
+            raise BadInput("The inline executor has one worker.", "Use --executor ray for GPUs.")
+        yield inline.run, 1
+        return
+    from deepmine_auto.executors import ray
+
+    with ray.started(asked["address"], asked["gpus"]):
+        resources = ray.resources_of(asked["gpus"], asked["gpus_per_trial"], asked["workers"], command)
+
+        def run(agenda: Agenda, _host: Host, tick: Callable[[], None]) -> None:
+            ray.run(agenda, resources, tick)
+
+        yield run, resources.slots
+
+
+def _command(request: Request) -> str:
+    """The search command as it would be typed without GPUs."""
+    given = [f"--data {request.data}"] if isinstance(request.data, str) else [f"--data {each}" for each in request.data]
+    return " ".join(["deepmine-auto search --task", request.task, *given])

@@ -1,0 +1,436 @@
+"""What an attention variant promises, as tests to inherit:
+
+    class TestMyAttention(AttentionPromises):
+        variant = MyAttention
+
+A core or a mixer is tested as it is; a modifier stands on softmax by its definition. A promise that needs what the
+variant does not declare is skipped, with the reason. All sums are in float64.
+
+Shapes: B batch, L length, S source length, D dim, H heads, G key-value heads, K dim of one head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.testing import assert_close
+
+from deepmine_auto.contracts import (
+    Attention,
+    AttentionCore,
+    AttentionMixer,
+    AttentionModifier,
+    AttentionShape,
+    Caps,
+    MaskFeature,
+    Mixed,
+    Mode,
+)
+from deepmine_auto.errors import MissingExtra
+from deepmine_auto.model.dense import DenseAttention, repeated
+from deepmine_auto.model.guard import Refused
+from deepmine_auto.model.mask import Mask
+from deepmine_auto.model.multi_head import token_mixer
+from deepmine_auto.space import Choice, Int, Range, ranges
+
+try:
+    import pytest
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
+except ImportError as missing:
+    raise MissingExtra("Testing a plugin needs pytest and hypothesis.", "pip install 'deepmine-auto[test]'") from missing
+
+ROWS, HEADS, DIM = 2, 4, 16
+SHAPE = AttentionShape(dim=DIM, heads=HEADS, kv_heads=HEADS, layer=1)
+LONG = 150
+"""A length at which variants that work by blocks or chunks have left their short path."""
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
+
+few_examples = settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
+)
+
+
+# -- what is drawn -----------------------------------------------------------------------------------------------------
+
+
+def drawn(variant: type[Attention]) -> st.SearchStrategy[Attention]:
+    """Draw a variant from its own ranges."""
+    return st.builds(variant, **{name: _values(each) for name, each in ranges(variant).items()})
+
+
+def _values(each: Range) -> st.SearchStrategy[Any]:
+    if isinstance(each, Choice):
+        return st.sampled_from(each.options)
+    ends = st.sampled_from((each.low, each.high))  # where most faults are
+    if isinstance(each, Int):
+        return ends | st.sampled_from(range(each.low, each.high + 1, each.step))
+    if each.step is None:
+        return ends | st.floats(each.low, each.high)
+    low, step = each.low, each.step
+    return st.integers(0, math.floor((each.high - low) / step)).map(lambda n: low + n * step)
+
+
+def lengths(caps: Caps, at_least: int = 1) -> st.SearchStrategy[int]:
+    """Draw a length: short, or long enough for blocks."""
+    longest = LONG if caps.max_len is None else min(LONG, caps.max_len)
+    return st.integers(at_least, min(12, longest)) | st.just(longest)
+
+
+@st.composite
+def masks(draw: st.DrawFn, caps: Caps, mode: Mode, length: int, source: int | None = None) -> Mask:
+    """Draw a mask of declared features; it may leave rows that see nothing."""
+    source = length if source is None else source
+    rng = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    parts: dict[str, Any] = {
+        "padding": torch.rand(ROWS, source, generator=rng) < 0.7,
+        "window": (draw(st.integers(0, 20)), draw(st.integers(0, 20))),
+        "bias": torch.randn(1, HEADS, length, source, generator=rng, dtype=torch.float64),
+        "dense": torch.rand(ROWS, 1, length, source, generator=rng) < 0.7,
+    }
+    used = draw(st.sets(st.sampled_from(sorted(parts)))) & caps.masks
+    if "bias" in used and draw(st.booleans()):
+        parts["bias"] = parts["bias"].masked_fill(parts["bias"] < -1.0, -torch.inf)
+    return Mask(causal=mode == "causal", **{name: parts[name] for name in sorted(used)})
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    """Seeded normal numbers in float64."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# -- what is tested ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Softmax(AttentionCore):
+    """Softmax by its definition: the ground that modifiers are tested on."""
+
+    name: ClassVar[str] = "softmax_by_definition"
+    source: ClassVar[str] = "arXiv:1706.03762"
+    caps: ClassVar[Caps] = Caps.everywhere(dtypes=frozenset(TOLERANCE), weights="exact", normalized=True)
+
+    def build(self, shape: AttentionShape) -> nn.Module:  # noqa: ARG002
+        """Make the module."""
+        return DenseAttention()
+
+
+def layer_of(variant: Attention, mode: Mode, *, shape: AttentionShape = SHAPE, moved: bool = True) -> nn.Module:
+    """The variant as the token mixing of a layer. Learned parameters are moved from their start, because one that starts
+    at zero would hide what it does."""
+    torch.manual_seed(0)
+    modifies = isinstance(variant, AttentionModifier)
+    core, modifiers = (Softmax(), [variant]) if modifies else (variant, [])
+    layer = token_mixer(core, modifiers, replace(shape, mode=mode)).double().eval()
+    if moved:
+        _move(layer)
+    return layer
+
+
+def _move(module: nn.Module) -> None:
+    with torch.no_grad():
+        for each in module.parameters():
+            each += 0.1 * torch.randn_like(each)
+
+
+def mixing_of(variant: Attention, kv_heads: int = HEADS) -> Callable[[Tensor, Tensor, Tensor, Mask, bool], Mixed]:
+    """The variant as a function of queries, keys and values."""
+    torch.manual_seed(0)
+    module = variant.build(replace(SHAPE, kv_heads=kv_heads)).double().eval()
+    _move(module)
+
+    def core(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:
+        mixed: Mixed = module(q_BHLK, k_BGSK, v_BGSK, mask, weights=weights)
+        return mixed
+
+    def modifier(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:  # noqa: ARG001
+        if hasattr(module, "on_qk"):
+            q_BHLK, k_BGSK = module.on_qk(q_BHLK, k_BGSK)
+        mixed = DenseAttention().mix(q_BHLK, k_BGSK, v_BGSK, mask, [module])
+        return mixed._replace(out=module.on_out(mixed.out)) if hasattr(module, "on_out") else mixed
+
+    return modifier if isinstance(variant, AttentionModifier) else core
+
+
+def mixed_by(layer: nn.Module, x_BLD: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
+    """Call a layer without a state."""
+    mixed, _ = layer(x_BLD, mask, None, weights=weights)
+    assert isinstance(mixed, Mixed)
+    return mixed
+
+
+def _disturbed(x_BLD: Tensor, tokens: Tensor | slice) -> Tensor:
+    other_BLD = x_BLD.clone()
+    other_BLD[:, tokens] += 3.0 * torch.randn_like(other_BLD[:, tokens])
+    return other_BLD
+
+
+def _example_of(feature: MaskFeature, length: int) -> Mask:
+    return {
+        "padding": Mask(padding=torch.ones(ROWS, length, dtype=torch.bool)),
+        "causal": Mask(causal=True),
+        "window": Mask(window=(1, 1)),
+        "bias": Mask(bias=numbers(1, 1, length, length)),
+        "dense": Mask(dense=torch.ones(length, length, dtype=torch.bool)),
+    }[feature]
+
+
+class AttentionPromises:
+    """Inherit, name the variant, and pytest holds it to what it declares."""
+
+    variant: ClassVar[type[Attention]]
+
+    @property
+    def caps(self) -> Caps:
+        """What the variant declares."""
+        return self.variant.caps
+
+    def needs(self, declared: bool, what: str) -> None:
+        """Skip a promise that the variant does not give."""
+        if not declared:
+            pytest.skip(f"{self.variant.name} does not declare {what}")
+
+    def needs_exact_weights(self) -> None:
+        """Skip a promise about the weight matrix where there is none."""
+        self.needs(self.caps.weights == "exact", "exact weights")
+
+    def modes(self) -> list[Mode]:
+        """The declared modes in which tokens look at each other."""
+        declared: list[Mode] = [mode for mode in ("bidirectional", "causal") if mode in self.caps.modes]
+        self.needs(bool(declared), "a mode of self-attention")
+        return declared
+
+    def draw_layer(self, data: st.DataObject) -> tuple[nn.Module, Mode]:
+        """Draw fields and a mode, and build."""
+        mode = data.draw(st.sampled_from(self.modes()), "mode")
+        return layer_of(data.draw(drawn(self.variant), "variant"), mode), mode
+
+    # -- it can be built and trained
+
+    @few_examples
+    @given(st.data())
+    def test_every_range_can_be_drawn_and_built(self, data: st.DataObject) -> None:
+        layer, mode = self.draw_layer(data)
+        x_BLD = numbers(ROWS, data.draw(lengths(self.caps), "length"), DIM)
+        out = mixed_by(layer, x_BLD, Mask(causal=mode == "causal")).out
+        assert out.shape == x_BLD.shape
+        assert out.isfinite().all()
+
+    def test_the_same_seed_gives_the_same_output(self) -> None:
+        self.needs(self.caps.deterministic, "that it is deterministic")
+        mode, x_BLD = self.modes()[0], numbers(ROWS, 7, DIM)
+        first, second = (mixed_by(layer_of(self.variant(), mode), x_BLD, Mask(causal=mode == "causal")).out for _ in "12")
+        assert torch.equal(first, second)
+
+    def test_gradients_are_those_of_the_function(self) -> None:
+        mode = self.modes()[0]
+        layer = layer_of(self.variant(), mode, shape=replace(SHAPE, dim=8, heads=2, kv_heads=2))
+        names = [name for name, _ in layer.named_parameters()]
+
+        def function(x_BLD: Tensor, *values: Tensor) -> Tensor:
+            called = (x_BLD, Mask(causal=mode == "causal"), None)
+            mixed, _ = functional_call(layer, dict(zip(names, values, strict=True)), called)  # type: ignore[misc]
+            return mixed.out
+
+        assert torch.autograd.gradcheck(function, (numbers(1, 4, 8).requires_grad_(), *layer.parameters()), fast_mode=True)
+
+    def test_every_declared_dtype_computes(self) -> None:
+        mode, x_BLD = self.modes()[0], numbers(ROWS, 9, DIM)
+        mask = Mask(causal=mode == "causal")
+        exact = mixed_by(layer_of(self.variant(), mode), x_BLD, mask).out
+        for name in sorted(self.caps.dtypes):
+            dtype: torch.dtype = getattr(torch, name)
+            out = mixed_by(layer_of(self.variant(), mode).to(dtype), x_BLD.to(dtype), mask).out
+            assert out.dtype == dtype
+            assert_close(out.double(), exact, rtol=TOLERANCE[name], atol=TOLERANCE[name])
+
+    # -- fast forms change nothing
+
+    @few_examples
+    @given(st.data())
+    def test_the_fast_form_equals_the_definition(self, data: st.DataObject) -> None:
+        self.needs_exact_weights()
+        layer, mode = self.draw_layer(data)
+        length = data.draw(lengths(self.caps), "length")
+        mask, x_BLD = data.draw(masks(self.caps, mode, length)), numbers(ROWS, length, DIM).requires_grad_()
+        towards = numbers(ROWS, length, DIM, seed=1)
+        found = []
+        for weights in (False, True):
+            out = mixed_by(layer, x_BLD, mask, weights=weights).out
+            found.append((out, *torch.autograd.grad((out * towards).sum(), x_BLD)))
+        assert_close(found[0], found[1], rtol=1e-7, atol=1e-9)
+
+    @few_examples
+    @given(st.data())
+    def test_weights_times_values_are_the_output(self, data: st.DataObject) -> None:
+        self.needs_exact_weights()
+        self.needs(issubclass(self.variant, AttentionCore), "that it is a core, whose values are known")
+        mode, length, source = self.draw_sizes(data)
+        q, k, v = (numbers(ROWS, HEADS, n, 4, seed=n) for n in (length, source, source + 1))
+        v = v[:, :, 1:]
+        mixed = mixing_of(data.draw(drawn(self.variant)))(q, k, v, data.draw(masks(self.caps, mode, length, source)), True)
+        assert mixed.weights is not None
+        assert mixed.weights.shape == (ROWS, HEADS, length, source)
+        assert_close(mixed.weights @ v, mixed.out, rtol=1e-7, atol=1e-9)
+
+    def draw_sizes(self, data: st.DataObject) -> tuple[Mode, int, int]:
+        """Draw a mode with as many queries as keys, or others where the mode is cross."""
+        mode = data.draw(st.sampled_from(sorted(self.caps.modes)), "mode")
+        length = data.draw(lengths(self.caps), "length")
+        return mode, length, data.draw(lengths(self.caps), "source") if mode == "cross" else length
+
+    @few_examples
+    @given(st.data())
+    def test_rows_of_weights_sum_to_one(self, data: st.DataObject) -> None:
+        self.needs_exact_weights()
+        self.needs(self.caps.normalized, "normalized weights")
+        layer, mode = self.draw_layer(data)
+        length = data.draw(lengths(self.caps), "length")
+        mask = data.draw(masks(self.caps, mode, length))
+        weights = mixed_by(layer, numbers(ROWS, length, DIM), mask, weights=True).weights
+        assert weights is not None
+        sums = weights.sum(-1)
+        assert_close(sums[sums.abs() > 1e-9], torch.ones_like(sums[sums.abs() > 1e-9]), rtol=1e-6, atol=0.0)
+        keep = mask.allowed(length, length)
+        if keep is None:
+            assert (sums.abs() > 1e-9).all(), "a row that sees tokens has no weights"
+
+    @few_examples
+    @given(st.data())
+    def test_grouped_heads_equal_repeated_heads(self, data: st.DataObject) -> None:
+        self.needs(not issubclass(self.variant, AttentionMixer), "that it takes key-value heads from the host")
+        mode, length, source = self.draw_sizes(data)
+        groups = data.draw(st.sampled_from([1, 2]), "kv_heads")
+        mask = data.draw(masks(self.caps, mode, length, source))
+        q, k, v = numbers(ROWS, HEADS, length, 4), *numbers(2, ROWS, groups, source, 4, seed=1)
+        mixing = mixing_of(data.draw(drawn(self.variant)), groups)
+        whole = mixing(q, repeated(k, HEADS), repeated(v, HEADS), mask, False)
+        assert_close(mixing(q, k, v, mask, False).out, whole.out, rtol=1e-7, atol=1e-9)
+
+    @few_examples
+    @given(st.data())
+    def test_one_token_at_a_time_equals_the_whole(self, data: st.DataObject) -> None:
+        self.needs(self.caps.decoding == "kv" and "causal" in self.caps.modes, "decoding with cached keys and values")
+        mixing, length = mixing_of(data.draw(drawn(self.variant))), data.draw(lengths(self.caps), "length")
+        q, k, v = numbers(3, ROWS, HEADS, length, 4)
+        at = data.draw(st.integers(0, length - 1), "at")
+        whole = mixing(q, k, v, Mask(causal=True), False).out[:, :, at]
+        alone = mixing(q[:, :, at : at + 1], k[:, :, : at + 1], v[:, :, : at + 1], Mask(causal=True), False).out[:, :, 0]
+        assert_close(alone, whole, rtol=1e-7, atol=1e-9)
+
+    # -- nothing leaks
+
+    @few_examples
+    @given(st.data())
+    def test_padding_never_leaks(self, data: st.DataObject) -> None:
+        self.needs("padding" in self.caps.masks, "padding")
+        layer, mode = self.draw_layer(data)
+        length = data.draw(lengths(self.caps, 2), "length")
+        real = data.draw(st.integers(1, length - 1), "real tokens")
+        padding = (torch.arange(length) < real).expand(ROWS, length)
+        x_BLD, mask = numbers(ROWS, length, DIM), Mask(padding=padding, causal=mode == "causal")
+        before, after = (mixed_by(layer, x, mask).out[:, :real] for x in (x_BLD, _disturbed(x_BLD, slice(real, None))))
+        assert_close(after, before, rtol=1e-7, atol=1e-9)
+
+    @few_examples
+    @given(st.data())
+    def test_the_future_never_reaches_the_past(self, data: st.DataObject) -> None:
+        self.needs("causal" in self.caps.modes, "the causal mode")
+        layer = layer_of(data.draw(drawn(self.variant), "variant"), "causal")
+        length = data.draw(lengths(self.caps, 2), "length")
+        changed_from = data.draw(st.integers(1, length - 1), "changed from")
+        x_BLD = numbers(ROWS, length, DIM)
+        xs = (x_BLD, _disturbed(x_BLD, slice(changed_from, None)))
+        before, after = (mixed_by(layer, x, Mask(causal=True)).out[:, :changed_from] for x in xs)
+        assert_close(after, before, rtol=1e-7, atol=1e-9)
+
+    @few_examples
+    @given(st.data())
+    def test_what_a_mask_hides_never_reaches_the_output(self, data: st.DataObject) -> None:
+        layer, mode = self.draw_layer(data)
+        length = data.draw(lengths(self.caps, 2), "length")
+        mask = data.draw(masks(self.caps, mode, length))
+        at = data.draw(st.integers(0, length - 1), "changed token")
+        keep = mask.allowed(length, length)
+        keep_BHLL = (torch.tensor(True) if keep is None else keep).expand(ROWS, HEADS, length, length)
+        seen_BHL = keep_BHLL[..., at]
+        blind_BL = ~seen_BHL.any(1)
+        blind_BL[:, at] = False
+        x_BLD = numbers(ROWS, length, DIM)
+        before, after = (mixed_by(layer, x, mask).out for x in (x_BLD, _disturbed(x_BLD, torch.tensor([at]))))
+        assert_close(after[blind_BL], before[blind_BL], rtol=1e-7, atol=1e-9)
+
+    def test_a_bias_is_not_dropped(self) -> None:
+        self.needs("bias" in self.caps.masks, "bias")
+        mode, x_BLD = self.modes()[0], numbers(ROWS, 6, DIM)
+        layer, bias = layer_of(self.variant(), mode), numbers(1, 1, 6, 6, seed=1)
+        plain, biased = (mixed_by(layer, x_BLD, Mask(causal=mode == "causal", bias=each)).out for each in (None, bias))
+        assert (plain - biased).abs().max() > 1e-6
+
+    def test_undeclared_modes_and_mask_features_are_refused(self) -> None:
+        mode = self.modes()[0]
+        layer = layer_of(self.variant(), mode)
+        for feature in sorted({"padding", "causal", "window", "bias", "dense"} - self.caps.masks):
+            with pytest.raises(Refused, match=feature):
+                mixed_by(layer, numbers(ROWS, 5, DIM), _example_of(feature, 5))
+        for other in sorted({"bidirectional", "causal", "cross"} - self.caps.modes):
+            with pytest.raises(Refused, match=other):
+                layer_of(self.variant(), other)
+
+    @few_examples
+    @given(st.data())
+    def test_rows_that_see_nothing_stay_finite(self, data: st.DataObject) -> None:
+        self.needs("padding" in self.caps.masks, "padding")
+        layer, mode = self.draw_layer(data)
+        length = data.draw(lengths(self.caps), "length")
+        padding = torch.ones(ROWS, length, dtype=torch.bool)
+        padding[0] = False
+        x_BLD = numbers(ROWS, length, DIM).requires_grad_()
+        out = mixed_by(layer, x_BLD, Mask(padding=padding, causal=mode == "causal")).out
+        (gradient,) = torch.autograd.grad(out.square().sum(), x_BLD)
+        assert out.isfinite().all()
+        assert gradient.isfinite().all()
+
+    # -- what else it says of itself
+
+    @few_examples
+    @given(st.data())
+    def test_shuffled_tokens_give_shuffled_outputs(self, data: st.DataObject) -> None:
+        self.needs(self.caps.position_free, "that it is free of positions")
+        self.needs("bidirectional" in self.caps.modes, "the bidirectional mode")
+        layer = layer_of(data.draw(drawn(self.variant), "variant"), "bidirectional")
+        x_BLD = numbers(ROWS, data.draw(lengths(self.caps), "length"), DIM)
+        order = torch.randperm(x_BLD.shape[1], generator=torch.Generator().manual_seed(0))
+        first, second = (mixed_by(layer, x, Mask()).out for x in (x_BLD[:, order], x_BLD))
+        assert_close(first, second[:, order], rtol=1e-7, atol=1e-9)
+
+    @few_examples
+    @given(st.data())
+    def test_the_neutral_setting_is_softmax(self, data: st.DataObject) -> None:
+        neutral = self.variant.neutral
+        self.needs(neutral is not None, "a neutral setting")
+        self.needs(not issubclass(self.variant, AttentionMixer), "projections that softmax could share")
+        mode = data.draw(st.sampled_from(self.modes()), "mode")
+        length = data.draw(lengths(self.caps), "length")
+        mask, x_BLD = data.draw(masks(self.caps, mode, length)), numbers(ROWS, length, DIM)
+        ours, softmax = layer_of(self.variant(**neutral or {}), mode, moved=False), layer_of(Softmax(), mode, moved=False)
+        softmax.load_state_dict(ours.state_dict(), strict=False)
+        assert_close(mixed_by(ours, x_BLD, mask).out, mixed_by(softmax, x_BLD, mask).out, rtol=1e-7, atol=1e-9)
+
+    def test_the_declared_cost_grows_as_declared(self) -> None:
+        variant, far = self.variant(), 2**16
+        shape = replace(variant.adapt(SHAPE), max_len=2 * far)
+        for name, small, large in zip(("flops", "bytes"), variant.cost(shape, far), variant.cost(shape, 2 * far), strict=True):
+            exponent = math.log2(large / small)
+            assert abs(exponent - self.caps.scaling) < 0.2, f"{name} grow with L ^ {exponent:.2f}, not {self.caps.scaling}"

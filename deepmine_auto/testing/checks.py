@@ -1,0 +1,64 @@
+"""Run the promises of a plugin outside pytest, for `deepmine-auto plugins check`."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deepmine_auto.contracts import Plugin
+from deepmine_auto.errors import BadInput
+
+KITS = {"attention": ("deepmine_auto.testing.attention:AttentionPromises", "variant")}
+"""The promises of each kind, and the attribute that names the plugin."""
+
+
+class Promise(NamedTuple):
+    """One promise in words; whether it holds, or None where the plugin does not give it; why."""
+
+    promise: str
+    ok: bool | None
+    detail: str = ""
+
+
+def check(plugin: type[Plugin]) -> list[Promise]:
+    """Hold a plugin to the promises of its kind. Raises BadInput where the kind has none, MissingExtra without pytest."""
+    if plugin.kind not in KITS:
+        raise BadInput(f"There are no promises for the kind '{plugin.kind}'.", f"There are for: {', '.join(KITS)}.")
+    path, attribute = KITS[plugin.kind]
+    module, _, name = path.partition(":")
+    kit = getattr(import_module(module), name)
+    return list(run(type(f"Check{plugin.__name__}", (kit,), {attribute: plugin})))
+
+
+def run(kit: type[Any]) -> Iterator[Promise]:
+    """Run each test method of a kit, in the order in which they are written."""
+    names = {name: None for each in reversed(kit.__mro__) for name in vars(each) if name.startswith("test_")}
+    for name in names:
+        yield _held(name.removeprefix("test_").replace("_", " "), getattr(kit(), name))
+
+
+def _held(promise: str, test: Callable[..., None]) -> Promise:
+    import pytest
+
+    with tempfile.TemporaryDirectory() as folder:
+        fixtures = {"tmp_path": Path(folder)}
+        asked = [name for name in inspect.signature(test).parameters if name not in fixtures]
+        if asked:
+            return Promise(promise, None, f"needs the fixture '{asked[0]}': run it under pytest")
+        try:
+            test(**{name: fixtures[name] for name in inspect.signature(test).parameters})
+        except pytest.skip.Exception as skipped:
+            return Promise(promise, None, str(skipped))
+        except (Exception, pytest.fail.Exception) as broken:
+            return Promise(promise, False, _told(broken))
+    return Promise(promise, True)
+
+
+def _told(broken: BaseException) -> str:
+    first = str(broken).strip().splitlines()[:1] or [type(broken).__name__]
+    notes = [each.splitlines()[0] for each in getattr(broken, "__notes__", ()) if each.startswith("Draw ")]
+    return "; ".join([*first, *notes])
