@@ -70,7 +70,8 @@ def word_tokenizer(texts: Iterable[str], limit: int, extra_words: Iterable[str] 
 def subword_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """Train byte-pair encoding (arXiv:1508.07909) on the words of `texts`, up to `vocabulary` tokens."""
     trained = _dressed(BPE(unk_token=UNK))
-    trainer = BpeTrainer(vocab_size=vocabulary, special_tokens=[*SPECIAL], show_progress=False)
+    half = vocabulary // 2  # a script of thousands of characters must leave room for pieces, and keep to the limit
+    trainer = BpeTrainer(vocab_size=vocabulary, special_tokens=[*SPECIAL], limit_alphabet=half, show_progress=False)
     _guarded(lambda: trained.train_from_iterator(texts, trainer))
     # special tokens of a trained tokenizer would match "[PAD]" in a user's text: the model is kept, and they are not
     model = json.loads(trained.to_str())["model"]

@@ -163,7 +163,12 @@ def run(agenda: Agenda, resources: Resources, tick: Callable[[], None]) -> None:
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
-            run_config=tune.RunConfig(name="study", storage_path=scratch, verbose=0),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=scratch,
+                verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # ours are named by the database
+            ),
         )
         tuner.fit()
 

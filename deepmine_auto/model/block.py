@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from deepmine_auto.contracts import Mixed
+from deepmine_auto.model.dropout import TextDropout
 from deepmine_auto.model.feed_forward import FeedForward
 from deepmine_auto.model.mask import Mask
 
@@ -22,7 +23,7 @@ class Block(nn.Module):
         self.before_mixing = nn.LayerNorm(dim)
         self.before_feed_forward = nn.LayerNorm(dim)
         self.feed_forward = FeedForward(dim, widen, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = TextDropout(dropout)
 
     def forward(self, x_BLD: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
         """Return out (B, L, D), with the weights and losses of the attention."""

@@ -5,6 +5,8 @@ Shapes: B batch, L length, D dim, F feed-forward.
 
 from torch import Tensor, nn
 
+from deepmine_auto.model.dropout import TextDropout
+
 
 class FeedForward(nn.Module):
     """Widen, bend, narrow (arXiv:1706.03762), with GELU (arXiv:1606.08415)."""
@@ -13,7 +15,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = nn.Linear(dim, widen * dim)
         self.down = nn.Linear(widen * dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = TextDropout(dropout)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Return (B, L, D)."""

@@ -41,10 +41,12 @@ from deepmine_auto.space import Choice, Int, Range, ranges
 
 try:
     import pytest
-    from hypothesis import HealthCheck, given, settings
+    from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
 except ImportError as missing:
-    raise MissingExtra("Testing a plugin needs pytest and hypothesis.", "pip install 'deepmine-auto[test]'") from missing
+    raise MissingExtra(
+        "Testing a plugin needs pytest and hypothesis.", "pip install 'deepmine-auto[test]'"
+    ) from missing
 
 ROWS, HEADS, DIM = 2, 4, 16
 SHAPE = AttentionShape(dim=DIM, heads=HEADS, kv_heads=HEADS, layer=1)
@@ -57,6 +59,7 @@ few_examples = settings(
     deadline=None,
     derandomize=True,
     database=None,
+    phases=[Phase.explicit, Phase.generate],  # a smaller example would say no more, and takes half a minute
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )
@@ -95,11 +98,12 @@ def masks(draw: st.DrawFn, caps: Caps, mode: Mode, length: int, source: int | No
     rng = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     parts: dict[str, Any] = {
         "padding": torch.rand(ROWS, source, generator=rng) < 0.7,
-        "window": (draw(st.integers(0, 20)), draw(st.integers(0, 20))),
+        "window": (draw(st.integers(0, 3)), draw(st.integers(0, 3))),
         "bias": torch.randn(1, HEADS, length, source, generator=rng, dtype=torch.float64),
         "dense": torch.rand(ROWS, 1, length, source, generator=rng) < 0.7,
     }
-    used = draw(st.sets(st.sampled_from(sorted(parts)))) & caps.masks
+    declared = sorted(caps.masks & set(parts))
+    used = draw(st.sets(st.sampled_from(declared))) if declared else set()
     if "bias" in used and draw(st.booleans()):
         parts["bias"] = parts["bias"].masked_fill(parts["bias"] < -1.0, -torch.inf)
     return Mask(causal=mode == "causal", **{name: parts[name] for name in sorted(used)})
@@ -230,8 +234,11 @@ class AttentionPromises:
     def test_the_same_seed_gives_the_same_output(self) -> None:
         self.needs(self.caps.deterministic, "that it is deterministic")
         mode, x_BLD = self.modes()[0], numbers(ROWS, 7, DIM)
-        first, second = (mixed_by(layer_of(self.variant(), mode), x_BLD, Mask(causal=mode == "causal")).out for _ in "12")
-        assert torch.equal(first, second)
+        mask = Mask(causal=mode == "causal")
+        layer, twin = layer_of(self.variant(), mode), layer_of(self.variant(), mode)
+        first, again, other = (mixed_by(each, x_BLD, mask).out for each in (layer, layer, twin))
+        assert torch.equal(first, again)
+        assert torch.equal(first, other)
 
     def test_gradients_are_those_of_the_function(self) -> None:
         mode = self.modes()[0]
@@ -243,7 +250,9 @@ class AttentionPromises:
             mixed, _ = functional_call(layer, dict(zip(names, values, strict=True)), called)  # type: ignore[misc]
             return mixed.out
 
-        assert torch.autograd.gradcheck(function, (numbers(1, 4, 8).requires_grad_(), *layer.parameters()), fast_mode=True)
+        assert torch.autograd.gradcheck(
+            function, (numbers(1, 4, 8).requires_grad_(), *layer.parameters()), fast_mode=True
+        )
 
     def test_every_declared_dtype_computes(self) -> None:
         mode, x_BLD = self.modes()[0], numbers(ROWS, 9, DIM)
@@ -279,7 +288,9 @@ class AttentionPromises:
         mode, length, source = self.draw_sizes(data)
         q, k, v = (numbers(ROWS, HEADS, n, 4, seed=n) for n in (length, source, source + 1))
         v = v[:, :, 1:]
-        mixed = mixing_of(data.draw(drawn(self.variant)))(q, k, v, data.draw(masks(self.caps, mode, length, source)), True)
+        mixed = mixing_of(data.draw(drawn(self.variant)))(
+            q, k, v, data.draw(masks(self.caps, mode, length, source)), True
+        )
         assert mixed.weights is not None
         assert mixed.weights.shape == (ROWS, HEADS, length, source)
         assert_close(mixed.weights @ v, mixed.out, rtol=1e-7, atol=1e-9)
@@ -326,7 +337,9 @@ class AttentionPromises:
         q, k, v = numbers(3, ROWS, HEADS, length, 4)
         at = data.draw(st.integers(0, length - 1), "at")
         whole = mixing(q, k, v, Mask(causal=True), False).out[:, :, at]
-        alone = mixing(q[:, :, at : at + 1], k[:, :, : at + 1], v[:, :, : at + 1], Mask(causal=True), False).out[:, :, 0]
+        alone = mixing(q[:, :, at : at + 1], k[:, :, : at + 1], v[:, :, : at + 1], Mask(causal=True), False).out[
+            :, :, 0
+        ]
         assert_close(alone, whole, rtol=1e-7, atol=1e-9)
 
     # -- nothing leaks
@@ -361,11 +374,10 @@ class AttentionPromises:
         layer, mode = self.draw_layer(data)
         length = data.draw(lengths(self.caps, 2), "length")
         mask = data.draw(masks(self.caps, mode, length))
-        at = data.draw(st.integers(0, length - 1), "changed token")
         keep = mask.allowed(length, length)
         keep_BHLL = (torch.tensor(True) if keep is None else keep).expand(ROWS, HEADS, length, length)
-        seen_BHL = keep_BHLL[..., at]
-        blind_BL = ~seen_BHL.any(1)
+        at = int(keep_BHLL.sum((0, 1, 2)).argmin())  # the token that fewest may see
+        blind_BL = ~keep_BHLL[..., at].any(1)
         blind_BL[:, at] = False
         x_BLD = numbers(ROWS, length, DIM)
         before, after = (mixed_by(layer, x, mask).out for x in (x_BLD, _disturbed(x_BLD, torch.tensor([at]))))
@@ -424,13 +436,20 @@ class AttentionPromises:
         mode = data.draw(st.sampled_from(self.modes()), "mode")
         length = data.draw(lengths(self.caps), "length")
         mask, x_BLD = data.draw(masks(self.caps, mode, length)), numbers(ROWS, length, DIM)
-        ours, softmax = layer_of(self.variant(**neutral or {}), mode, moved=False), layer_of(Softmax(), mode, moved=False)
+        ours, softmax = (
+            layer_of(self.variant(**neutral or {}), mode, moved=False),
+            layer_of(Softmax(), mode, moved=False),
+        )
         softmax.load_state_dict(ours.state_dict(), strict=False)
         assert_close(mixed_by(ours, x_BLD, mask).out, mixed_by(softmax, x_BLD, mask).out, rtol=1e-7, atol=1e-9)
 
     def test_the_declared_cost_grows_as_declared(self) -> None:
         variant, far = self.variant(), 2**16
         shape = replace(variant.adapt(SHAPE), max_len=2 * far)
-        for name, small, large in zip(("flops", "bytes"), variant.cost(shape, far), variant.cost(shape, 2 * far), strict=True):
+        for name, small, large in zip(
+            ("flops", "bytes"), variant.cost(shape, far), variant.cost(shape, 2 * far), strict=True
+        ):
             exponent = math.log2(large / small)
-            assert abs(exponent - self.caps.scaling) < 0.2, f"{name} grow with L ^ {exponent:.2f}, not {self.caps.scaling}"
+            assert abs(exponent - self.caps.scaling) < 0.2, (
+                f"{name} grow with L ^ {exponent:.2f}, not {self.caps.scaling}"
+            )

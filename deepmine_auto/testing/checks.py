@@ -25,23 +25,28 @@ class Promise(NamedTuple):
 
 
 def check(plugin: type[Plugin]) -> list[Promise]:
-    """Hold a plugin to the promises of its kind. Raises BadInput where the kind has none, MissingExtra without pytest."""
+    """Hold a plugin to all promises of its kind. Raises BadInput where the kind has none, MissingExtra without pytest."""
+    return list(run(kit_of(plugin)))
+
+
+def kit_of(plugin: type[Plugin]) -> type[Any]:
+    """The promises of the plugin's kind, about this plugin."""
     if plugin.kind not in KITS:
         raise BadInput(f"There are no promises for the kind '{plugin.kind}'.", f"There are for: {', '.join(KITS)}.")
     path, attribute = KITS[plugin.kind]
     module, _, name = path.partition(":")
-    kit = getattr(import_module(module), name)
-    return list(run(type(f"Check{plugin.__name__}", (kit,), {attribute: plugin})))
+    return type(f"Check{plugin.__name__}", (getattr(import_module(module), name),), {attribute: plugin})
 
 
 def run(kit: type[Any]) -> Iterator[Promise]:
     """Run each test method of a kit, in the order in which they are written."""
     names = {name: None for each in reversed(kit.__mro__) for name in vars(each) if name.startswith("test_")}
     for name in names:
-        yield _held(name.removeprefix("test_").replace("_", " "), getattr(kit(), name))
+        yield held(name.removeprefix("test_").replace("_", " "), getattr(kit(), name))
 
 
-def _held(promise: str, test: Callable[..., None]) -> Promise:
+def held(promise: str, test: Callable[..., None]) -> Promise:
+    """Run one test; `tmp_path` is the only fixture it may ask for."""
     import pytest
 
     with tempfile.TemporaryDirectory() as folder:

@@ -86,7 +86,7 @@ class TaskPromises:
         table_VE = prepared.vectors_VE
         if table_VE is not None:
             assert len(table_VE) == prepared.vocabulary, "the table has other rows than the vocabulary"
-            assert np.isfinite(table_VE).all()
+            assert np.isfinite(table_VE).all(), "a vector is not finite"
             assert not table_VE[0].any(), "padding has a vector"
 
     def test_what_is_fitted_depends_on_the_training_rows_alone(self, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ class TaskPromises:
         prepared = task.prepare(parts["train"])
         prepared.save(fresh(tmp_path / "saved"))
         again = task.load(tmp_path / "saved")
-        assert (again.vocabulary, again.outputs) == (prepared.vocabulary, prepared.outputs)
+        assert (again.vocabulary, again.outputs) == (prepared.vocabulary, prepared.outputs), "other sizes"
         assert again.encode(parts["test"].inputs) == prepared.encode(parts["test"].inputs), "other token ids"
         np.testing.assert_array_equal(again.targets(parts["test"]), prepared.targets(parts["test"]))
         np.testing.assert_array_equal(again.vectors_VE, prepared.vectors_VE)
@@ -122,22 +122,22 @@ class TaskPromises:
         prepared, test = task.prepare(parts["train"]), parts["test"]
         outputs = task.baseline(parts["train"], test, prepared)
         blind = Rows(test.inputs, [test.labels[0]] * len(test))
-        assert len(outputs) == len(test)
-        assert np.isfinite(task.scores(outputs, prepared.targets(test))[task.objective])
+        assert len(outputs) == len(test), f"{len(outputs)} outputs for {len(test)} rows"
+        assert np.isfinite(task.scores(outputs, prepared.targets(test))[task.objective]), "its score is not finite"
         np.testing.assert_array_equal(task.baseline(parts["train"], blind, prepared), outputs)
 
     def test_answers_can_be_printed_as_json(self) -> None:
         """One an input, and plain values only."""
         task, test, prepared = self.task(), *self.judged()
         answers = task.answers(outputs_of(task, test, prepared), prepared)
-        assert len(answers) == len(test)
-        assert json.loads(json.dumps(answers, allow_nan=False)) == answers
+        assert len(answers) == len(test), f"{len(answers)} answers for {len(test)} inputs"
+        assert json.loads(json.dumps(answers, allow_nan=False)) == answers, "JSON changes the answers"
 
     def test_the_description_can_be_printed_as_json(self) -> None:
         """It says how many rows there are."""
         described = self.task().describe(self.rows())
-        assert json.loads(json.dumps(described, allow_nan=False)) == described
-        assert described["rows"] == len(self.rows())
+        assert json.loads(json.dumps(described, allow_nan=False)) == described, "JSON changes the description"
+        assert described["rows"] == len(self.rows()), "it counts other rows"
 
     def judged(self) -> tuple[Rows, Prepared]:
         """Rows to be judged on, and what was fitted without them."""
@@ -177,7 +177,9 @@ class ClassificationPromises(TaskPromises):
             "accuracy": metrics.accuracy_score(targets_N, outputs_NC.argmax(1)),
             "log_loss": metrics.log_loss(targets_N, p_NC, labels=range(classes)),
         }
-        assert self.task().scores(outputs_NC, targets_N) == pytest.approx(expected, abs=1e-9)
+        scores = self.task().scores(outputs_NC, targets_N)
+        for name, value in expected.items():
+            assert scores[name] == pytest.approx(value, abs=1e-9), f"{name} is {scores[name]}, and should be {value}"
 
 
 def embedded(rows: Rows, prepared: Prepared) -> tuple[Tensor, Tensor]:

@@ -1,1 +1,0 @@
-"""Bundled word vectors (PDDL)."""

@@ -1,0 +1,67 @@
+"""Averaged weights: what is judged and exported is a moving average of the weights that are trained.
+
+Averaging takes out the noise of the last steps, which a small learning rate would take out more slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from deepmine_auto import Applied, Float, Technique, TrainingFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ema(Technique):
+    """Each step keeps `decay` of the average, and less in the first steps: (1 + t) / (10 + t), so that the untrained
+    weights are soon forgotten. Training itself goes on as without it."""
+
+    name: ClassVar[str] = "ema"
+    source: ClassVar[str] = "arXiv:2411.18704"
+    touches = frozenset({"weights"})
+
+    decay: Annotated[float, Float(0.9, 0.999)] = 0.99
+
+    def build(self, facts: TrainingFacts) -> Applied:
+        """Make the average of the model's weights; frozen weights and buffers are not averaged."""
+        return _Average(self.decay, facts.model)
+
+
+class _Average(Applied):
+    def __init__(self, decay: float, model: nn.Module) -> None:
+        self.decay = decay
+        self.steps = torch.zeros((), dtype=torch.int64)
+        weights = _named_weights(model)
+        self.average = {name: each.detach().clone() for name, each in weights.items() if each.requires_grad}
+
+    def after_step(self, model: nn.Module) -> None:
+        """Move the average towards the model's weights."""
+        step = int(self.steps)
+        decay = min(self.decay, (1 + step) / (10 + step))
+        weights = _named_weights(model)
+        now = [weights[name].detach() for name in self.average]
+        torch._foreach_lerp_(list(self.average.values()), now, 1 - decay)
+        self.steps += 1
+
+    def evaluated(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Return the model's state dict with the averages in it; like any state dict it shares memory."""
+        return {**model.state_dict(), **self.average}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the averages and the number of steps."""
+        return {"steps": self.steps, **{f"average.{name}": each for name, each in self.average.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back averages and number of steps."""
+        self.steps.copy_(state["steps"])
+        for name, each in self.average.items():
+            each.copy_(state[f"average.{name}"])
+
+
+def _named_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    # a tied weight stands in the state dict under both names, so it is averaged under both
+    return dict(model.named_parameters(remove_duplicate=False))

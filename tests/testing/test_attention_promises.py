@@ -1,0 +1,206 @@
+"""The promises catch what they are for: each broken variant below breaks the promise that names its fault."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from deepmine_auto import AttentionCore, AttentionModifier, Caps, DenseAttention, FusedSoftmax, Mask, Mixed
+from deepmine_auto.errors import BadInput
+from deepmine_auto.testing.checks import check, held, kit_of, run
+from deepmine_plugins.attention.linear import Linear
+from deepmine_plugins.attention.multi_head import MultiHead
+from deepmine_plugins.attention.sliding_window import SlidingWindow
+
+
+def core(module: type[nn.Module], declared: Caps = MultiHead.caps) -> type[AttentionCore]:
+    """A variant of this module that declares what softmax declares."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Broken(AttentionCore):
+        name: ClassVar[str] = "broken"
+        source: ClassVar[str] = "a test"
+        caps: ClassVar[Caps] = declared
+        neutral = MultiHead.neutral
+
+        def build(self, shape):
+            return module()
+
+    return Broken
+
+
+def broken(variant, promise: str) -> bool:
+    return held(promise, getattr(kit_of(variant)(), f"test_{promise.replace(' ', '_')}")).ok is False
+
+
+class LeaksPadding(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q, k, v, replace(mask, padding=None), weights=weights)
+
+
+class LeaksFuture(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q, k, v, replace(mask, causal=False), weights=weights)
+
+
+class AlignsUpperLeft(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        if not mask.causal:
+            return super().forward(q, k, v, mask, weights=weights)
+        keep = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril()
+        return super().forward(q, k, v, Mask(padding=mask.padding, dense=keep), weights=weights)
+
+
+class DropsBias(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q, k, v, replace(mask, bias=None), weights=weights)
+
+
+class DropsWindow(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q, k, v, replace(mask, window=None), weights=weights)
+
+
+class SumsToHalf(DenseAttention):
+    def normalize(self, scores):
+        return 0.5 * scores.softmax(-1)
+
+
+class DividesByNothing(DenseAttention):
+    def normalize(self, scores):
+        return scores.exp() / scores.exp().sum(-1, keepdim=True)
+
+    def _hidden(self, scores, keep):
+        return self.normalize(scores.masked_fill(~keep, -torch.inf))
+
+
+class OtherWeights(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        mixed = super().forward(q, k, v, mask, weights=weights)
+        return mixed if weights else Mixed(mixed.out * 1.001)
+
+
+class OwnWeights(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        mixed = super().forward(q, k, v, mask, weights=weights)
+        return mixed._replace(weights=mixed.weights.flip(1)) if weights else mixed
+
+
+class WrongGroups(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        repeats = q.shape[1] // k.shape[1]
+        return super().forward(q, k.repeat(1, repeats, 1, 1), v.repeat(1, repeats, 1, 1), mask, weights=weights)
+
+
+class KnowsPositions(DenseAttention):
+    def score(self, q, k):
+        return super().score(q, k) + 0.1 * torch.arange(k.shape[2])
+
+
+class StopsGradient(DenseAttention):
+    def normalize(self, scores):
+        return scores.detach().softmax(-1)
+
+
+class ThrowsDice(DenseAttention):
+    def normalize(self, scores):
+        return scores.softmax(-1) + 1e-3 * torch.randn(()) * scores
+
+
+@pytest.mark.parametrize(
+    ("module", "promise"),
+    [
+        (LeaksPadding, "padding never leaks"),
+        (LeaksFuture, "the future never reaches the past"),
+        (AlignsUpperLeft, "one token at a time equals the whole"),
+        (DropsBias, "a bias is not dropped"),
+        (DropsWindow, "what a mask hides never reaches the output"),
+        (SumsToHalf, "rows of weights sum to one"),
+        (SumsToHalf, "the neutral setting is softmax"),
+        (DividesByNothing, "rows that see nothing stay finite"),
+        (OtherWeights, "the fast form equals the definition"),
+        (OwnWeights, "weights times values are the output"),
+        (WrongGroups, "grouped heads equal repeated heads"),
+        (KnowsPositions, "shuffled tokens give shuffled outputs"),
+        (StopsGradient, "gradients are those of the function"),
+        (ThrowsDice, "the same seed gives the same output"),
+    ],
+)
+def test_a_broken_variant_breaks_the_promise_that_names_its_fault(module, promise):
+    assert broken(core(module), promise)
+
+
+@pytest.mark.parametrize(
+    ("changed", "promise"),
+    [
+        ({"scaling": 1.0}, "the declared cost grows as declared"),
+        ({"dtypes": frozenset({"float64", "int8"})}, "every declared dtype computes"),
+    ],
+)
+def test_a_false_declaration_breaks_its_promise(changed, promise):
+    assert broken(core(FusedSoftmax, replace(MultiHead.caps, **changed)), promise)
+
+
+def test_a_fault_in_blocks_is_found_although_short_inputs_never_use_them(monkeypatch):
+    blocks = "deepmine_plugins.attention.sliding_window._by_blocks"
+    monkeypatch.setattr(blocks, lambda q, k, v, mask, block: FusedSoftmax()(q, k, v, Mask(padding=mask.padding)).out)
+    assert broken(SlidingWindow, "the fast form equals the definition")
+    assert broken(SlidingWindow, "the future never reaches the past")
+
+
+def test_a_fault_in_chunks_is_found_although_short_inputs_have_one(monkeypatch):
+    monkeypatch.setattr("deepmine_plugins.attention.linear._before", torch.zeros_like)
+    assert broken(Linear, "the fast form equals the definition")
+
+
+class SharpensPadding(nn.Module):
+    def on_weights(self, weights):
+        return weights + 0.1
+
+
+def test_a_modifier_is_tested_on_softmax():
+    @dataclass(frozen=True, kw_only=True)
+    class Modifier(AttentionModifier):
+        name: ClassVar[str] = "sharpens_padding"
+        source: ClassVar[str] = "a test"
+        caps: ClassVar[Caps] = Caps.everywhere(weights="exact", normalized=True, scaling=1.0)
+
+        def build(self, shape):
+            return SharpensPadding()
+
+    assert broken(Modifier, "padding never leaks")
+    assert broken(Modifier, "rows of weights sum to one")
+
+
+def test_a_promise_that_is_not_given_is_skipped_with_its_reason():
+    not_given = {each.promise: each.detail for each in check(Linear) if each.ok is None}
+    assert not_given["a bias is not dropped"] == "linear does not declare bias"
+
+
+def test_a_broken_promise_is_told_with_what_was_drawn():
+    told = {each.promise: each.detail for each in check(core(LeaksPadding))}
+    assert "Draw 1 (mode)" in told["padding never leaks"]
+
+
+def test_a_kit_may_ask_for_a_folder_and_for_nothing_else():
+    class Kit:
+        def test_it_gets_a_folder(self, tmp_path):
+            assert tmp_path.is_dir()
+
+        def test_it_gets_no_browser(self, browser):
+            raise AssertionError
+
+    first, second = run(Kit)
+    assert first.ok is True
+    assert second.ok is None
+    assert "browser" in second.detail
+
+
+def test_a_kind_without_promises_is_refused():
+    class Odd(AttentionCore):
+        kind = "odd"
+
+    with pytest.raises(BadInput, match="no promises for the kind 'odd'"):
+        check(Odd)
