@@ -17,8 +17,8 @@ from deepmine_auto.contracts import MaskFeature
 class Mask:
     """A structured mask; `features` names the parts in use, and a variant must have declared each of them.
 
-    padding: keys to keep (B, S), True = keep. causal: a query sees no later key; the last query is aligned with the last
-    key. window: (left, right) keys seen to each side, the own one included in neither. bias: added to the scores,
+    padding: keys to keep (B, S), True = keep. causal: a query sees no later key; the last query is aligned with the
+    last key. window: (left, right) keys seen to each side, the own one included in neither. bias: added to the scores,
     broadcastable to (B, H, L, S), -inf hides. dense: bool, broadcastable to (B, H, L, S), True = keep.
     """
 

@@ -37,12 +37,13 @@ from deepmine_auto.model.dense import DenseAttention, repeated
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import token_mixer
-from deepmine_auto.space import Choice, Int, Range, ranges
 
 try:
     import pytest
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
+
+    from deepmine_auto.testing.drawing import drawn
 except ImportError as missing:
     raise MissingExtra(
         "Testing a plugin needs pytest and hypothesis.", "pip install 'deepmine-auto[test]'"
@@ -66,23 +67,6 @@ few_examples = settings(
 
 
 # -- what is drawn -----------------------------------------------------------------------------------------------------
-
-
-def drawn(variant: type[Attention]) -> st.SearchStrategy[Attention]:
-    """Draw a variant from its own ranges."""
-    return st.builds(variant, **{name: _values(each) for name, each in ranges(variant).items()})
-
-
-def _values(each: Range) -> st.SearchStrategy[Any]:
-    if isinstance(each, Choice):
-        return st.sampled_from(each.options)
-    ends = st.sampled_from((each.low, each.high))  # where most faults are
-    if isinstance(each, Int):
-        return ends | st.sampled_from(range(each.low, each.high + 1, each.step))
-    if each.step is None:
-        return ends | st.floats(each.low, each.high)
-    low, step = each.low, each.step
-    return st.integers(0, math.floor((each.high - low) / step)).map(lambda n: low + n * step)
 
 
 def lengths(caps: Caps, at_least: int = 1) -> st.SearchStrategy[int]:
@@ -131,12 +115,14 @@ class Softmax(AttentionCore):
 
 
 def layer_of(variant: Attention, mode: Mode, *, shape: AttentionShape = SHAPE, moved: bool = True) -> nn.Module:
-    """The variant as the token mixing of a layer. Learned parameters are moved from their start, because one that starts
-    at zero would hide what it does."""
+    """The variant as the token mixing of a layer. Learned parameters are moved from their start, because one that
+    starts at zero would hide what it does."""
     torch.manual_seed(0)
-    modifies = isinstance(variant, AttentionModifier)
-    core, modifiers = (Softmax(), [variant]) if modifies else (variant, [])
-    layer = token_mixer(core, modifiers, replace(shape, mode=mode)).double().eval()
+    shape = replace(shape, mode=mode)
+    if isinstance(variant, AttentionModifier):
+        layer = token_mixer(Softmax(), [variant], shape).double().eval()
+    else:
+        layer = token_mixer(variant, [], shape).double().eval()
     if moved:
         _move(layer)
     return layer
@@ -145,13 +131,13 @@ def layer_of(variant: Attention, mode: Mode, *, shape: AttentionShape = SHAPE, m
 def _move(module: nn.Module) -> None:
     with torch.no_grad():
         for each in module.parameters():
-            each += 0.1 * torch.randn_like(each)
+            each.add_(0.1 * torch.randn_like(each))
 
 
 def mixing_of(variant: Attention, kv_heads: int = HEADS) -> Callable[[Tensor, Tensor, Tensor, Mask, bool], Mixed]:
     """The variant as a function of queries, keys and values."""
     torch.manual_seed(0)
-    module = variant.build(replace(SHAPE, kv_heads=kv_heads)).double().eval()
+    module: Any = variant.build(replace(SHAPE, kv_heads=kv_heads)).double().eval()
     _move(module)
 
     def core(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:
@@ -247,7 +233,7 @@ class AttentionPromises:
 
         def function(x_BLD: Tensor, *values: Tensor) -> Tensor:
             called = (x_BLD, Mask(causal=mode == "causal"), None)
-            mixed, _ = functional_call(layer, dict(zip(names, values, strict=True)), called)  # type: ignore[misc]
+            mixed: Mixed = functional_call(layer, dict(zip(names, values, strict=True)), called)[0]
             return mixed.out
 
         assert torch.autograd.gradcheck(
@@ -393,10 +379,11 @@ class AttentionPromises:
     def test_undeclared_modes_and_mask_features_are_refused(self) -> None:
         mode = self.modes()[0]
         layer = layer_of(self.variant(), mode)
-        for feature in sorted({"padding", "causal", "window", "bias", "dense"} - self.caps.masks):
+        everything = Caps.everywhere()
+        for feature in sorted(everything.masks - self.caps.masks):
             with pytest.raises(Refused, match=feature):
                 mixed_by(layer, numbers(ROWS, 5, DIM), _example_of(feature, 5))
-        for other in sorted({"bidirectional", "causal", "cross"} - self.caps.modes):
+        for other in sorted(everything.modes - self.caps.modes):
             with pytest.raises(Refused, match=other):
                 layer_of(self.variant(), other)
 

@@ -12,7 +12,12 @@ from typing import Any, NamedTuple
 from deepmine_auto.contracts import Plugin
 from deepmine_auto.errors import BadInput
 
-KITS = {"attention": ("deepmine_auto.testing.attention:AttentionPromises", "variant")}
+KITS = {
+    "attention": ("deepmine_auto.testing.attention:AttentionPromises", "variant"),
+    "task": ("deepmine_auto.testing.task:TaskPromises", "task"),
+    "optimizer": ("deepmine_auto.testing.optimizer:OptimizerPromises", "optimizer"),
+    "technique": ("deepmine_auto.testing.technique:TechniquePromises", "technique"),
+}
 """The promises of each kind, and the attribute that names the plugin."""
 
 
@@ -25,7 +30,7 @@ class Promise(NamedTuple):
 
 
 def check(plugin: type[Plugin]) -> list[Promise]:
-    """Hold a plugin to all promises of its kind. Raises BadInput where the kind has none, MissingExtra without pytest."""
+    """Hold a plugin to all promises of its kind. Raises BadInput where there are none, MissingExtra without pytest."""
     return list(run(kit_of(plugin)))
 
 

@@ -20,6 +20,7 @@ def drawn(cls: type[P]) -> st.SearchStrategy[P]:
 def _values(each: Range) -> st.SearchStrategy[Any]:
     if isinstance(each, Choice):
         return st.sampled_from(each.options)
+    ends = st.sampled_from((each.low, each.high))  # where most faults are
     if isinstance(each, Int):
-        return st.sampled_from(range(each.low, each.high + 1, each.step))
-    return st.floats(each.low, each.high)
+        return ends | st.sampled_from(range(each.low, each.high + 1, each.step))
+    return ends | st.floats(each.low, each.high)

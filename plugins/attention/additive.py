@@ -6,16 +6,16 @@ Shapes: B batch, H heads, L length, S source length, K dim of one head, A hidden
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from deepmine_auto import AttentionCore, AttentionShape, Caps, Choice, Cost, DenseAttention
 
-HIDDEN_AT_ONCE = 2**22
-"""Hidden units that exist at one time (16 MB in float32); the backward pass computes them again."""
+HIDDEN_AT_ONCE = 2**20
+"""Hidden units that exist at one time (4 MB in float32); the backward pass computes them again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +47,40 @@ class _Judge(DenseAttention):
         self.v_HA = nn.Parameter(torch.randn(heads, width) * width**-0.5)
 
     def score(self, q_BHLK: Tensor, k_BHSK: Tensor) -> Tensor:
-        q_BHLA, k_BHSA = q_BHLK @ self.w_HKA, k_BHSK @ self.u_HKA
-        queries = max(1, HIDDEN_AT_ONCE // max(1, k_BHSA.numel()))
-        parts = [self._remembering_nothing(part, k_BHSA) for part in q_BHLA.split(queries, 2)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-
-    def _remembering_nothing(self, q_BHLA: Tensor, k_BHSA: Tensor) -> Tensor:
-        scores_BHLS: Tensor = checkpoint(_judged, q_BHLA, k_BHSA, self.v_HA, use_reentrant=False)
+        scores_BHLS: Tensor = Judgement.apply(q_BHLK @ self.w_HKA, k_BHSK @ self.u_HKA, self.v_HA)
         return scores_BHLS
 
 
-def _judged(q_BHLA: Tensor, k_BHSA: Tensor, v_HA: Tensor) -> Tensor:
-    hidden_BHLSA = torch.tanh(q_BHLA[:, :, :, None] + k_BHSA[:, :, None])
-    return (hidden_BHLSA @ v_HA[:, None, :, None]).squeeze(-1)
+class Judgement(torch.autograd.Function):
+    """v tanh(q + k) for every pair, a few queries at a time, in both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, q_BHLA: Tensor, k_BHSA: Tensor, v_HA: Tensor) -> Tensor:
+        """Return scores (B, H, L, S)."""
+        ctx.save_for_backward(q_BHLA, k_BHSA, v_HA)
+        parts = [_hidden(part, k_BHSA) @ v_HA[:, None, :, None] for part in _few(q_BHLA, k_BHSA)]
+        return torch.cat(parts, 2).squeeze(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BHLS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the hidden units again, and go back through them."""
+        q_BHLA, k_BHSA, v_HA = ctx.saved_tensors
+        grad_q, grad_k, grad_v = [], torch.zeros_like(k_BHSA), torch.zeros_like(v_HA)
+        parts = _few(q_BHLA, k_BHSA)
+        for part, grad in zip(parts, grad_BHLS.split(parts[0].shape[2], 2), strict=True):
+            hidden = _hidden(part, k_BHSA)
+            grad_v += (grad.flatten(2)[:, :, None] @ hidden.flatten(2, 3)).sum((0, 2))
+            slope = hidden.square_().neg_().add_(1.0).mul_(v_HA[:, None, None]).mul_(grad[..., None])
+            grad_q.append(slope.sum(3))
+            grad_k += slope.sum(2)
+        return torch.cat(grad_q, 2), grad_k, grad_v
+
+
+def _few(q_BHLA: Tensor, k_BHSA: Tensor) -> tuple[Tensor, ...]:
+    parts: tuple[Tensor, ...] = q_BHLA.split(max(1, HIDDEN_AT_ONCE // max(1, k_BHSA.numel())), 2)
+    return parts
+
+
+def _hidden(q_BHLA: Tensor, k_BHSA: Tensor) -> Tensor:
+    return (q_BHLA[:, :, :, None] + k_BHSA[:, :, None]).tanh_()

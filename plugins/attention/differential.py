@@ -54,8 +54,6 @@ class Differential(AttentionMixer):
 
 
 class _Differential(nn.Module):
-    halves_2K: Tensor
-
     def __init__(self, shape: AttentionShape) -> None:
         super().__init__()
         self.head_dim = shape.head_dim
@@ -86,7 +84,7 @@ class _Differential(nn.Module):
     def _twice(self, q_BHLK: Tensor) -> Tensor:
         """Each head twice, with one half zero: its product with the whole key is the other half's, so that both maps
         run in one fused call. The root of two makes the kernel's scale that of J dims."""
-        twice: Tensor = (q_BHLK[:, :, None] * (math.sqrt(2.0) * self.halves_2K)[:, None]).flatten(1, 2)
+        twice: Tensor = (q_BHLK[:, :, None] * (math.sqrt(2.0) * self.get_buffer("halves_2K"))[:, None]).flatten(1, 2)
         return twice
 
     def _difference(self, maps: Tensor) -> Tensor:

@@ -51,12 +51,12 @@ class _Entmax(DenseAttention):
         self.logit_H = nn.Parameter(torch.full((heads,), math.log(share / (1.0 - share))))
 
     @property
-    def alpha_H(self) -> Tensor:
-        """The learned alphas, between LOWEST_ALPHA and 2."""
+    def alphas(self) -> Tensor:
+        """The learned alpha of each head, between LOWEST_ALPHA and 2."""
         return LOWEST_ALPHA + (2.0 - LOWEST_ALPHA) * torch.sigmoid(self.logit_H)
 
     def normalize(self, scores_BHLS: Tensor) -> Tensor:
-        weights_BHLS: Tensor = EntmaxFunction.apply(scores_BHLS, self.alpha_H[:, None, None])
+        weights_BHLS: Tensor = EntmaxFunction.apply(scores_BHLS, self.alphas[:, None, None])
         return weights_BHLS
 
 
@@ -69,6 +69,7 @@ class EntmaxFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, alpha: Tensor) -> Tensor:
+        """Find the threshold from below."""
         m = 1.0 / (alpha - 1.0)
         x = scores * (alpha - 1.0)
         x = x - x.amax(-1, keepdim=True)

@@ -1,6 +1,7 @@
 """Each variant once more, as plain loops over float64 numbers, one query at a time: slow, and easy to believe.
 
-Shapes: L length, S source length, K dim of one head. One row and one head; `visible(i, j)` says whether query i sees key j.
+Shapes: L length, S source length, K dim of one head. One row and one head; `visible(i, j)` says whether query i sees
+key j.
 """
 
 import math

@@ -47,6 +47,6 @@ def test_hidden_scores_have_no_weight_and_no_gradient():
 
 def test_each_head_learns_its_alpha_from_where_it_begins():
     module = Entmax(alpha=1.7).build(AttentionShape(dim=8, heads=2, kv_heads=2))
-    assert_close(module.alpha_H, torch.tensor([1.7, 1.7]))
+    assert_close(module.alphas, torch.tensor([1.7, 1.7]))
     module.normalize(torch.randn(1, 2, 3, 4)).square().sum().backward()
     assert (module.logit_H.grad != 0.0).all()

@@ -95,7 +95,7 @@ def test_entmax_equals_bisection(mask, length):
     q, k, v = inputs(length)
     module = Entmax(alpha=1.3).build(SHAPE).double()
     torch.nn.init.normal_(module.logit_H)
-    expected = by_loops(q, k, v, mask, normalize=[oracles.entmax(each) for each in module.alpha_H.tolist()])
+    expected = by_loops(q, k, v, mask, normalize=[oracles.entmax(each) for each in module.alphas.tolist()])
     assert_close(module(q, k, v, mask, weights=False).out, expected)
 
 
@@ -105,7 +105,8 @@ def test_additive_attention_equals_its_loops(mask, length, monkeypatch):
     monkeypatch.setattr("deepmine_plugins.attention.additive.HIDDEN_AT_ONCE", 2 * 7 * 16 * 2)  # two queries at a time
     q, k, v = inputs(length)
     module = Additive(width=16).build(SHAPE).double()
-    judges = [oracles.additive(*each) for each in zip(module.w_HKA, module.u_HKA, module.v_HA, strict=True)]
+    learned = (module.w_HKA, module.u_HKA, module.v_HA)
+    judges = [oracles.additive(*each) for each in zip(*(each.detach() for each in learned), strict=True)]
     assert_close(module(q, k, v, mask, weights=False).out, by_loops(q, k, v, mask, score=judges))
 
 
