@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from deepmine_auto.contracts import AttentionShape, Mixed, Prepared
 from deepmine_auto.model.block import Block
+from deepmine_auto.model.dropout import TextDropout
 from deepmine_auto.model.mask import Mask
 
 
@@ -52,6 +53,20 @@ def sinusoids(length: int, dim: int, device: torch.device, dtype: torch.dtype) -
     return waves.flatten(1)[:, :dim].to(dtype)
 
 
+class Neighbours(nn.Module):
+    """Each token with the one before and the one after it, added to itself: short phrases (arXiv:1408.5882)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(dim, dim, kernel_size=3, padding=1)
+
+    def forward(self, x_BLD: Tensor, keep_BL: Tensor) -> Tensor:
+        """Return (B, L, D); padding is no neighbour."""
+        real_BLD = x_BLD * keep_BL[..., None]
+        phrase_BLD: Tensor = self.convolution(real_BLD.transpose(1, 2)).transpose(1, 2)
+        return x_BLD + nn.functional.gelu(phrase_BLD)
+
+
 class TransformerEncoder(nn.Module):
     """Pre-norm blocks over embedded tokens. `attention(shape)` makes the token mixing of one layer."""
 
@@ -66,12 +81,14 @@ class TransformerEncoder(nn.Module):
         dropout: float = 0.1,
         positions: bool = True,
         train_vectors: bool = False,
+        neighbours: bool = False,
     ) -> None:
         super().__init__()
         self.dim = shape.dim
         self.positions = positions
         self.embedding = TokenEmbedding(prepared.vocabulary, shape.dim, prepared.vectors_VE, train_vectors)
-        self.dropout = nn.Dropout(dropout)
+        self.neighbours = Neighbours(shape.dim) if neighbours else None
+        self.dropout = TextDropout(dropout)
         shapes = [AttentionShape(**{**vars(shape), "layer": layer}) for layer in range(depth)]
         self.blocks = nn.ModuleList(Block(attention(each), shape.dim, widen, dropout) for each in shapes)
         self.norm = nn.LayerNorm(shape.dim)
@@ -79,6 +96,8 @@ class TransformerEncoder(nn.Module):
     def forward(self, tokens_BL: Tensor, keep_BL: Tensor, *, weights: bool = False) -> Mixed:
         """Return out (B, L, D); the weights of the last layer, if asked for; losses summed over the layers by name."""
         x_BLD = self.embedding(tokens_BL)
+        if self.neighbours is not None:
+            x_BLD = self.neighbours(x_BLD, keep_BL)
         if self.positions:
             scale = self.dim**-0.5
             x_BLD = x_BLD + scale * sinusoids(x_BLD.shape[1], self.dim, x_BLD.device, x_BLD.dtype)

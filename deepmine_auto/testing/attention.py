@@ -16,7 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import pytest
 import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.testing import assert_close
@@ -32,22 +35,11 @@ from deepmine_auto.contracts import (
     Mixed,
     Mode,
 )
-from deepmine_auto.errors import MissingExtra
 from deepmine_auto.model.dense import DenseAttention, repeated
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import token_mixer
-
-try:
-    import pytest
-    from hypothesis import HealthCheck, Phase, given, settings
-    from hypothesis import strategies as st
-
-    from deepmine_auto.testing.drawing import drawn
-except ImportError as missing:
-    raise MissingExtra(
-        "Testing a plugin needs pytest and hypothesis.", "pip install 'deepmine-auto[test]'"
-    ) from missing
+from deepmine_auto.testing.drawing import drawn
 
 ROWS, HEADS, DIM = 2, 4, 16
 SHAPE = AttentionShape(dim=DIM, heads=HEADS, kv_heads=HEADS, layer=1)
@@ -211,6 +203,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_every_range_can_be_drawn_and_built(self, data: st.DataObject) -> None:
+        """Wherever the searched fields are drawn, outputs have the shape of inputs and are finite."""
         layer, mode = self.draw_layer(data)
         x_BLD = numbers(ROWS, data.draw(lengths(self.caps), "length"), DIM)
         out = mixed_by(layer, x_BLD, Mask(causal=mode == "causal")).out
@@ -218,6 +211,7 @@ class AttentionPromises:
         assert out.isfinite().all()
 
     def test_the_same_seed_gives_the_same_output(self) -> None:
+        """A second call, and a second layer of the same seed, change no bit."""
         self.needs(self.caps.deterministic, "that it is deterministic")
         mode, x_BLD = self.modes()[0], numbers(ROWS, 7, DIM)
         mask = Mask(causal=mode == "causal")
@@ -227,6 +221,7 @@ class AttentionPromises:
         assert torch.equal(first, other)
 
     def test_gradients_are_those_of_the_function(self) -> None:
+        """Of the input and of every learned parameter, against finite differences."""
         mode = self.modes()[0]
         layer = layer_of(self.variant(), mode, shape=replace(SHAPE, dim=8, heads=2, kv_heads=2))
         names = [name for name, _ in layer.named_parameters()]
@@ -241,6 +236,7 @@ class AttentionPromises:
         )
 
     def test_every_declared_dtype_computes(self) -> None:
+        """The dtype stays, and outputs are near those in float64."""
         mode, x_BLD = self.modes()[0], numbers(ROWS, 9, DIM)
         mask = Mask(causal=mode == "causal")
         exact = mixed_by(layer_of(self.variant(), mode), x_BLD, mask).out
@@ -255,6 +251,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_the_fast_form_equals_the_definition(self, data: st.DataObject) -> None:
+        """Outputs and gradients are the same whether weights are asked for or not."""
         self.needs_exact_weights()
         layer, mode = self.draw_layer(data)
         length = data.draw(lengths(self.caps), "length")
@@ -269,6 +266,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_weights_times_values_are_the_output(self, data: st.DataObject) -> None:
+        """The weights that are shown are those that were used."""
         self.needs_exact_weights()
         self.needs(issubclass(self.variant, AttentionCore), "that it is a core, whose values are known")
         mode, length, source = self.draw_sizes(data)
@@ -290,6 +288,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_rows_of_weights_sum_to_one(self, data: st.DataObject) -> None:
+        """Or to zero, where a query sees nothing."""
         self.needs_exact_weights()
         self.needs(self.caps.normalized, "normalized weights")
         layer, mode = self.draw_layer(data)
@@ -306,6 +305,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_grouped_heads_equal_repeated_heads(self, data: st.DataObject) -> None:
+        """Unrepeated keys and values give what repeated ones give."""
         self.needs(not issubclass(self.variant, AttentionMixer), "that it takes key-value heads from the host")
         mode, length, source = self.draw_sizes(data)
         groups = data.draw(st.sampled_from([1, 2]), "kv_heads")
@@ -318,6 +318,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_one_token_at_a_time_equals_the_whole(self, data: st.DataObject) -> None:
+        """The last query stands at the last key, so cached keys and values suffice."""
         self.needs(self.caps.decoding == "kv" and "causal" in self.caps.modes, "decoding with cached keys and values")
         mixing, length = mixing_of(data.draw(drawn(self.variant))), data.draw(lengths(self.caps), "length")
         q, k, v = numbers(3, ROWS, HEADS, length, 4)
@@ -333,6 +334,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_padding_never_leaks(self, data: st.DataObject) -> None:
+        """What stands at padded positions changes nothing at real ones."""
         self.needs("padding" in self.caps.masks, "padding")
         layer, mode = self.draw_layer(data)
         length = data.draw(lengths(self.caps, 2), "length")
@@ -345,6 +347,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_the_future_never_reaches_the_past(self, data: st.DataObject) -> None:
+        """What stands later changes nothing before it."""
         self.needs("causal" in self.caps.modes, "the causal mode")
         layer = layer_of(data.draw(drawn(self.variant), "variant"), "causal")
         length = data.draw(lengths(self.caps, 2), "length")
@@ -357,6 +360,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_what_a_mask_hides_never_reaches_the_output(self, data: st.DataObject) -> None:
+        """Under any declared mask, and any two together, a token changes nothing for those that may not see it."""
         layer, mode = self.draw_layer(data)
         length = data.draw(lengths(self.caps, 2), "length")
         mask = data.draw(masks(self.caps, mode, length))
@@ -370,6 +374,7 @@ class AttentionPromises:
         assert_close(after[blind_BL], before[blind_BL], rtol=1e-7, atol=1e-9)
 
     def test_a_bias_is_not_dropped(self) -> None:
+        """It changes the output."""
         self.needs("bias" in self.caps.masks, "bias")
         mode, x_BLD = self.modes()[0], numbers(ROWS, 6, DIM)
         layer, bias = layer_of(self.variant(), mode), numbers(1, 1, 6, 6, seed=1)
@@ -377,6 +382,7 @@ class AttentionPromises:
         assert (plain - biased).abs().max() > 1e-6
 
     def test_undeclared_modes_and_mask_features_are_refused(self) -> None:
+        """By the host, before anything is computed."""
         mode = self.modes()[0]
         layer = layer_of(self.variant(), mode)
         everything = Caps.everywhere()
@@ -390,6 +396,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_rows_that_see_nothing_stay_finite(self, data: st.DataObject) -> None:
+        """Outputs and gradients, where a whole row is padding."""
         self.needs("padding" in self.caps.masks, "padding")
         layer, mode = self.draw_layer(data)
         length = data.draw(lengths(self.caps), "length")
@@ -406,6 +413,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_shuffled_tokens_give_shuffled_outputs(self, data: st.DataObject) -> None:
+        """Without positions, order is all that a shuffle changes."""
         self.needs(self.caps.position_free, "that it is free of positions")
         self.needs("bidirectional" in self.caps.modes, "the bidirectional mode")
         layer = layer_of(data.draw(drawn(self.variant), "variant"), "bidirectional")
@@ -417,6 +425,7 @@ class AttentionPromises:
     @few_examples
     @given(st.data())
     def test_the_neutral_setting_is_softmax(self, data: st.DataObject) -> None:
+        """With the same projections, under any declared mask."""
         neutral = self.variant.neutral
         self.needs(neutral is not None, "a neutral setting")
         self.needs(not issubclass(self.variant, AttentionMixer), "projections that softmax could share")
@@ -431,6 +440,7 @@ class AttentionPromises:
         assert_close(mixed_by(ours, x_BLD, mask).out, mixed_by(softmax, x_BLD, mask).out, rtol=1e-7, atol=1e-9)
 
     def test_the_declared_cost_grows_as_declared(self) -> None:
+        """`cost` at long inputs grows with the power of L that `caps.scaling` names."""
         variant, far = self.variant(), 2**16
         shape = replace(variant.adapt(SHAPE), max_len=2 * far)
         for name, small, large in zip(

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deepmine_auto.contracts import Plugin
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, MissingExtra
 
 KITS = {
-    "attention": ("deepmine_auto.testing.attention:AttentionPromises", "variant"),
-    "task": ("deepmine_auto.testing.task:TaskPromises", "task"),
-    "optimizer": ("deepmine_auto.testing.optimizer:OptimizerPromises", "optimizer"),
-    "technique": ("deepmine_auto.testing.technique:TechniquePromises", "technique"),
+    "Attention": ("deepmine_auto.testing.attention:AttentionPromises", "variant"),
+    "Task": ("deepmine_auto.testing.task:TaskPromises", "task"),
+    "TextClassification": ("deepmine_auto.testing.task:ClassificationPromises", "task"),
+    "Optimizer": ("deepmine_auto.testing.optimizer:OptimizerPromises", "optimizer"),
+    "Technique": ("deepmine_auto.testing.technique:TechniquePromises", "technique"),
 }
-"""The promises of each kind, and the attribute that names the plugin."""
+"""The promises of what extends each of our classes, and the attribute that names the plugin."""
 
 
 class Promise(NamedTuple):
@@ -35,12 +36,20 @@ def check(plugin: type[Plugin]) -> list[Promise]:
 
 
 def kit_of(plugin: type[Plugin]) -> type[Any]:
-    """The promises of the plugin's kind, about this plugin."""
-    if plugin.kind not in KITS:
-        raise BadInput(f"There are no promises for the kind '{plugin.kind}'.", f"There are for: {', '.join(KITS)}.")
-    path, attribute = KITS[plugin.kind]
+    """The promises of the plugin's nearest base, about this plugin."""
+    ours = (each.__name__ for each in plugin.__mro__ if each.__module__.startswith("deepmine_auto."))
+    base = next((name for name in ours if name in KITS), None)
+    if base is None:
+        raise BadInput(f"There are no promises for '{plugin.__name__}'.", f"There are for: {', '.join(KITS)}.")
+    path, attribute = KITS[base]
     module, _, name = path.partition(":")
-    return type(f"Check{plugin.__name__}", (getattr(import_module(module), name),), {attribute: plugin})
+    try:
+        kit = getattr(import_module(module), name)
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("pytest", "hypothesis"):
+            raise
+        raise MissingExtra(f"Checking a plugin needs {missing.name}.", "pip install 'deepmine-auto[test]'") from missing
+    return type(f"Check{plugin.__name__}", (kit,), {attribute: plugin})
 
 
 def run(kit: type[Any]) -> Iterator[Promise]:

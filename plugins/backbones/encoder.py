@@ -23,7 +23,8 @@ class Encoder(Backbone):
     heads: Annotated[int, Choice(2, 4, 8)] = 4
     widen: Annotated[int, Choice(1, 2, 4)] = 2
     dropout: Annotated[float, Float(0.0, 0.6)] = 0.2
-    train_vectors: Annotated[bool, Choice(False, True)] = False
+    train_vectors: Annotated[bool, Choice(False, True)] = True
+    neighbours: Annotated[bool, Choice(False, True)] = False
 
     def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:
         """Return a TransformerEncoder over the task's vocabulary."""
@@ -36,4 +37,5 @@ class Encoder(Backbone):
             widen=self.widen,
             dropout=self.dropout,
             train_vectors=self.train_vectors,
+            neighbours=self.neighbours,
         )

@@ -1,5 +1,6 @@
 """The promises catch what they are for: each broken variant below breaks the promise that names its fault."""
 
+import sys
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 from deepmine_auto import AttentionCore, AttentionModifier, Caps, DenseAttention, FusedSoftmax, Mask, Mixed
-from deepmine_auto.errors import BadInput
+from deepmine_auto.contracts import Plugin
+from deepmine_auto.errors import BadInput, MissingExtra
 from deepmine_auto.testing.checks import check, held, kit_of, run
 from deepmine_plugins.attention.linear import Linear
 from deepmine_plugins.attention.multi_head import MultiHead
@@ -198,9 +200,17 @@ def test_a_kit_may_ask_for_a_folder_and_for_nothing_else():
     assert "browser" in second.detail
 
 
-def test_a_kind_without_promises_is_refused():
-    class Odd(AttentionCore):
-        kind = "odd"
+def test_a_plugin_without_promises_is_refused():
+    class Odd(Plugin):
+        name = "odd"
 
-    with pytest.raises(BadInput, match="no promises for the kind 'odd'"):
+    with pytest.raises(BadInput, match="no promises for 'Odd'"):
         check(Odd)
+
+
+def test_without_hypothesis_the_pip_command_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    for each in ("attention", "drawing"):
+        monkeypatch.delitem(sys.modules, f"deepmine_auto.testing.{each}", raising=False)
+    with pytest.raises(MissingExtra, match=r"needs hypothesis\. pip install"):
+        check(MultiHead)

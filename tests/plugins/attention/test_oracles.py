@@ -138,6 +138,7 @@ def test_rotated_scores_depend_on_distance_alone():
 
 
 @every_mask
+@torch.no_grad()
 def test_differential_attention_equals_two_softmax_loops(mask):
     torch.manual_seed(0)
     module, x_BLD = Differential().build(SHAPE).double(), numbers(1, 7, 8)
