@@ -1,6 +1,6 @@
 """deepmine-auto finds the attention model for your data.
 
-What stands here is all that a plugin may import. The names below the line load torch, so they are looked up on first use.
+What stands here is all that a plugin may import. The names in `_LATE` load torch, so they are looked up on first use.
 """
 
 from importlib import import_module

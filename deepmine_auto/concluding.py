@@ -64,7 +64,9 @@ def conclude(agenda: Agenda, host: Host, bundle: Path) -> Row:
     ledger.event("test opened", f"the locked test was opened for the weights of trial {won.trial}", won.trial)
     examined = examine(training, chosen, ledger.study, ledger.seed)
     facts = {**training.facts(), **_facts(agenda, training, examined.rows)}
-    story = story_of(ledger.store, ledger.study, chosen, host, _sentence(examined.evidence, won), examined.evidence, facts)
+    story = story_of(
+        ledger.store, ledger.study, chosen, host, _sentence(examined.evidence, won), examined.evidence, facts
+    )
     difference = export(bundle, training, story, examined.rows)
     result = _result(won, story, bundle, difference, ledger.spent)
     ledger.store.set_result(ledger.study.id, result)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    import click
     import numpy as np
     import optuna
     import torch
@@ -39,15 +38,15 @@ class Plugin:
         return {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
 
 
-# -- attention ---------------------------------------------------------------------------------------------------------
+# -- attention -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caps:
     """What a variant can do. Every default refuses; the host enforces them, not the author.
 
-    weights: `exact` returns the matrix that multiplies the values, `implicit` can compute an equivalent one, `none` cannot.
-    fit: how it enters a pretrained model: `exact` (a neutral setting equals the original), `finetune`, `weights` (new ones).
+    weights: `exact` returns the matrix that multiplies the values, `implicit` can compute an equal one, `none` cannot.
+    fit: how it enters a pretrained model: `exact` (a neutral setting equals the original), `finetune`, `weights` (new).
     scaling: the exponent of L in its cost, 2 for dense attention.
     """
 
@@ -75,7 +74,7 @@ class Caps:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionShape:
-    """Where a variant stands in a model. Heads belong to the model; a variant whose idea they are changes them in `adapt`."""
+    """Where a variant stands in a model. Heads are the model's; a variant whose idea they are changes them in `adapt`."""
 
     dim: int
     heads: int
@@ -137,15 +136,15 @@ class AttentionCore(Attention):
 
 
 class AttentionModifier(Attention):
-    """Changes a core. Its module has any of `on_qk(q_BHLK, k_BGSK)`, `on_scores(scores_BHLS)`, `on_weights(weights_BHLS)`,
-    `on_out(out_BHLK)`; `on_qk` and `on_out` keep the fused kernel."""
+    """Changes a core. Its module has any of `on_qk(q_BHLK, k_BGSK)`, `on_scores(scores_BHLS)`, `on_weights(weights_BHLS)`
+    and `on_out(out_BHLK)`; `on_qk` and `on_out` keep the fused kernel."""
 
 
 class AttentionMixer(Attention):
     """Owns its projections. Its module: `forward(x_BLD, mask, state, *, weights) -> (Mixed, state)`."""
 
 
-# -- task --------------------------------------------------------------------------------------------------------------
+# -- task ------------------------------------------------------------------------------------------------------------
 
 
 class Batch(NamedTuple):
@@ -187,7 +186,7 @@ class Task(Plugin):
     kind = "task"
     objective: ClassVar[str]
     directions: ClassVar[Mapping[str, Direction]]
-    """The scores that a search may optimise, with their direction; `objective` is the one it does unless told otherwise."""
+    """The scores that a search may optimise, with their direction; `objective` is the one it does unless told."""
     baseline_name: ClassVar[str]
     fitted_by: ClassVar[tuple[str, ...]] = ()
     """The fields on which `prepare` depends: trials that agree in them share what it fitted."""
@@ -233,7 +232,7 @@ class Task(Plugin):
         return {"rows": len(rows)}
 
 
-# -- backbone ----------------------------------------------------------------------------------------------------------
+# -- backbone --------------------------------------------------------------------------------------------------------
 
 
 class Backbone(Plugin):
@@ -247,7 +246,7 @@ class Backbone(Plugin):
         raise NotImplementedError
 
 
-# -- training ----------------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------------------------
 
 
 class Optimizer(Plugin):
@@ -306,7 +305,7 @@ class Technique(Plugin):
         raise NotImplementedError
 
 
-# -- search ------------------------------------------------------------------------------------------------------------
+# -- search ----------------------------------------------------------------------------------------------------------
 
 
 class Sampler(Plugin):

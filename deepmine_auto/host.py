@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, is_dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from typing import Any, TypeVar
@@ -92,7 +92,7 @@ class Host:
         """The strings that the hooks of a kind return; nothing is imported but the doors."""
         for name, door in self.doors.items():
             caller = self.manager.subset_hook_caller(HOOKS[kind], self._others(name))
-            returned = self._guarded(door, HOOKS[kind], lambda caller=caller: [path for each in caller() for path in each])
+            returned = self._guarded(door, HOOKS[kind], partial(_listed, caller))
             yield from ((path, door) for path in returned or ())
 
     def _others(self, name: str) -> list[object]:
@@ -128,6 +128,10 @@ class Host:
             return None
 
 
+def _listed(caller: pluggy.HookCaller) -> list[str]:
+    return [path for each in caller() for path in each]
+
+
 def imported(path: str) -> Any:
     """Import `module:attribute`."""
     module, _, attribute = path.partition(":")
@@ -139,7 +143,7 @@ def unfit(kind: str, cls: Any) -> str:
     base = KINDS[kind]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         return f"{cls!r} is no subclass of {base.__name__}"
-    if not (is_dataclass(cls) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+    if not (is_dataclass(cls) and cls.__dataclass_params__.frozen):
         return f"{cls.__name__} must be a frozen dataclass: write @dataclass(frozen=True, kw_only=True)"
     needed = ["name", "source", *(["caps"] if issubclass(cls, Attention) else [])]
     needed += ["touches"] if issubclass(cls, Technique) else []
@@ -199,7 +203,7 @@ def _spoken(name: str) -> str:
     return f":{name}"
 
 
-# -- finding doors -------------------------------------------------------------------------------------------------------
+# -- finding doors ---------------------------------------------------------------------------------------------------
 
 
 def allowed() -> frozenset[str] | None:
@@ -210,7 +214,9 @@ def allowed() -> frozenset[str] | None:
 
 def find_doors(installed: Iterable[Distribution] | None = None) -> tuple[list[Door], list[Broken]]:
     """Order the entry points by distribution and name, and set aside equal names and unmet ranges; imports nothing."""
-    doors = sorted(_doors(distributions() if installed is None else installed), key=lambda d: (d.distribution, d.entry.name))
+    doors = sorted(
+        _doors(distributions() if installed is None else installed), key=lambda d: (d.distribution, d.entry.name)
+    )
     twice = {name for name, count in Counter(each.entry.name for each in doors).items() if count > 1}
     good, broken = [], []
     for door in doors:
@@ -255,7 +261,7 @@ def open_host(installed: Iterable[Distribution] | None = None) -> Host:
     doors, broken = find_doors(installed)
     host = Host(manager, {}, broken)
     for door in doors:
-        host._guarded(door, door.entry.name, lambda door=door: _open(host, door))
+        host._guarded(door, door.entry.name, partial(_open, host, door))
     return host
 
 

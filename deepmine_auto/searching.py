@@ -98,7 +98,7 @@ def resume(
             return _conduct(row, file, store, fence, budget, run, watcher, host, ())
 
 
-# -- the road --------------------------------------------------------------------------------------------------------------
+# -- the road --------------------------------------------------------------------------------------------------------
 
 Run = Callable[[Agenda, Host, Callable[[], None]], None]
 
@@ -128,7 +128,7 @@ def _bundle_folder(study: StudyRow) -> Path:
     return next(each for each in (folder / "bundle", *numbered) if not each.exists())
 
 
-# -- beginning -------------------------------------------------------------------------------------------------------------
+# -- beginning -------------------------------------------------------------------------------------------------------
 
 
 def _new_store(planned: Plan, held: ExitStack) -> tuple[Store, Fence]:
@@ -193,7 +193,7 @@ def _may_use(ledger: Ledger) -> set[tuple[str, str]]:
     return found
 
 
-# -- the baseline, beside the search -----------------------------------------------------------------------------------------
+# -- the baseline, beside the search ---------------------------------------------------------------------------------
 
 
 @dataclass
@@ -227,7 +227,7 @@ def _fit_baseline(study: StudyRow, host: Host) -> tuple[float, float]:
     return scores[study.spec["objective"]], time.monotonic() - start
 
 
-# -- where trials run ----------------------------------------------------------------------------------------------------------
+# -- where trials run ------------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -51,8 +51,9 @@ class Float:
     step: float | None = None
 
     def __contains__(self, value: object) -> bool:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value) and self.low <= value <= self.high  # type: ignore[arg-type]
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return math.isfinite(value) and self.low <= value <= self.high
 
     def __str__(self) -> str:
         return f"a number from {self.low:g} to {self.high:g}"
@@ -103,7 +104,7 @@ class Param:
 
 @dataclass(frozen=True)
 class Space:
-    """Params to be drawn, in an order in which conditions come first; values that are fixed; recipes to be tried first."""
+    """Params to be drawn, conditions before what depends on them; fixed values; recipes to be tried first."""
 
     params: tuple[Param, ...]
     fixed: Mapping[str, Value]
@@ -142,7 +143,7 @@ class Space:
 def _range_from(kind: str, values: Mapping[str, Any]) -> Range:
     if kind == "Choice":
         return Choice(*values["options"])
-    return {"Int": Int, "Float": Float}[kind](**values)
+    return Int(**values) if kind == "Int" else Float(**values)
 
 
 def ranges(cls: type) -> dict[str, Range]:
@@ -171,13 +172,13 @@ def plugin_from(cls: type[T], params: Mapping[str, Value], *prefixes: str) -> T:
     return cls(**given)
 
 
-# -- joining what plugins declare ----------------------------------------------------------------------------------------
+# -- joining what plugins declare ------------------------------------------------------------------------------------
 
 SHARED_BY_BACKBONES = ("depth", "dim", "heads")
 
 
 def join(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, type]) -> tuple[Param, ...]:
-    """Join the ranges of the chosen plugins (kind -> name -> class) and of the host's own dataclasses (prefix -> class)."""
+    """Join the ranges of chosen plugins (kind -> name -> class) and of the host's own dataclasses (prefix -> class)."""
     params = [*_attention(chosen["attention"]), *_backbones(chosen["backbone"]), *_one_of("optimizer", chosen)]
     for name, technique in chosen["technique"].items():
         params += _optional(f"technique/{name}", technique, {})
@@ -221,11 +222,13 @@ def _optional(prefix: str, cls: type, when: Conditions) -> list[Param]:
     return [use, *(Param(f"{prefix}/{name}", each, inner) for name, each in ranges(cls).items())]
 
 
-# -- what a file narrows -------------------------------------------------------------------------------------------------
+# -- what a file narrows ---------------------------------------------------------------------------------------------
 
 
-def narrowed(params: Iterable[Param], wishes: Mapping[str, Any], where: str) -> tuple[tuple[Param, ...], dict[str, Value]]:
-    """Apply a file's `[ranges]`: `{low, high}` or a list narrows, a single value fixes. Raises BadInput naming the key."""
+def narrowed(
+    params: Iterable[Param], wishes: Mapping[str, Any], where: str
+) -> tuple[tuple[Param, ...], dict[str, Value]]:
+    """Apply a file's `[ranges]`: `{low, high}` or a list narrows, a single value fixes. Raises BadInput."""
     kept, fixed = [], {}
     for param in params:
         wish = wishes.get(param.name)

@@ -75,7 +75,9 @@ def _read(text: str, where: str) -> SpaceFile:
     recipes = plain.get("recipes", [])
     if not isinstance(recipes, list) or not all(isinstance(each, dict) for each in recipes):
         raise BadInput(f"{where}: 'recipes' is no list of tables.", "Write [[recipes]] above each.")
-    return SpaceFile(where, lists, **singles, budget=_budget(budget, where), ranges=_ranges(plain, where), recipes=recipes)
+    return SpaceFile(
+        where, lists, **singles, budget=_budget(budget, where), ranges=_ranges(plain, where), recipes=recipes
+    )
 
 
 def _known(plain: Mapping[str, Any], known: Iterable[str], where: str, what: str) -> None:
@@ -126,13 +128,13 @@ def _ranges(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
     return flat
 
 
-# -- building a space ----------------------------------------------------------------------------------------------------
+# -- building a space ------------------------------------------------------------------------------------------------
 
 Admit = Callable[[Mapping[str, type[Attention]]], dict[str, type[Attention]]]
 
 
 def build_space(file: SpaceFile, host: Host, task: type, admit: Admit) -> Space:
-    """Join the ranges of the plugins that a file chooses (all where it names none), narrowed as it says. Raises BadInput."""
+    """Join the ranges of the plugins that a file chooses (all where it names none), narrowed. Raises BadInput."""
     chosen = {kind: _chosen(file, host, kind) for kind in LISTS}
     chosen["attention"] = admit(chosen["attention"])  # type: ignore[assignment, arg-type]
     always = {"schedule": Schedule, "training": Recipe, "data": task}

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Story:
-    """What the manifest and the card tell. `evidence` is None where the locked test was not opened for these weights."""
+    """What manifest and card tell. `evidence` is None where the locked test was not opened for these weights."""
 
     study: str
     task: str
@@ -52,11 +52,12 @@ def card(story: Story) -> str:
     sections = [
         _front(story),
         f"# {story.study}\n\n{story.sentence[:1].upper()}{story.sentence[1:]}.",
-        "## Use\n\n```python\nimport deepmine_auto\n\ndeepmine_auto.load(FOLDER).predict([\"a text\"])\n```\n\n"
-        "With transformers: `import deepmine_auto.hf`, then `pipeline(\"text-classification\", model=FOLDER)`.",
+        '## Use\n\n```python\nimport deepmine_auto\n\ndeepmine_auto.load(FOLDER).predict(["a text"])\n```\n\n'
+        'With transformers: `import deepmine_auto.hf`, then `pipeline("text-classification", model=FOLDER)`.',
         _scores(story),
         "## Data\n\n" + _table({**story.data, "fingerprint (sha256)": story.fingerprint}),
-        f"## Model\n\nTrial {story.trial} of the search space `{story.space}`, seed {story.seed}.\n\n" + _table(story.params),
+        f"## Model\n\nTrial {story.trial} of the search space `{story.space}`, seed {story.seed}.\n\n"
+        + _table(story.params),
         "## Cost and size\n\n" + _table(story.facts),
         "## Made with\n\n" + _table({**story.versions, **_plugins(story)}),
         f"## Limits\n\n{LIMITS}",
@@ -73,7 +74,9 @@ def _scores(story: Story) -> str:
         return "## Scores\n\nThe locked test was not opened for these weights."
     names = [each for each in story.evidence["scores"]]
     baseline = story.evidence["baseline_name"]
-    rows = [f"| {name} | {story.evidence['scores'][name]:.4f} | {story.evidence['baseline'][name]:.4f} |" for name in names]
+    rows = [
+        f"| {name} | {story.evidence['scores'][name]:.4f} | {story.evidence['baseline'][name]:.4f} |" for name in names
+    ]
     head = f"| on {story.evidence['rows']:,} locked test rows | this model | {baseline} |\n|---|---|---|"
     return "\n".join(["## Scores", "", head, *rows])
 

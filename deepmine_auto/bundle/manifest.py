@@ -28,7 +28,9 @@ def write(folder: Path, facts: Mapping[str, Any]) -> None:
 def checked(folder: Path) -> dict[str, Any]:
     """Read the manifest and check every file. Raises BadInput for a folder that is no bundle, or not as it was written."""
     if not (folder / MANIFEST).is_file():
-        raise BadInput(f"{folder} is no bundle: it has no {MANIFEST}.", "Name the folder that `search` or `export` made.")
+        raise BadInput(
+            f"{folder} is no bundle: it has no {MANIFEST}.", "Name the folder that `search` or `export` made."
+        )
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         files: Mapping[str, str] = manifest["files"]

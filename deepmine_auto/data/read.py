@@ -43,7 +43,7 @@ def read_rows(source: Source) -> Rows:
     return Rows(inputs, labels, fixed, (*columns.notes, *_twins(labels)))
 
 
-# -- files -------------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------------------------
 
 
 def source_from(paths: Sequence[str], text_column: str | None = None, label_column: str | None = None) -> Source:
@@ -112,7 +112,7 @@ def _forms() -> str:
     return ", ".join(f"{part}=FILE" for part in PARTS)
 
 
-# -- columns -----------------------------------------------------------------------------------------------------------
+# -- columns ---------------------------------------------------------------------------------------------------------
 
 
 class _Found(NamedTuple):
@@ -157,7 +157,7 @@ def _longest(table: Columns, but: str | None) -> str | None:
     return max(means, key=means.__getitem__, default=None)
 
 
-# -- values ------------------------------------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------------------------------------
 
 
 def _column(table: Columns, name: str, path: Path) -> list[str]:
@@ -206,7 +206,7 @@ def _labels(labels: list[str], path: Path) -> list[str]:
     return labels
 
 
-# -- classes -----------------------------------------------------------------------------------------------------------
+# -- classes ---------------------------------------------------------------------------------------------------------
 
 
 def _refuse_classes(labels: Sequence[str], parts: Sequence[str] | None) -> None:

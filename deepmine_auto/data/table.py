@@ -53,7 +53,7 @@ def _missing(path: Path) -> BadInput:
     return BadInput(f"{path} does not exist.", remedy)
 
 
-# -- bytes to text -----------------------------------------------------------------------------------------------------
+# -- bytes to text ---------------------------------------------------------------------------------------------------
 
 
 def _text(path: Path) -> str:
@@ -92,7 +92,7 @@ def _convert(encoding: str, path: Path) -> str:
     return f"Convert it{unpacked}: `iconv -f {encoding} -t UTF-8 {plain} > {plain.with_stem(plain.stem + '_utf8')}`."
 
 
-# -- text to columns ---------------------------------------------------------------------------------------------------
+# -- text to columns -------------------------------------------------------------------------------------------------
 
 
 def _csv(path: Path) -> Columns:

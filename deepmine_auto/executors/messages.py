@@ -15,8 +15,8 @@ Cause = Literal["budget", "patience", "pruned", "deadline", "diverged", "memory"
 class Assignment:
     """One trial or rerun for a worker: where the study's folder is, what to train, and where to go on from.
 
-    `checkpoints` are relative to the folder, newest first: the first that is whole counts. `rungs` are the shares of the
-    budget, in thousandths, at which one is due.
+    `checkpoints` are relative to the folder, newest first: the first that is whole counts. `rungs` are the shares of
+    the budget, in thousandths, at which one is due.
     """
 
     kind: Kind
@@ -63,7 +63,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a trial: why, its best value and step, the checkpoint with the best weights, and numbers to remember."""
+    """The end of a trial: why, its best value and step, the checkpoint of the best weights, and numbers to keep."""
 
     cause: Cause
     value: float | None = None

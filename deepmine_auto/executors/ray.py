@@ -83,7 +83,7 @@ class Unshared:
 
 
 class AgendaSearcher(Unshared, Searcher):  # type: ignore[misc]
-    """Hands the agenda's assignments to Tune. Tune's trials have ids of their own: a lost worker's work gets a new one."""
+    """Hands the agenda's assignments to Tune. Tune's trials have ids of their own: lost work gets a new one."""
 
     def __init__(self, agenda: Agenda, slots: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class AgendaSearcher(Unshared, Searcher):  # type: ignore[misc]
 
 
 class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
-    """Hands workers' messages to the agenda, and its verdicts to Tune: a result that stops never reaches the searcher."""
+    """Hands workers' messages to the agenda, and verdicts to Tune: a result that stops never reaches the searcher."""
 
     def __init__(self, searcher: AgendaSearcher, tick: Callable[[], None]) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
         return "deepmine-auto"
 
 
-# -- running ---------------------------------------------------------------------------------------------------------------
+# -- running ---------------------------------------------------------------------------------------------------------
 
 
 def run(agenda: Agenda, resources: Resources, tick: Callable[[], None]) -> None:

@@ -23,6 +23,13 @@ def repeated(x_BGSK: Tensor, heads: int) -> Tensor:
     return x_BGSK if groups == heads else x_BGSK.repeat_interleave(heads // groups, dim=1)
 
 
+def changed(x: Tensor, hook: str, modifiers: Iterable[nn.Module]) -> Tensor:
+    """Pass a tensor through the hook of every modifier that has it."""
+    for each in modifiers:
+        x = getattr(each, hook)(x) if hasattr(each, hook) else x
+    return x
+
+
 class DenseAttention(nn.Module):
     """Softmax attention by its definition. Rows that may look at nothing return zero."""
 
@@ -38,17 +45,12 @@ class DenseAttention(nn.Module):
     def weigh(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask, modifiers: Iterable[nn.Module] = ()) -> Tensor:
         """Return the weights (B, H, L, S), after `on_scores` and `on_weights` of the modifiers."""
         scores_BHLS = self.score(q_BHLK, repeated(k_BGSK, q_BHLK.shape[1]))
-        for each in modifiers:
-            if hasattr(each, "on_scores"):
-                scores_BHLS = each.on_scores(scores_BHLS)
+        scores_BHLS = changed(scores_BHLS, "on_scores", modifiers)
         if mask.bias is not None:
             scores_BHLS = scores_BHLS + mask.bias
         keep = mask.allowed(q_BHLK.shape[2], k_BGSK.shape[2], q_BHLK.device)
         weights_BHLS = self.normalize(scores_BHLS) if keep is None else self._hidden(scores_BHLS, keep)
-        for each in modifiers:
-            if hasattr(each, "on_weights"):
-                weights_BHLS = each.on_weights(weights_BHLS)
-        return weights_BHLS
+        return changed(weights_BHLS, "on_weights", modifiers)
 
     def _hidden(self, scores_BHLS: Tensor, keep: Tensor) -> Tensor:
         # a row of -inf alone has no normaliser: such a row is scored as if all were visible, and then set to zero

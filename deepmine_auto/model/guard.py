@@ -1,4 +1,4 @@
-"""The host enforces what a variant declares: mode, mask features, length, device, dtype. Nothing is dropped silently."""
+"""The host enforces what a variant declares: mode, mask features, length, device, dtype. Nothing is dropped."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ def check_shape(variant: Attention, shape: AttentionShape) -> None:
         declared = ", ".join(sorted(variant.caps.modes)) or "none"
         raise Refused(f"'{variant.name}' cannot be used in {shape.mode} mode.", f"It declares: {declared}.")
     if variant.caps.max_len is not None and shape.max_len > variant.caps.max_len:
-        raise Refused(f"'{variant.name}' takes at most {variant.caps.max_len} tokens, not {shape.max_len}.", "Cut the input.")
+        raise Refused(
+            f"'{variant.name}' takes at most {variant.caps.max_len} tokens, not {shape.max_len}.", "Cut the input."
+        )
 
 
 def check_call(variant: Attention, mask: Mask, x: Tensor) -> None:
     """Refuse a call that the variant's caps do not cover. Raises Refused."""
     undeclared = mask.features - variant.caps.masks
     if undeclared:
-        raise Refused(f"'{variant.name}' does not declare the mask feature '{min(undeclared)}'.", "Choose another variant.")
+        raise Refused(
+            f"'{variant.name}' does not declare the mask feature '{min(undeclared)}'.", "Choose another variant."
+        )
     if x.device.type not in variant.caps.devices:
         raise Refused(f"'{variant.name}' does not declare the device '{x.device.type}'.", "Choose another variant.")
     dtype = str(x.dtype).removeprefix("torch.")

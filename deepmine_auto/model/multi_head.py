@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from deepmine_auto.contracts import Attention, AttentionCore, AttentionMixer, AttentionModifier, AttentionShape, Mixed
-from deepmine_auto.model.dense import DenseAttention
+from deepmine_auto.model.dense import DenseAttention, changed
 from deepmine_auto.model.guard import Refused, check_call, check_set, check_shape
 from deepmine_auto.model.mask import Mask
 
 DENSE_HOOKS = ("on_scores", "on_weights")
+
+
+def _unchanged(q_BHLK: Tensor, k_BGSK: Tensor) -> tuple[Tensor, Tensor]:
+    return q_BHLK, k_BGSK
 
 
 class MultiHead(nn.Module):
@@ -44,19 +48,16 @@ class MultiHead(nn.Module):
             check_call(each, mask, x_BLD)
         q, k, v = self.to_qkv(x_BLD).split(self.split, -1)
         mixed = self._mix(self._heads(q), self._heads(k), self._heads(v), mask, weights)
-        out_BHLK = mixed.out
-        for modifier in self.modifiers:
-            if hasattr(modifier, "on_out"):
-                out_BHLK = modifier.on_out(out_BHLK)
+        out_BHLK = changed(mixed.out, "on_out", self.modifiers)
         return mixed._replace(out=self.to_out(out_BHLK.transpose(1, 2).flatten(2))), None
 
     def _heads(self, x_BLD: Tensor) -> Tensor:
-        return x_BLD.unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2)
+        heads_BLHK: Tensor = x_BLD.unflatten(-1, (-1, self.shape.head_dim))
+        return heads_BLHK.transpose(1, 2)
 
     def _mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:
         for each in self.modifiers:
-            if hasattr(each, "on_qk"):
-                q_BHLK, k_BGSK = each.on_qk(q_BHLK, k_BGSK)
+            q_BHLK, k_BGSK = getattr(each, "on_qk", _unchanged)(q_BHLK, k_BGSK)
         if self.dense:
             assert isinstance(self.core, DenseAttention)
             return self.core.mix(q_BHLK, k_BGSK, v_BGSK, mask, self.modifiers)
@@ -74,7 +75,9 @@ class Mixer(nn.Module):
         check_shape(mixer, shape)
         self.mixer = mixer.build(shape)
 
-    def forward(self, x_BLD: Tensor, mask: Mask, state: object = None, *, weights: bool = False) -> tuple[Mixed, object]:
+    def forward(
+        self, x_BLD: Tensor, mask: Mask, state: object = None, *, weights: bool = False
+    ) -> tuple[Mixed, object]:
         """Mix tokens, and return the state that decoding goes on from."""
         check_call(self.variant, mask, x_BLD)
         mixed, state = self.mixer(x_BLD, mask, state, weights=weights)
@@ -82,7 +85,7 @@ class Mixer(nn.Module):
 
 
 def token_mixer(variant: Attention, modifiers: Sequence[AttentionModifier], shape: AttentionShape) -> MultiHead | Mixer:
-    """Build the token mixing of one layer from a core with modifiers, or from a mixer. Raises Refused for illegal sets."""
+    """Build the token mixing of one layer from a core with modifiers, or from a mixer. Raises Refused."""
     check_set(variant, modifiers)
     if isinstance(variant, AttentionMixer):
         return Mixer(variant, shape)

@@ -1,4 +1,4 @@
-"""Engines set right: one writer, whose every transaction checks that it still is the writer; readers that never block it.
+"""Engines set right: one writer, whose every transaction checks that it still is; readers that never block it.
 
 SQLite's defaults lose updates between processes and lock readers out; what is set here, and why, was measured.
 """
@@ -87,7 +87,9 @@ def open_writer(file: Path, fence: Fence) -> RDBStorage:
                 upgrade(connection)
         return storage
     except (OSError, DatabaseError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
-        raise DatabaseAway(f"The study database {file} cannot be opened: {_first(error)}.", "Check path and rights.") from error
+        raise DatabaseAway(
+            f"The study database {file} cannot be opened: {_first(error)}.", "Check path and rights."
+        ) from error
 
 
 def open_reader(file: Path) -> RDBStorage:
@@ -100,7 +102,9 @@ def open_reader(file: Path) -> RDBStorage:
         _set_right(storage.engine, "BEGIN", Fence())
         return storage
     except (DatabaseError, optuna.exceptions.StorageInternalError) as error:
-        raise DatabaseAway(f"The study database {file} cannot be read: {_first(error)}.", "Check path and rights.") from error
+        raise DatabaseAway(
+            f"The study database {file} cannot be read: {_first(error)}.", "Check path and rights."
+        ) from error
 
 
 def _url(file: Path, options: str = "") -> str:

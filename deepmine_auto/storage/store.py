@@ -44,7 +44,7 @@ class Store:
         self.storage = storage
         self.engine = storage.engine
 
-    # -- studies -----------------------------------------------------------------------------------------------------------
+    # -- studies -----------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
         """The studies that are ours, oldest first."""
@@ -80,7 +80,7 @@ class Store:
             where = tables.studies.c.study_id == study_id
             connection.execute(update(tables.studies).where(where).values(result=result))
 
-    # -- sessions ----------------------------------------------------------------------------------------------------------
+    # -- sessions ----------------------------------------------------------------------------------------------------
 
     def begin_session(self, study_id: int) -> int:
         """Add one to the epoch and return it: from now on an older driver may not write."""
@@ -96,7 +96,7 @@ class Store:
         """All sessions in order."""
         return self._rows(tables.sessions, study_id)
 
-    # -- trials, which are Optuna's ----------------------------------------------------------------------------------------
+    # -- trials, which are Optuna's ----------------------------------------------------------------------------------
 
     def trials(self, study_id: int) -> list[FrozenTrial]:
         """All trials by number."""
@@ -106,7 +106,9 @@ class Store:
         """Write a whole trial in one transaction, and return it with its number."""
         return self.storage.get_trial(self.storage.create_new_trial(study_id, template))
 
-    def finish_trial(self, trial: FrozenTrial, state: TrialState, value: float | None, attrs: Mapping[str, Any]) -> None:
+    def finish_trial(
+        self, trial: FrozenTrial, state: TrialState, value: float | None, attrs: Mapping[str, Any]
+    ) -> None:
         """Write attributes and end; done again, it changes nothing."""
         try:
             for key, attr in attrs.items():
@@ -115,7 +117,7 @@ class Store:
         except UpdateFinishedTrialError:
             return
 
-    # -- our rows ------------------------------------------------------------------------------------------------------------
+    # -- our rows ----------------------------------------------------------------------------------------------------
 
     def add_report(self, study_id: int, report: Row, epoch: int, spent: float) -> None:
         """Write a report, and how long this session has lasted, in one transaction."""
@@ -148,7 +150,7 @@ class Store:
             row = {"study_id": study_id, "id": number, "at": now(), "kind": kind, "trial": trial, "text": text}
             connection.execute(insert(event).values(**row))
 
-    # -- how -----------------------------------------------------------------------------------------------------------------
+    # -- how ---------------------------------------------------------------------------------------------------------
 
     def _insert(self, table: Table, *rows: Row) -> None:
         with self.engine.begin() as connection:

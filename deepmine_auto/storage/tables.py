@@ -13,7 +13,9 @@ metadata = MetaData()
 
 
 def _table(name: str, *columns: Column[object]) -> Table:
-    return Table(f"{PREFIX}{name}", metadata, Column("study_id", Integer, primary_key=True, autoincrement=False), *columns)
+    return Table(
+        f"{PREFIX}{name}", metadata, Column("study_id", Integer, primary_key=True, autoincrement=False), *columns
+    )
 
 
 def _number(name: str) -> Column[object]:
@@ -52,7 +54,7 @@ reports = _table(
     Column("best_checkpoint", Text),
     Column("seconds", Float, nullable=False),
 )
-"""Curves of trials and reruns in the one order that verdicts are computed from; `share` in thousandths of the budget."""
+"""Curves of trials and reruns in the one order that verdicts are computed from; `share` in thousandths."""
 
 verdicts = _table(
     "verdicts",

@@ -1,4 +1,4 @@
-"""What is to be done next: an unfinished trial, a new one, a rerun, or nothing. Executors ask here, and hand messages in."""
+"""What is to be done next: an unfinished trial, a new one, a rerun, or nothing. Executors ask here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Key = tuple[str, int]
 
 
 class Agenda:
-    """One study's work, handed out over `slots` workers. `closing` estimates the seconds that export and checks take."""
+    """One study's work, handed out over `slots` workers. `closing` estimates the seconds of export and checks."""
 
     def __init__(self, ledger: Ledger, budget: Budget, slots: int, closing: Callable[[], float]) -> None:
         self.ledger, self.budget, self.slots, self.closing = ledger, budget, slots, closing
@@ -24,7 +24,7 @@ class Agenda:
         self.left: deque[Key] = deque(ledger.unfinished())
         self.stopped = False
 
-    # -- what executors ask --------------------------------------------------------------------------------------------------
+    # -- what executors ask ------------------------------------------------------------------------------------------
 
     def next(self) -> Assignment | None:
         """The next piece of work, or None: then ask again after the next message, unless `done`."""
@@ -64,7 +64,7 @@ class Agenda:
         """Begin no new trial; what runs goes on, then the finals follow."""
         self.stopped = True
 
-    # -- search --------------------------------------------------------------------------------------------------------------
+    # -- search ------------------------------------------------------------------------------------------------------
 
     def _adopted(self) -> Assignment | None:
         while self.left:
@@ -98,7 +98,7 @@ class Agenda:
     def _out_of_time(self, assignment: Assignment) -> bool:
         return assignment.kind == "trial" and self._search_is_over()
 
-    # -- finals --------------------------------------------------------------------------------------------------------------
+    # -- finals ------------------------------------------------------------------------------------------------------
 
     def best_values(self) -> dict[int, float]:
         """The best value of each trial that has reported."""
@@ -113,7 +113,7 @@ class Agenda:
     def expected(self, trial: int) -> float:
         """Seconds that a rerun of a trial will take: its own whole length, at its own pace."""
         last = self.ledger.standing["trial", trial].reports[-1]
-        return float(last["seconds"]) * 1000 / max(1, last["share"])
+        return float(last["seconds"]) * 1000 / max(1, int(last["share"]))
 
     def _rerun(self) -> Assignment | None:
         if any(kind == "trial" for kind, _ in self.running) or self._may_search():

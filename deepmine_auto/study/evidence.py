@@ -1,4 +1,4 @@
-"""What the winner's scores on the locked test are worth: bootstrap intervals, and the paired difference to the baseline."""
+"""What scores on the locked test are worth: bootstrap intervals, and the paired difference to the baseline."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ def weigh(
     leads = sign * (own - np.array([value(baseline, rows) for rows in drawn]))
     scores, beside = task.scores(outputs, targets), task.scores(baseline, targets)
     lead = sign * (scores[objective] - beside[objective])
-    return Evidence(
-        objective, task.baseline_name, len(targets), scores, beside, _interval(own), lead, _interval(leads)
-    )
+    return Evidence(objective, task.baseline_name, len(targets), scores, beside, _interval(own), lead, _interval(leads))
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:

@@ -27,7 +27,7 @@ class Rerun(NamedTuple):
 
 
 class Winner(NamedTuple):
-    """The trial that is recommended, the rerun whose weights are exported (None: not rerun), and the values it rests on."""
+    """The trial that is recommended, the rerun whose weights are exported (None: not rerun), and its values."""
 
     trial: int
     rerun: int | None
@@ -38,7 +38,9 @@ def finalists(trials: Iterable[FrozenTrial], best: Mapping[int, float], directio
     """The best trials by their best value, complete ones first: a pruned one competes by its best checkpoint."""
     able = [each for each in trials if each.number in best and each.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     able = [each for each in able if each.user_attrs.get("cause") != "diverged"]
-    able.sort(key=lambda each: (each.state != TrialState.COMPLETE, -oriented(best[each.number], direction), each.number))
+    able.sort(
+        key=lambda each: (each.state != TrialState.COMPLETE, -oriented(best[each.number], direction), each.number)
+    )
     return [each.number for each in able[:FINALISTS]]
 
 
@@ -49,7 +51,9 @@ def in_order(numbers: Sequence[int]) -> list[Rerun]:
     return order + [Rerun(trial, repeat) for trial in rest for repeat in range(REPEATS)]
 
 
-def winner(numbers: Sequence[int], reruns: Iterable[Row], best: Mapping[int, float], direction: Direction) -> Winner | None:
+def winner(
+    numbers: Sequence[int], reruns: Iterable[Row], best: Mapping[int, float], direction: Direction
+) -> Winner | None:
     """The finalist with the best mean over its reruns, among those with most reruns; without any, the best trial."""
     values: dict[int, list[Row]] = {number: [] for number in numbers}
     for row in reruns:

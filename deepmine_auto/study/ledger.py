@@ -1,5 +1,5 @@
-"""The ledger: the one writer of a study. Each step is durable before the next begins, and every decision is a function of
-rows, so that a restart decides the same.
+"""The ledger: the one writer of a study. Each step is durable before the next begins, and every decision is a function
+of rows, so that a restart decides the same.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ Watch = Callable[[str, str, int | None], None]
 class Ledger:
     """Rows of one study, kept in memory as they are in the database."""
 
-    def __init__(self, store: Store, study: StudyRow, fence: Fence, plugins: tuple[Sampler, Pruner], watch: Watch) -> None:
+    def __init__(
+        self, store: Store, study: StudyRow, fence: Fence, plugins: tuple[Sampler, Pruner], watch: Watch
+    ) -> None:
         self.store, self.study, self.watch = store, study, watch
         self.sampler, self.pruner = plugins
         self.direction: Direction = "maximize" if study.direction == StudyDirection.MAXIMIZE else "minimize"
@@ -103,9 +105,9 @@ class Ledger:
     @property
     def spent(self) -> float:
         """Seconds that drivers have worked on this study, over all sessions."""
-        return self.spent_before + time.monotonic() - self.begun
+        return float(self.spent_before) + time.monotonic() - self.begun
 
-    # -- ask ---------------------------------------------------------------------------------------------------------------
+    # -- ask ---------------------------------------------------------------------------------------------------------
 
     def ask(self) -> Assignment:
         """Propose the next trial, write its row, and return what a worker needs."""
@@ -139,9 +141,10 @@ class Ledger:
 
     def add_rerun(self, trial: int, repeat: int) -> Assignment:
         """Write a rerun of a finalist, and return what a worker needs."""
-        row = {"number": len(self.reruns), "trial": trial, "repeat": repeat, "state": "RUNNING"}
+        number = len(self.reruns)
+        row: Row = {"number": number, "trial": trial, "repeat": repeat, "state": "RUNNING"}
         self.store.add(tables.reruns, self.study.id, row)
-        self.reruns[row["number"]] = row
+        self.reruns[number] = row
         return self._assign_rerun(row)
 
     def _assign_rerun(self, row: Row) -> Assignment:
@@ -192,7 +195,7 @@ class Ledger:
         ranges = {each.name: each.range for each in self.space.params}
         return tuple(getattr(ranges[name], "options", ()))
 
-    # -- report and decide ---------------------------------------------------------------------------------------------------
+    # -- report and decide -------------------------------------------------------------------------------------------
 
     def report(self, assignment: Assignment, message: Reported, *, out_of_time: bool) -> bool:
         """Write a report, then the verdict on it; return whether the worker shall go on."""
@@ -251,9 +254,11 @@ class Ledger:
         best = standing.best(self.direction)
         assert best is not None
         seconds = standing.reports[-1]["seconds"]
-        self._finish(number, Ended(cause, best["value"], best["step"], best["best_checkpoint"], facts={"seconds": seconds}))
+        self._finish(
+            number, Ended(cause, best["value"], best["step"], best["best_checkpoint"], facts={"seconds": seconds})
+        )
 
-    # -- tell ----------------------------------------------------------------------------------------------------------------
+    # -- tell --------------------------------------------------------------------------------------------------------
 
     def end(self, assignment: Assignment, message: Ended) -> None:
         """Write the end of a trial or rerun; written again, it changes nothing."""

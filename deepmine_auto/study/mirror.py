@@ -1,7 +1,7 @@
 """The mirror: what the sampler sees of a study.
 
 An in-memory Optuna study rebuilt from the rows at start. It differs from the ledger where it must: failures that params
-caused stand here as infeasible, because Optuna's samplers never read FAIL, so that what always fails would look unexplored.
+caused stand here as infeasible. Optuna's samplers never read FAIL, so that what always fails would look unexplored.
 """
 
 from __future__ import annotations

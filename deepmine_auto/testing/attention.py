@@ -58,7 +58,7 @@ few_examples = settings(
 )
 
 
-# -- what is drawn -----------------------------------------------------------------------------------------------------
+# -- what is drawn ---------------------------------------------------------------------------------------------------
 
 
 def lengths(caps: Caps, at_least: int = 1) -> st.SearchStrategy[int]:
@@ -90,7 +90,7 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-# -- what is tested ----------------------------------------------------------------------------------------------------
+# -- what is tested --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Softmax(AttentionCore):
     source: ClassVar[str] = "arXiv:1706.03762"
     caps: ClassVar[Caps] = Caps.everywhere(dtypes=frozenset(TOLERANCE), weights="exact", normalized=True)
 
-    def build(self, shape: AttentionShape) -> nn.Module:  # noqa: ARG002
+    def build(self, shape: AttentionShape) -> nn.Module:
         """Make the module."""
         return DenseAttention()
 

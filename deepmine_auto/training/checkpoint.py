@@ -70,22 +70,24 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-# -- an optimizer's state as tensors and plain values ----------------------------------------------------------------------
+# -- an optimizer's state as tensors and plain values ----------------------------------------------------------------
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Split an optimizer's state into named tensors and plain values."""
     whole = optimizer.state_dict()
-    tensors, plain = {}, {}
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
     for index, values in whole["state"].items():
         for name, value in values.items():
-            place = tensors if isinstance(value, Tensor) else plain
-            place[f"{index}.{name}"] = value
-    groups = [{name: value for name, value in group.items()} for group in whole["param_groups"]]
+            (tensors if isinstance(value, Tensor) else plain)[f"{index}.{name}"] = value
+    groups = [dict(group) for group in whole["param_groups"]]
     return tensors, {"values": plain, "groups": groups}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]
+) -> None:
     """Give an optimizer the state that `flatten_optimizer` returned."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **plain["values"]}.items():

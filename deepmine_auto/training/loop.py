@@ -40,7 +40,9 @@ def device_here() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def outputs_of(model: Model, weights: Mapping[str, Tensor] | None, columns: Columns, device: torch.device) -> np.ndarray:
+def outputs_of(
+    model: Model, weights: Mapping[str, Tensor] | None, columns: Columns, device: torch.device
+) -> np.ndarray:
     """The model's outputs (N, ...) for all rows, in their order, with other weights put in its place if given."""
     outputs: np.ndarray | None = None
     model.eval()
@@ -102,7 +104,7 @@ class Training:
     def _technique(self, host: Host, name: str) -> Any:
         return plugin_from(host.get("technique", name), self.assignment.params, f"technique/{name}")
 
-    # -- the road ----------------------------------------------------------------------------------------------------------
+    # -- the road ----------------------------------------------------------------------------------------------------
 
     def messages(self) -> Iterator[Message]:
         """Train and report until the budget ends or patience does. A diverged trial ends at its last finite step."""
@@ -138,7 +140,7 @@ class Training:
         count = sum(each.numel() for each in self.model.parameters())
         return {"params_million": round(count / 1e6, 4), "seconds": round(self.progress.seconds, 3)}
 
-    # -- steps -------------------------------------------------------------------------------------------------------------
+    # -- steps -------------------------------------------------------------------------------------------------------
 
     def _train_until(self, stop: int) -> bool:
         """Take steps up to `stop`; return whether every loss was finite."""
@@ -172,7 +174,7 @@ class Training:
         self.progress.step += 1
         return loss.detach()
 
-    # -- judging -----------------------------------------------------------------------------------------------------------
+    # -- judging -----------------------------------------------------------------------------------------------------
 
     def evaluated(self) -> Mapping[str, Tensor] | None:
         """The weights that a technique wants judged and exported, or None for the model's own."""
@@ -206,7 +208,7 @@ class Training:
         last, took = self.written
         return time.monotonic() - last > max(SECONDS_BETWEEN_CHECKPOINTS, WRITING_SHARE * took)
 
-    # -- checkpoints -------------------------------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def _place(self) -> Path:
         kind, number = self.assignment.key

@@ -38,7 +38,7 @@ class Schedule:
     warmup: Annotated[float, Float(0.0, 0.3)] = 0.06
 
     def factor(self, step: int, steps: int) -> float:
-        """What the learning rate is multiplied by at `step` (from 0) of `steps`: up from near 0 to 1, then down to 0."""
+        """What multiplies the learning rate at `step` (from 0) of `steps`: up from near 0 to 1, then down to 0."""
         warm = self.warmup * steps
         if step < warm:
             return (step + 1) / (warm + 1)

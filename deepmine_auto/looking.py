@@ -1,0 +1,122 @@
+"""What can be seen of a study from its rows: its trials, its winner, how far it is. Reading only, also while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from deepmine_auto.contracts import Direction
+from deepmine_auto.errors import BadInput, unknown
+from deepmine_auto.space import Space
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.engine import open_reader
+from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.study.checkpoints import Standing
+from deepmine_auto.study.pruning import oriented
+
+
+@dataclass(frozen=True)
+class SeenTrial:
+    """A trial as a person asks for it: `value` is its best, `params` is all that its model was built from."""
+
+    number: int
+    state: str
+    value: float | None
+    seconds: float | None
+    size: float | None
+    params: Mapping[str, Any]
+    cause: str
+    reason: str
+
+    def to_json(self) -> Row:
+        """Return plain values."""
+        return {
+            "number": self.number,
+            "state": self.state,
+            "value": self.value,
+            "seconds": self.seconds,
+            "parameters_million": self.size,
+            "cause": self.cause,
+            "reason": self.reason,
+            "params": dict(self.params),
+        }
+
+
+class SeenStudy:
+    """One study of a database."""
+
+    def __init__(self, store: Store, study: StudyRow) -> None:
+        self.store, self.row = store, study
+        self.direction: Direction = "maximize" if study.direction == StudyDirection.MAXIMIZE else "minimize"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.row.name
+
+    @property
+    def result(self) -> Row | None:
+        """What its finals found; None while it is unfinished."""
+        return self.row.result
+
+    @cached_property
+    def seconds(self) -> float:
+        """How long it was worked on, over all sessions."""
+        return float(sum(row["spent"] for row in self.store.sessions(self.row.id)))
+
+    @cached_property
+    def trials(self) -> list[SeenTrial]:
+        """All trials by number."""
+        curves: dict[int, Standing] = {}
+        for report in self.store.rows(tables.reports, self.row.id):
+            if report["kind"] == "trial":
+                curves.setdefault(report["number"], Standing()).reports.append(report)
+        space = Space.from_json(self.row.spec["space"])
+        return [self._seen(each, curves.get(each.number, Standing()), space) for each in self.store.trials(self.row.id)]
+
+    def _seen(self, trial: FrozenTrial, curve: Standing, space: Space) -> SeenTrial:
+        attrs, best = trial.user_attrs, curve.best(self.direction)
+        seconds = attrs.get("seconds", curve.reports[-1]["seconds"] if curve.reports else None)
+        return SeenTrial(
+            number=trial.number,
+            state={TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower()),
+            value=best["value"] if best else trial.value,
+            seconds=seconds,
+            size=attrs.get("params_million"),
+            params=space.complete(trial.params),
+            cause=attrs.get("cause", ""),
+            reason=str(attrs.get("reason", "")).strip(),
+        )
+
+    def best(self, most: int) -> list[SeenTrial]:
+        """The trials with the best values, best first."""
+        valued = [each for each in self.trials if each.value is not None]
+        return sorted(valued, key=lambda each: (-oriented(each.value or 0.0, self.direction), each.number))[:most]
+
+
+def open_store(storage: Path) -> Store:
+    """Open a study database for reading. Raises BadInput where there is none, DatabaseAway where it cannot be read."""
+    return Store(open_reader(storage))
+
+
+def see(storage: Path, name: str | None = None) -> SeenStudy:
+    """Look at a study by its name, or at the newest. Raises BadInput with the nearest name."""
+    store = open_store(storage)
+    names = store.names()
+    if not names:
+        raise BadInput(f"There is no study in {storage}.", "Begin one: deepmine-auto search.")
+    if name is not None and name not in names:
+        raise unknown(name, names, f"study in {storage}", "`deepmine-auto studies` lists them all.")
+    return SeenStudy(store, store.study(name or names[-1]))
+
+
+def see_all(storage: Path) -> list[SeenStudy]:
+    """All studies of a database, oldest first."""
+    store = open_store(storage)
+    return [SeenStudy(store, store.study(name)) for name in store.names()]

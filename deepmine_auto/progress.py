@@ -1,0 +1,155 @@
+"""How far a study is, as plain values: a picture is taken between two messages, and may be drawn at any time after."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from optuna.trial import TrialState
+
+from deepmine_auto.storage.store import Row
+from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.finals import REPEATS, in_order
+from deepmine_auto.study.pruning import oriented
+from deepmine_auto.words import Scale, lead_words, model_words, scale_of
+
+ENOUGH_TRIALS = 5
+"""From so many ended trials on, the time that is left can be told."""
+
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A trial or rerun that runs, or the best trial; `share` in thousandths, `rank` among the best values of all trials."""
+
+    label: str
+    words: str
+    share: int = 0
+    value: float | None = None
+    curve: tuple[float, ...] = ()
+    rank: int | None = None
+    lead: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A picture of a study. `share` is how much of the budget is used, `left` the seconds that remain, if that is known."""
+
+    phase: str
+    best: Line | None
+    running: tuple[Line, ...]
+    counts: Mapping[str, int]
+    asked: int | None
+    share: float
+    spent: float
+    left: float | None
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The baseline that values are compared with: its name, and its validation score once it is known."""
+
+    name: str
+    value: Callable[[], float | None]
+
+    def lead(self, value: float, agenda: Agenda) -> str:
+        """How far a value is ahead, in words; empty while the baseline's is not known."""
+        score = self.value()
+        return "" if score is None else lead_words(value, score, self.name, agenda.ledger.direction)
+
+
+def progress_of(agenda: Agenda, beside: Beside, concluding: bool) -> Progress:
+    """Take a picture; call it where the agenda is worked on, never from another thread."""
+    values = agenda.best_values()
+    running = tuple(_running(agenda, *key, values) for key in agenda.running)
+    best = _best(agenda, values, beside)
+    shown = [value for line in (*running, *([best] if best else [])) for value in line.curve]
+    counts = Counter(STATES.get(each.state, "running") for each in agenda.ledger.trials.values())
+    ended = sum(counts[each] for each in STATES.values())
+    return Progress(
+        phase="exporting" if concluding else _phase(agenda),
+        best=best,
+        running=running,
+        counts={**{each: counts[each] for each in STATES.values()}, "running": len(agenda.running)},
+        asked=agenda.budget.trials,
+        share=_share(agenda, ended),
+        spent=agenda.ledger.spent,
+        left=_left(agenda, ended),
+        scale=scale_of(shown, agenda.ledger.direction),
+    )
+
+
+def words_of(agenda: Agenda, trial: int) -> str:
+    """A trial's model in words."""
+    ledger = agenda.ledger
+    return model_words(ledger.space.complete(ledger.trials[trial].params))
+
+
+def best_trial(agenda: Agenda, values: Mapping[int, float]) -> int | None:
+    """The number of the trial with the best value so far, the earlier of two equal ones."""
+    return max(values, key=lambda each: (oriented(values[each], agenda.ledger.direction), -each), default=None)
+
+
+def _best(agenda: Agenda, values: Mapping[int, float], beside: Beside) -> Line | None:
+    number = best_trial(agenda, values)
+    if number is None:
+        return None
+    value = values[number]
+    curve = _curve(agenda, "trial", number)
+    return Line(f"trial {number}", words_of(agenda, number), value=value, curve=curve, lead=beside.lead(value, agenda))
+
+
+def _running(agenda: Agenda, kind: str, number: int, values: Mapping[int, float]) -> Line:
+    standing = agenda.ledger.standing.get((kind, number))
+    last: Row | None = standing.reports[-1] if standing and standing.reports else None
+    trial = agenda.ledger.reruns[number]["trial"] if kind == "rerun" else number
+    again = f" ({agenda.ledger.reruns[number]['repeat'] + 1}/{REPEATS})" if kind == "rerun" else ""
+    line = Line(f"{trial}{again}", words_of(agenda, trial))
+    if last is None:
+        return line
+    rank = None if kind == "rerun" else _rank(values[number], values, agenda)
+    return Line(line.label, line.words, last["share"], last["value"], _curve(agenda, kind, number), rank)
+
+
+def _rank(value: float, values: Mapping[int, float], agenda: Agenda) -> int:
+    mine = oriented(value, agenda.ledger.direction)
+    return 1 + sum(oriented(each, agenda.ledger.direction) > mine for each in values.values())
+
+
+def _curve(agenda: Agenda, kind: str, number: int) -> tuple[float, ...]:
+    return tuple(row["value"] for row in agenda.ledger.standing[kind, number].reports)
+
+
+def _phase(agenda: Agenda) -> str:
+    reruns = agenda.ledger.reruns.values()
+    if not reruns:
+        return "searching"
+    wanted = {(row["trial"], row["repeat"]) for row in reruns} | {tuple(each) for each in in_order(agenda.finalists())}
+    return f"finals {sum(row['state'] != 'RUNNING' for row in reruns)} of {len(wanted)}"
+
+
+def _share(agenda: Agenda, ended: int) -> float:
+    trials, seconds = agenda.budget.trials, agenda.budget.seconds
+    shares = [ended / trials] if trials else []
+    shares += [agenda.ledger.spent / seconds] if seconds else []
+    return min(1.0, max(shares, default=0.0))
+
+
+def _left(agenda: Agenda, ended: int) -> float | None:
+    seconds = agenda.budget.seconds
+    times = [] if seconds is None else [max(0.0, seconds - agenda.ledger.spent)]
+    if agenda.budget.trials is not None and ended >= ENOUGH_TRIALS:
+        times.append(_work_left(agenda, agenda.budget.trials - ended))
+    return min(times, default=None)
+
+
+def _work_left(agenda: Agenda, trials: int) -> float:
+    costs = [each.user_attrs.get("seconds", 0.0) for each in agenda.ledger.trials.values() if each.state.is_finished()]
+    begun = {(row["trial"], row["repeat"]) for row in agenda.ledger.reruns.values() if row["state"] != "RUNNING"}
+    finals = [agenda.expected(each.trial) for each in in_order(agenda.finalists()) if each not in begun]
+    work = statistics.median(costs) * max(0, trials) + sum(finals)
+    return work / max(1, agenda.slots) + agenda.closing()

@@ -1,0 +1,115 @@
+"""What a person sees of a running study without a terminal: one line an event, each with the time that has passed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import click
+
+from deepmine_auto.host import the_host
+from deepmine_auto.progress import Beside, best_trial, words_of
+from deepmine_auto.searching import Watcher
+from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.finals import REPEATS
+from deepmine_auto.words import duration, plain
+
+TOLD_AS_FAILED = ("plugin", "error", "memory", "diverged")
+"""Causes whose end comes with an event `failed`, which says more."""
+
+
+class Onlooker(Watcher):
+    """A watcher that shows something, from `with` on; `study` is the study's name once it is open."""
+
+    study: str | None = None
+    agenda: Agenda
+    beside: Beside
+    on_open: Callable[[], None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Show nothing more."""
+
+    def opened(self, agenda: Agenda, notes: tuple[str, ...], baseline: Callable[[], float | None]) -> None:
+        """Remember what there is to look at."""
+        task = the_host().get("task", agenda.ledger.study.spec["task"])
+        self.agenda, self.beside = agenda, Beside(task.baseline_name, baseline)
+        self.study = agenda.ledger.study.name
+        if self.on_open:
+            self.on_open()
+
+
+class EventLines(Onlooker):
+    """Writes one line an event with `write`."""
+
+    def __init__(self, write: Callable[[str], Any]) -> None:
+        self.write = write
+
+    def opened(self, agenda: Agenda, notes: tuple[str, ...], baseline: Callable[[], float | None]) -> None:
+        """Say what is searched, and what the user should know of the data."""
+        super().opened(agenda, notes, baseline)
+        for line in (headline(agenda), *notes):
+            self._say(line)
+
+    def happened(self, kind: str, text: str, trial: int | None) -> None:
+        """Write an event that is worth a line."""
+        line = told(self.agenda, self.beside, kind, text, trial) if self.study else plain(text)
+        if line:
+            self._say(line)
+
+    def concluding(self) -> None:
+        """Say that the end has begun."""
+        self._say("trials are over: the bundle is made and checked")
+
+    def _say(self, line: str) -> None:
+        spent = self.agenda.ledger.spent if self.study else 0.0
+        self.write(f"{duration(spent):>6}  {plain(line)}")
+
+
+def headline(agenda: Agenda) -> str:
+    """The study, its parts, its objective, and how it is searched."""
+    spec = agenda.ledger.study.spec
+    parts = " / ".join(f"{spec['parts'][part]:,}" for part in ("train", "validation", "test"))
+    searched = f"objective val/{spec['objective']}, {spec['direction']}  sampler {spec['sampler']}  pruner {spec['pruner']}"
+    workers = f"{agenda.slots} worker" + ("s" if agenda.slots > 1 else "")
+    return f"{agenda.ledger.study.name}  {parts} rows  {searched}  {workers}, {agenda.budget}"
+
+
+def told(agenda: Agenda, beside: Beside, kind: str, text: str, number: int | None) -> str | None:
+    """An event in words; None for what is not worth a line."""
+    if kind == "begun":
+        first = text == "rerun" and number == 0
+        finalists = ", ".join(map(str, agenda.finalists()))
+        return f"finals: trials {finalists} are trained again on other splits, {REPEATS} times each" if first else None
+    if kind == "ended" and number is not None:
+        return None if text in TOLD_AS_FAILED else _ended(agenda, beside, text, number)
+    if kind == "rerun ended" and number is not None:
+        row = agenda.ledger.reruns[number]
+        value = "failed" if row["value"] is None else f"{row['value']:.4f}"
+        return f"rerun {row['repeat'] + 1} of trial {row['trial']}: {value}"
+    return plain(text)
+
+
+def _ended(agenda: Agenda, beside: Beside, cause: str, number: int) -> str:
+    values = agenda.best_values()
+    value = values.get(number)
+    if value is None:
+        return f"trial {number} ended ({cause}) before its first evaluation"
+    share = agenda.ledger.standing["trial", number].reports[-1]["share"] / 10
+    how = {"pruned": f"pruned at {share:.0f} %", "deadline": f"out of time at {share:.0f} %"}.get(cause, "complete")
+    best = f"  new best {beside.lead(value, agenda)}".rstrip() if best_trial(agenda, values) == number else ""
+    return f"trial {number} {how}  {value:.4f}  {words_of(agenda, number)}{best}"
+
+
+def onlooker() -> Onlooker:
+    """The live view on a terminal; lines where there is none, or where nobody looks at it (CI)."""
+    stderr = click.get_text_stream("stderr")
+    if stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb":
+        from deepmine_auto.live import LiveView
+
+        return LiveView()
+    return EventLines(lambda line: click.echo(line, err=True))
