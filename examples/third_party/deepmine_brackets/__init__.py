@@ -1,0 +1,1 @@
+"""Plugins for deepmine-auto by a third party."""
