@@ -157,7 +157,7 @@ def story_of(
         seed=int(study.spec["seed"]),
         params=params,
         space=study.spec["space_name"],
-        data=study.spec["described"],
+        data={**study.spec["described"], "split": study.spec["parts"]},
         fingerprint=study.spec["fingerprint"],
         plugins=[{key: getattr(each, key) for key in keys} for each in named],
         versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},

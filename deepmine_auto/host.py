@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -20,7 +21,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions, version
 from typing import Any, TypeVar
 
 import pluggy
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from deepmine_auto import hookspecs
@@ -194,8 +195,10 @@ def _hash(thing: Any) -> str:
 
 
 def _told(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    first = text[0] if text else ""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, pluggy.PluginValidationError):
+        lines = [" ".join(lines)]  # the hook stands in the first line, and what is wrong with it further down
+    first = lines[0] if lines else ""
     return first if isinstance(error, PluginError) else f"{type(error).__name__}: {first}".rstrip(": ")
 
 
@@ -235,7 +238,7 @@ def find_doors(installed: Iterable[Distribution] | None = None) -> tuple[list[Do
 def _doors(installed: Iterable[Distribution]) -> Iterator[Door]:
     admitted, seen = allowed(), set()
     for each in installed:
-        name = each.metadata["Name"]
+        name = _name(each)
         if not name or (canonical := canonicalize_name(name)) in seen:
             continue  # the first on sys.path is the one that would be imported
         seen.add(canonical)
@@ -245,9 +248,23 @@ def _doors(installed: Iterable[Distribution]) -> Iterator[Door]:
             yield Door(entry, name, each.version, tuple(each.requires or ()))
 
 
+def _name(installed: Distribution) -> str:
+    try:
+        return installed.metadata["Name"] or ""
+    except (TypeError, KeyError):  # pip leaves folders without metadata behind
+        return ""
+
+
+def _requirements(door: Door) -> Iterator[Requirement]:
+    for each in door.requires:
+        with suppress(InvalidRequirement):  # an old distribution's other needs are no business of ours
+            yield Requirement(each)
+
+
 def _out_of_range(door: Door) -> str:
-    for each in map(Requirement, door.requires):
-        if canonicalize_name(each.name) == OURS and each.specifier and not each.extras:
+    for each in _requirements(door):
+        applies = each.marker is None or each.marker.evaluate({"extra": ""})
+        if canonicalize_name(each.name) == OURS and each.specifier and applies:
             ours = version(OURS)
             if not each.specifier.contains(ours, prereleases=True):
                 return f"it needs deepmine-auto{each.specifier}, and this is {ours}"
@@ -269,11 +286,11 @@ def _open(host: Host, door: Door) -> None:
     start = time.monotonic()
     module = door.entry.load()
     name = str(door)
-    host.manager.register(module, name)
     try:
+        host.manager.register(module, name)
         host.manager.check_pending()
     except pluggy.PluginValidationError:
-        host.manager.unregister(name=name)
+        host.manager.unregister(name=name)  # pluggy keeps the hooks that came before the wrong one
         raise
     if time.monotonic() - start > SLOW_SECONDS:
         print(f"The plugin {name} took {time.monotonic() - start:.1f} s to import.", file=sys.stderr)

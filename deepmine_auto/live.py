@@ -14,33 +14,34 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from deepmine_auto.progress import Line, Progress, progress_of
+from deepmine_auto.progress import ENDINGS, Line, Progress, progress_of
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.watching import Onlooker, headline, told
 from deepmine_auto.words import Scale, duration, plain, sparkline
 
-DRAWN_A_SECOND = 2
+DRAWN_A_SECOND = 4
 EVENTS = 4
 NARROW = 60
 """Below so many columns curves give way to words."""
 
-OTHER_LINES = 10
+OTHER_LINES = 11
 """Lines that are no running trials."""
 
 PICTURE_SHARE = 50.0
-"""After a picture, so many times the time that it took pass before the next; half a second at least."""
+"""After a picture, so many times the time that it took pass before the next; a quarter of a second at least."""
 
 
 class LiveView(Onlooker):
     """Draws pictures that `tick` takes, so that the drawing thread never reads what is being written."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, on_open: Callable[[], None], console: Console | None = None) -> None:
+        super().__init__(on_open)
         self.console = console or Console(stderr=True, highlight=False)
-        self.head = Text("reading the data and starting the workers")
+        self.head: list[Text] = []
         self.picture: Progress | None = None
         self.events: deque[str] = deque(maxlen=EVENTS)
         self.taken = self.due = 0.0
-        self.ending = False
+        self.phase: str | None = None
         self.live = Live(console=self.console, refresh_per_second=DRAWN_A_SECOND, get_renderable=self.drawn)
 
     def __enter__(self) -> Self:
@@ -49,14 +50,14 @@ class LiveView(Onlooker):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.study:
-            self._take()
+            self._take("stopped" if error else "done")
         self.live.transient = self.study is None  # a refusal needs no picture above it
         self.live.stop()
 
     def opened(self, agenda: Agenda, notes: tuple[str, ...], baseline: Callable[[], float | None]) -> None:
         """Begin to draw."""
         super().opened(agenda, notes, baseline)
-        self.head = Text(plain(headline(agenda)))
+        self.head = [_cut(Text(plain(line), style="dim" if at else "bold")) for at, line in enumerate(headline(agenda))]
         for note in notes:
             self.console.print(Text(plain(note)))
         self._take()
@@ -76,12 +77,12 @@ class LiveView(Onlooker):
 
     def concluding(self) -> None:
         """Trials and reruns are over."""
-        self.ending = True
-        self._take()
+        self._take("exporting")
 
-    def _take(self) -> None:
+    def _take(self, phase: str | None = None) -> None:
         start = time.monotonic()
-        self.picture, self.taken = progress_of(self.agenda, self.beside, self.ending), start
+        self.phase = phase or self.phase
+        self.picture, self.taken = progress_of(self.agenda, self.beside, self.phase), start
         took = time.monotonic() - start
         self.due = start + max(1 / DRAWN_A_SECOND, PICTURE_SHARE * took)
 
@@ -90,12 +91,13 @@ class LiveView(Onlooker):
         picture = self.picture
         if picture is None or self.study is None:
             return Text("reading the data and starting the workers ...", style="dim")
-        past = 0.0 if self.ending and not self.live.is_started else time.monotonic() - self.taken
-        width = self.console.width
-        parts: list[RenderableType] = [self.head, *best_lines(picture, width), *bar_lines(picture, past, width)]
+        past, width = time.monotonic() - self.taken, self.console.width
+        parts: list[RenderableType] = [*self.head, *best_lines(picture, width), *bar_lines(picture, past, width)]
         parts += [running_table(picture, width, max(1, self.console.height - OTHER_LINES))] if picture.running else []
         parts += [Text(each, style="dim", no_wrap=True, overflow="ellipsis") for each in tuple(self.events)]
-        parts.append(Text(f"ctrl-c: stop now   go on later: deepmine-auto resume {self.study}", style="dim"))
+        if picture.phase not in ENDINGS:
+            keys = f"ctrl-c: stop now   go on later: deepmine-auto resume {plain(self.study)}"
+            parts.append(Text(keys, style="dim"))
         return Group(*parts)
 
 

@@ -1,4 +1,4 @@
-"""What can be seen of a study from its rows: its trials, its winner, how far it is. Reading only, also while it runs."""
+"""What can be seen of a study from its rows: its trials, its winner, its time. Reading only, also while it runs."""
 
 from __future__ import annotations
 

@@ -18,12 +18,15 @@ from deepmine_auto.words import Scale, lead_words, model_words, scale_of
 ENOUGH_TRIALS = 5
 """From so many ended trials on, the time that is left can be told."""
 
+ENDINGS = ("done", "stopped")
+"""Phases after which nothing is left to wait for."""
+
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """A trial or rerun that runs, or the best trial; `share` in thousandths, `rank` among the best values of all trials."""
+    """A trial or rerun that runs, or the best trial; `share` in thousandths, `rank` among all trials' best values."""
 
     label: str
     words: str
@@ -36,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Progress:
-    """A picture of a study. `share` is how much of the budget is used, `left` the seconds that remain, if that is known."""
+    """A picture of a study. `share` is the used part of the budget, `left` the seconds that remain, if known."""
 
     phase: str
     best: Line | None
@@ -62,8 +65,8 @@ class Beside:
         return "" if score is None else lead_words(value, score, self.name, agenda.ledger.direction)
 
 
-def progress_of(agenda: Agenda, beside: Beside, concluding: bool) -> Progress:
-    """Take a picture; call it where the agenda is worked on, never from another thread."""
+def progress_of(agenda: Agenda, beside: Beside, phase: str | None = None) -> Progress:
+    """Take a picture, where the agenda is worked on and in no other thread. `phase` is what follows the finals."""
     values = agenda.best_values()
     running = tuple(_running(agenda, *key, values) for key in agenda.running)
     best = _best(agenda, values, beside)
@@ -71,14 +74,14 @@ def progress_of(agenda: Agenda, beside: Beside, concluding: bool) -> Progress:
     counts = Counter(STATES.get(each.state, "running") for each in agenda.ledger.trials.values())
     ended = sum(counts[each] for each in STATES.values())
     return Progress(
-        phase="exporting" if concluding else _phase(agenda),
+        phase=phase or _phase(agenda),
         best=best,
         running=running,
         counts={**{each: counts[each] for each in STATES.values()}, "running": len(agenda.running)},
         asked=agenda.budget.trials,
         share=_share(agenda, ended),
         spent=agenda.ledger.spent,
-        left=_left(agenda, ended),
+        left=None if phase in ENDINGS else _left(agenda, ended),
         scale=scale_of(shown, agenda.ledger.direction),
     )
 
@@ -151,5 +154,5 @@ def _work_left(agenda: Agenda, trials: int) -> float:
     costs = [each.user_attrs.get("seconds", 0.0) for each in agenda.ledger.trials.values() if each.state.is_finished()]
     begun = {(row["trial"], row["repeat"]) for row in agenda.ledger.reruns.values() if row["state"] != "RUNNING"}
     finals = [agenda.expected(each.trial) for each in in_order(agenda.finalists()) if each not in begun]
-    work = statistics.median(costs) * max(0, trials) + sum(finals)
+    work: float = statistics.median(costs) * max(0, trials) + sum(finals)
     return work / max(1, agenda.slots) + agenda.closing()

@@ -67,6 +67,7 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
     watcher, host = watcher or Watcher(), the_host()
     request = Request(**fields)
     planned = plan(request, host)
+    _refuse_known(planned)
     refuse_existing(planned.folder)
     with workers(planned.spec["workers"], _command(request)) as run, ExitStack() as held:
         store, fence = _new_store(planned, held)
@@ -131,12 +132,16 @@ def _bundle_folder(study: StudyRow) -> Path:
 # -- beginning -------------------------------------------------------------------------------------------------------
 
 
-def _new_store(planned: Plan, held: ExitStack) -> tuple[Store, Fence]:
+def _refuse_known(planned: Plan) -> None:
     if planned.name in names_in(planned.storage):
         raise BadInput(
             f"There is a study '{planned.name}' in {planned.storage} already.",
             f"Go on with it: deepmine-auto resume {planned.name}; or choose another --study.",
         )
+
+
+def _new_store(planned: Plan, held: ExitStack) -> tuple[Store, Fence]:
+    _refuse_known(planned)  # workers take seconds to start: another command may have taken the name since
     fence = Fence()
     store = Store(open_writer(planned.storage, fence))
     held.enter_context(_hold(planned.storage, planned.name))

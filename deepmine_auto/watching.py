@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
-
-import click
 
 from deepmine_auto.host import the_host
 from deepmine_auto.progress import Beside, best_trial, words_of
@@ -23,10 +20,12 @@ TOLD_AS_FAILED = ("plugin", "error", "memory", "diverged")
 class Onlooker(Watcher):
     """A watcher that shows something, from `with` on; `study` is the study's name once it is open."""
 
-    study: str | None = None
     agenda: Agenda
     beside: Beside
-    on_open: Callable[[], None] | None = None
+
+    def __init__(self, on_open: Callable[[], None]) -> None:
+        self.study: str | None = None
+        self.on_open = on_open
 
     def __enter__(self) -> Self:
         return self
@@ -39,20 +38,20 @@ class Onlooker(Watcher):
         task = the_host().get("task", agenda.ledger.study.spec["task"])
         self.agenda, self.beside = agenda, Beside(task.baseline_name, baseline)
         self.study = agenda.ledger.study.name
-        if self.on_open:
-            self.on_open()
+        self.on_open()
 
 
 class EventLines(Onlooker):
     """Writes one line an event with `write`."""
 
-    def __init__(self, write: Callable[[str], Any]) -> None:
+    def __init__(self, write: Callable[[str], Any], on_open: Callable[[], None]) -> None:
+        super().__init__(on_open)
         self.write = write
 
     def opened(self, agenda: Agenda, notes: tuple[str, ...], baseline: Callable[[], float | None]) -> None:
         """Say what is searched, and what the user should know of the data."""
         super().opened(agenda, notes, baseline)
-        for line in (headline(agenda), *notes):
+        for line in (*headline(agenda), *notes):
             self._say(line)
 
     def happened(self, kind: str, text: str, trial: int | None) -> None:
@@ -70,13 +69,16 @@ class EventLines(Onlooker):
         self.write(f"{duration(spent):>6}  {plain(line)}")
 
 
-def headline(agenda: Agenda) -> str:
-    """The study, its parts, its objective, and how it is searched."""
-    spec = agenda.ledger.study.spec
+def headline(agenda: Agenda) -> tuple[str, str]:
+    """Two lines: the study, its rows and its budget; what it is searched for, and how."""
+    study, spec = agenda.ledger.study, agenda.ledger.study.spec
     parts = " / ".join(f"{spec['parts'][part]:,}" for part in ("train", "validation", "test"))
-    searched = f"objective val/{spec['objective']}, {spec['direction']}  sampler {spec['sampler']}  pruner {spec['pruner']}"
     workers = f"{agenda.slots} worker" + ("s" if agenda.slots > 1 else "")
-    return f"{agenda.ledger.study.name}  {parts} rows  {searched}  {workers}, {agenda.budget}"
+    objective = f"objective val/{spec['objective']}, {spec['direction']}"
+    return (
+        f"{study.name}  {parts} rows  {agenda.budget}, {workers}",
+        f"{objective}  sampler {spec['sampler']}  pruner {spec['pruner']}",
+    )
 
 
 def told(agenda: Agenda, beside: Beside, kind: str, text: str, number: int | None) -> str | None:
@@ -103,13 +105,3 @@ def _ended(agenda: Agenda, beside: Beside, cause: str, number: int) -> str:
     how = {"pruned": f"pruned at {share:.0f} %", "deadline": f"out of time at {share:.0f} %"}.get(cause, "complete")
     best = f"  new best {beside.lead(value, agenda)}".rstrip() if best_trial(agenda, values) == number else ""
     return f"trial {number} {how}  {value:.4f}  {words_of(agenda, number)}{best}"
-
-
-def onlooker() -> Onlooker:
-    """The live view on a terminal; lines where there is none, or where nobody looks at it (CI)."""
-    stderr = click.get_text_stream("stderr")
-    if stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb":
-        from deepmine_auto.live import LiveView
-
-        return LiveView()
-    return EventLines(lambda line: click.echo(line, err=True))

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from deepmine_auto.contracts import Direction
 
 CONTROL = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.?)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.?)"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
 """Escape sequences and control characters: in a name or a text they could rewrite what the terminal shows."""
 
@@ -25,7 +26,7 @@ def plain(text: object) -> str:
     return CONTROL.sub("", re.sub(r"[\t\r\n]+", " ", str(text)))
 
 
-# -- models --------------------------------------------------------------------------------------------------------------
+# -- models ------------------------------------------------------------------------------------------------------------
 
 
 def model_words(params: Mapping[str, Any]) -> str:
@@ -70,7 +71,7 @@ def _field(name: str, value: Any) -> str:
     )
 
 
-# -- curves --------------------------------------------------------------------------------------------------------------
+# -- curves ------------------------------------------------------------------------------------------------------------
 
 
 class Scale(NamedTuple):
@@ -102,7 +103,7 @@ def sparkline(values: Sequence[float], scale: Scale, width: int) -> str:
     return "".join(BARS[min(len(BARS) - 1, max(0, int(share * len(BARS))))] for share in shares)
 
 
-# -- numbers -------------------------------------------------------------------------------------------------------------
+# -- numbers -----------------------------------------------------------------------------------------------------------
 
 
 def duration(seconds: float) -> str:
@@ -125,10 +126,10 @@ def lead_words(value: float, baseline: float, name: str, direction: Direction) -
     '+2.1 pp over tf-idf'
     """
     lead = 100 * (value - baseline if direction == "maximize" else baseline - value)
-    return f"{lead:+.1f} pp {'over' if lead >= 0 else 'under'} {name}"
+    return f"+{lead:.1f} pp over {name}" if lead >= 0 else f"{-lead:.1f} pp under {name}"
 
 
-# -- tables --------------------------------------------------------------------------------------------------------------
+# -- tables ------------------------------------------------------------------------------------------------------------
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:

@@ -1,6 +1,6 @@
 """Load a bundle: checked against its manifest, built by the plugins it names, and never by code of its own.
 
-Shapes: N rows, V vocabulary.
+Shapes: N rows.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
-from deepmine_auto.bundle.manifest import checked, read_config
-from deepmine_auto.contracts import Prepared, Task
-from deepmine_auto.errors import BadInput
+from deepmine_auto.bundle.manifest import checked
+from deepmine_auto.bundle.plain import read_config
+from deepmine_auto.bundle.probe import probe, same
+from deepmine_auto.bundle.weights import WEIGHTS, load_weights
+from deepmine_auto.contracts import KINDS, Prepared, Task
+from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import Model, build_model, plugins_of, task_of
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import device_here, outputs_of
-
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +36,13 @@ class Bundle:
     prepared: Prepared
     model: Model
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the classes; empty where the task has none."""
+        return tuple(self.config.get("id2label", {}).values())
+
     def outputs(self, inputs: Sequence[Any]) -> np.ndarray:
-        """The head's outputs (N, ...) for raw inputs."""
+        """The head's outputs (N, ...) for raw inputs, at least one."""
         columns = Columns.of(self.prepared.encode(inputs), np.zeros(len(inputs), np.int64))
         return outputs_of(self.model, None, columns, next(self.model.parameters()).device)
 
@@ -51,33 +56,60 @@ class Bundle:
 
 
 def load(folder: str | Path) -> Bundle:
-    """Load the bundle in `folder`. Raises BadInput if a file was changed, or a plugin it needs is not installed."""
+    """Load the bundle in `folder`, onto the GPU if there is one. Nothing in it is unpickled or run.
+
+    Raises BadInput if a file was changed, if a plugin that it needs is not installed, or if one that is installed
+    computes something else than the version that the bundle was made with.
+    """
     place = Path(folder)
-    manifest = checked(place)
-    config = read_config(place)
-    host = the_host()
-    _need_plugins(config["deepmine"], manifest, host)
-    params = config["deepmine"]["params"]
-    task = task_of(config["deepmine"]["task"], params, host)
+    manifest, config, host = checked(place), read_config(place), the_host()
+    try:
+        _need_plugins(config["deepmine"], manifest, host)
+        task, prepared, model = _built(place, config["deepmine"], host)
+        found = probe(model, prepared.vocabulary)
+    except DeepmineError:
+        raise
+    except Exception as error:  # whatever a plugin raises at params and weights that do not fit
+        what = f"The model in {place} cannot be built here ({type(error).__name__}: {error})."
+        raise BadInput(what, _other_versions(manifest, host)) from error
+    if not same(found, manifest["probe"]):
+        what = f"What is installed here computes something else than what the bundle {place} was made with."
+        raise BadInput(what, _other_versions(manifest, host))
+    return Bundle(place, manifest, config, task, prepared, model.to(device_here()))
+
+
+def _built(place: Path, ours: Mapping[str, Any], host: Host) -> tuple[Task, Prepared, Model]:
+    task = task_of(ours["task"], ours["params"], host)
     prepared = task.load(place)
-    model = build_model(params, task, prepared, host)
-    model.load_state_dict(load_file(place / WEIGHTS))
-    return Bundle(place, manifest, config, task, prepared, model.eval().to(device_here()))
+    with torch.random.fork_rng():  # drawing weights that are replaced at once shall not move the caller's seed
+        model = build_model(ours["params"], task, prepared, host)
+    model.load_state_dict(load_weights(place / WEIGHTS))
+    return task, prepared, model.eval()
 
 
-def _need_plugins(config: Mapping[str, Any], manifest: Mapping[str, Any], host: Host) -> None:
-    brought = {(each["kind"], each["name"]): each for each in manifest.get("plugins", ())}
-    for kind, name in plugins_of(config["task"], config["params"]):
-        if kind in ("optimizer", "technique") or name in host.offered(kind):
-            continue
-        by = brought.get((kind, name), {})
-        named = f" of {by['distribution']} {by['version']}" if by else ""
-        raise BadInput(f"This bundle needs the {kind} '{name}'{named}, which is not installed.", "Install it with pip.")
+# -- plugins of other versions -----------------------------------------------------------------------------------------
 
 
-def build_empty(folder: Path) -> Model:
-    """Build a bundle's model without its weights; used where another library loads them."""
-    config = read_config(folder)["deepmine"]
-    task = task_of(config["task"], config["params"], the_host())
-    with torch.random.fork_rng():
-        return build_model(config["params"], task, task.load(folder), the_host())
+def _need_plugins(ours: Mapping[str, Any], manifest: Mapping[str, Any], host: Host) -> None:
+    made_with = {(each["kind"], each["name"]): each for each in manifest["plugins"]}
+    for kind, name in plugins_of(ours["task"], ours["params"]):
+        if name not in host.offered(kind):
+            by = made_with.get((kind, name))
+            brings = f"{by['distribution']}=={by['version']}" if by else "what brings it"
+            what = f"This bundle needs the {kind} '{name}', which cannot be used here."
+            raise BadInput(what, f"Install {brings}, or see why: `deepmine-auto plugins list`.")
+
+
+def _other_versions(manifest: Mapping[str, Any], host: Host) -> str:
+    """The versions that the bundle was made with, and which plugins are others here."""
+    made = ", ".join(f"{name} {manifest['versions'].get(name)}" for name in ("deepmine-auto", "torch"))
+    changed = [_changed(each, host) for each in manifest["plugins"]]
+    others = ", ".join(filter(None, changed))
+    return f"It was made with {made}; install these, or export it again.{f' Other here: {others}.' if others else ''}"
+
+
+def _changed(made: Mapping[str, str], host: Host) -> str:
+    here = host.offered(made["kind"]).get(made["name"]) if made["kind"] in KINDS else None
+    if here is None or here.hash == made["hash"]:
+        return ""
+    return f"{made['kind']} '{made['name']}' of {made['distribution']} {made['version']} (here {here.version})"

@@ -1,65 +1,84 @@
-"""The manifest: the sha256 of every file of a bundle, so that a changed byte is refused before anything is read."""
+"""The manifest: the sha256 of every file of a bundle and of itself, so that a changed byte is refused before a file is
+read. It tells damage, not authorship: what a stranger sends is checked beyond it (`weights.py`, `plain.py`).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deepmine_auto.bundle.plain import read_json
 from deepmine_auto.errors import BadInput
+from deepmine_auto.training.checkpoint import flush, sha256
 
 MANIFEST = "manifest.json"
-REMOTE_CODE = ("auto_map", "trust_remote_code")
-"""Keys that would ask a loader to run code from the folder; ours carry none, and none is accepted."""
+PLUGIN = {"kind", "name", "distribution", "version", "hash"}
+NEEDED = ("config.json", "model.safetensors")
+COPY = "Copy the whole folder anew, or export the bundle again."
 
 
 def write(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write the manifest of all files in a folder, with facts about where it comes from."""
-    from deepmine_auto.training.checkpoint import flush, sha256
-
+    """Write the manifest of all files in a folder, with facts about where it comes from, and bring all to the disk."""
     files = {each.name: sha256(each) for each in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1, ensure_ascii=False))
+    (folder / MANIFEST).write_text(_sealed({**facts, "files": files}), encoding="utf-8")
     for each in folder.iterdir():
         flush(each)
 
 
 def checked(folder: Path) -> dict[str, Any]:
-    """Read the manifest and check every file. Raises BadInput for a folder that is no bundle, or not as it was written."""
+    """Read the manifest and check every file. Raises BadInput for what is no bundle, or not as it was."""
     if not (folder / MANIFEST).is_file():
-        raise BadInput(
-            f"{folder} is no bundle: it has no {MANIFEST}.", "Name the folder that `search` or `export` made."
-        )
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        files: Mapping[str, str] = manifest["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{folder / MANIFEST} is damaged.", "Export the bundle again.") from error
+        remedy = "Name the folder that `deepmine-auto search` or `export` made."
+        raise BadInput(f"{folder} is no bundle: it has no {MANIFEST}.", remedy)
+    manifest = _unsealed(folder / MANIFEST)
+    files: Mapping[str, str] = manifest["files"]
+    _refuse_foreign(folder, files)
     for name, hashed in files.items():
-        _check(folder, name, hashed)
+        if sha256(folder / name) != hashed:
+            raise BadInput(f"{folder / name} was changed after the bundle was made.", COPY)
     return manifest
 
 
-def _check(folder: Path, name: str, hashed: str) -> None:
-    from deepmine_auto.training.checkpoint import sha256
-
-    file = folder / name
-    if os.path.basename(name) != name or file.is_symlink() or not file.is_file():
-        raise BadInput(f"The bundle {folder} has no file '{name}'.", "Copy the whole folder, or export it again.")
-    if sha256(file) != hashed:
-        raise BadInput(f"{file} was changed after the bundle was made.", "Copy it anew, or export the bundle again.")
+def _sealed(plain: Mapping[str, Any]) -> str:
+    """The text of a manifest; its last key is the sha256 of all the others, so that no byte of it can change either."""
+    seal = hashlib.sha256(_rendered(plain).encode()).hexdigest()
+    return _rendered({**plain, "seal": seal})
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json. Raises BadInput if it asks for code of its own at any depth."""
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    if _asks_for_code(config):
-        raise BadInput(f"{folder / 'config.json'} asks to run code of its own.", "Such a model is not loaded.")
-    return config
+def _rendered(plain: Mapping[str, Any]) -> str:
+    return json.dumps(plain, indent=1)
 
 
-def _asks_for_code(plain: object) -> bool:
-    if isinstance(plain, dict):
-        return any(key in REMOTE_CODE or _asks_for_code(value) for key, value in plain.items())
-    return isinstance(plain, list) and any(map(_asks_for_code, plain))
+def _unsealed(file: Path) -> dict[str, Any]:
+    text, plain = read_json(file)
+    plain.pop("seal", None)
+    if text != _sealed(plain):
+        raise BadInput(f"{file} was changed after the bundle was made.", COPY)
+    if not _told(plain):
+        raise BadInput(f"{file} does not tell what a bundle's manifest must.", "Export the bundle again.")
+    return plain
+
+
+def _told(plain: Mapping[str, Any]) -> bool:
+    """Whether all that a load relies on is there, and of its type."""
+    kinds = {"files": dict, "versions": dict, "plugins": list, "probe": list}
+    if not all(isinstance(plain.get(name), kind) for name, kind in kinds.items()):
+        return False
+    plugins = all(isinstance(each, dict) and each.keys() >= PLUGIN for each in plain["plugins"])
+    return plugins and all(isinstance(each, float) for each in plain["probe"])
+
+
+def _refuse_foreign(folder: Path, files: Mapping[str, str]) -> None:
+    """Refuse links, folders, and files that are missing or that nobody vouches for."""
+    here = {each.name: each for each in folder.iterdir()}
+    for name, each in here.items():
+        if each.is_symlink() or not each.is_file():
+            raise BadInput(f"{each} is a link or a folder, and a bundle holds plain files alone.", COPY)
+        if name not in files and name != MANIFEST:
+            raise BadInput(f"{each} does not belong to the bundle.", "Delete it, or move it out of the folder.")
+    for name in (*NEEDED, *files):
+        if name not in here or name not in files:
+            raise BadInput(f"The bundle {folder} has no file '{name}'.", COPY)

@@ -1,6 +1,8 @@
 """The proof of an export: a clean process reloads the bundle, and its outputs are those of the model that was trained.
 
 Run as `python -m deepmine_auto.bundle.parity FOLDER ASKED`, where ASKED holds `inputs.json` and `outputs.safetensors`.
+
+Shapes: N inputs.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from deepmine_auto.errors import DeepmineError
 
 INPUTS = 64
 TOLERANCE = 1e-6
+UNNAMED = "It was not given its name."
 
 
 class NotEqual(DeepmineError):
@@ -29,26 +32,34 @@ class NotEqual(DeepmineError):
 def verify(folder: Path, inputs: Sequence[Any], outputs: np.ndarray) -> float:
     """Compare in a clean process, and return the largest difference. Raises NotEqual if it is above 1e-6."""
     with tempfile.TemporaryDirectory() as asked:
-        (Path(asked) / "inputs.json").write_text(json.dumps(list(inputs)))
+        (Path(asked) / "inputs.json").write_text(json.dumps(list(inputs)), encoding="utf-8")
         save_file({"outputs": np.ascontiguousarray(outputs)}, Path(asked) / "outputs.safetensors")
-        command = [sys.executable, "-m", "deepmine_auto.bundle.parity", str(folder), asked]
+        # -P: a file torch.py in the folder where the user works must not be taken for the library
+        command = [sys.executable, "-P", "-m", "deepmine_auto.bundle.parity", str(folder), asked]
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise NotEqual(f"The exported model cannot be reloaded: {last}.", "It was not given its name.")
-    difference = float(done.stdout)
-    if not difference <= TOLERANCE:
-        raise NotEqual(f"The exported model differs by {difference:.1e} after reloading.", "It was not given its name.")
-    return difference
+        raise NotEqual(f"The exported model cannot be reloaded: {last}", UNNAMED)
+    found = float(done.stdout.splitlines()[-1])
+    if not found <= TOLERANCE:
+        raise NotEqual(f"The exported model differs by {found:.1e} after reloading.", UNNAMED)
+    return found
+
+
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference between outputs (N, ...): absolute up to 1, relative beyond; infinite between shapes."""
+    if found.shape != expected.shape:
+        return float("inf")
+    return float((np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max())
 
 
 def main(folder: str, asked: str) -> None:
     """Print the largest difference between the bundle's outputs and the expected ones."""
     from deepmine_auto.bundle.load import load
 
-    inputs = json.loads((Path(asked) / "inputs.json").read_text())
+    inputs = json.loads((Path(asked) / "inputs.json").read_text(encoding="utf-8"))
     expected = load_file(Path(asked) / "outputs.safetensors")["outputs"]
-    print(float(np.abs(load(folder).outputs(inputs) - expected).max()))
+    print(difference(load(folder).outputs(inputs), expected))
 
 
 if __name__ == "__main__":

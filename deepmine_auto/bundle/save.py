@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
 from deepmine_auto.bundle import manifest, parity
 from deepmine_auto.bundle.card import Story, card
-from deepmine_auto.bundle.load import WEIGHTS
+from deepmine_auto.bundle.plain import MODEL_TYPE
+from deepmine_auto.bundle.probe import probe
+from deepmine_auto.bundle.weights import WEIGHTS, save_weights
+from deepmine_auto.classification import TextPrepared
 from deepmine_auto.contracts import Prepared
 from deepmine_auto.errors import BadInput
+from deepmine_auto.host import the_host
+from deepmine_auto.model.assemble import build_model, task_of
 from deepmine_auto.training.checkpoint import flush
 
 
@@ -34,19 +39,24 @@ class Exported:
 
 def refuse_existing(folder: Path) -> None:
     """Raise BadInput if something already has this name."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise BadInput(f"The output folder {folder} exists already.", "Give another --output, or move it away.")
 
 
 def save(folder: Path, exported: Exported, inputs: Sequence[Any], outputs: np.ndarray) -> float:
     """Write the bundle and return the largest difference that its reload showed over `inputs`.
 
-    Raises BadInput if the folder exists, NotEqual if the reloaded model differs; then nothing stands under that name.
+    Raises BadInput if the folder exists or cannot be made, NotEqual if the reloaded model differs; then nothing stands
+    under that name.
     """
+    folder = folder.absolute()
     refuse_existing(folder)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made: {error.strerror}.", "Give another --output.") from error
     try:
         _write(unfinished, exported)
         difference = parity.verify(unfinished, inputs, outputs)
@@ -60,23 +70,52 @@ def save(folder: Path, exported: Exported, inputs: Sequence[Any], outputs: np.nd
 
 
 def _write(folder: Path, exported: Exported) -> None:
-    save_file({name: each.detach().cpu().contiguous() for name, each in exported.weights.items()}, folder / WEIGHTS)
+    save_weights(folder / WEIGHTS, exported.weights)
     exported.prepared.save(folder)
-    (folder / "config.json").write_text(json.dumps(_config(exported), indent=1, ensure_ascii=False))
-    tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "unk_token": "[UNK]"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1))
+    _write_json(folder / "config.json", _config(exported))
+    if isinstance(exported.prepared, TextPrepared):
+        _write_json(folder / "tokenizer_config.json", _tokenizer(exported.prepared))
     (folder / "README.md").write_text(card(exported.story), encoding="utf-8")
-    manifest.write(folder, exported.story.provenance())
+    for each in folder.iterdir():  # safetensors makes its files private, which a service of another user cannot read
+        each.chmod((folder / "README.md").stat().st_mode)
+    manifest.write(folder, {**exported.story.provenance(), "probe": _probe(exported)})
+
+
+def _probe(exported: Exported) -> list[float]:
+    """The probe of a model that is built from params and weights alone, as every load will build it."""
+    host = the_host()
+    with torch.random.fork_rng():
+        model = build_model(
+            exported.params, task_of(exported.story.task, exported.params, host), exported.prepared, host
+        )
+    model.load_state_dict(exported.weights)
+    return probe(model, exported.prepared.vocabulary)
 
 
 def _config(exported: Exported) -> dict[str, Any]:
-    labels = list(getattr(getattr(exported.prepared, "fitted", None), "labels", ()))
     config: dict[str, Any] = {
-        "model_type": "deepmine_auto",
-        "architectures": ["DeepmineForSequenceClassification"],
+        "model_type": MODEL_TYPE,
         "pad_token_id": 0,
+        "dtype": "float32",
         "deepmine": {"task": exported.story.task, "params": dict(exported.params)},
     }
-    if labels:
-        config |= {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
+    if isinstance(exported.prepared, TextPrepared):
+        # no label2id: a label may be any text, and keys of this file are checked; `hf` turns id2label around
+        config["architectures"] = ["DeepmineForSequenceClassification"]
+        config["id2label"] = dict(enumerate(exported.prepared.fitted.labels))
     return config
+
+
+def _tokenizer(prepared: TextPrepared) -> dict[str, Any]:
+    """What transformers must know beside tokenizer.json: "[PAD]" in a user's text is text, and long texts are cut."""
+    return {
+        "tokenizer_class": "DeepmineTokenizer",
+        "model_max_length": prepared.fitted.max_len,
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "split_special_tokens": True,
+    }
+
+
+def _write_json(file: Path, plain: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -43,6 +43,25 @@ def read_rows(source: Source) -> Rows:
     return Rows(inputs, labels, fixed, (*columns.notes, *_twins(labels)))
 
 
+def read_texts(path: Path, text_column: str | None = None) -> list[str]:
+    """Read the texts of one file, stripped, found as `read_rows` finds them. Raises BadInput."""
+    table = read_table(path)
+    if text_column is not None and text_column not in table:
+        raise unknown(text_column, table, f"column of {path}")
+    name = text_column or _usual(TEXT_NAMES, table, but=None) or _longest(table, but=None)
+    if name is None:
+        raise BadInput(f"{path} has no column of texts; its columns: {', '.join(table)}.", "Name one: --text-column.")
+    return _texts(_column(table, name, path), path)
+
+
+def read_labelled(path: Path, text_column: str | None = None, label_column: str | None = None) -> Rows:
+    """Read one file as `read_rows` does, but for judging: any number of rows and classes will do. Raises BadInput."""
+    table = read_table(path)
+    columns = _find_columns(table, Source({"all": path}, text_column, label_column), path)
+    inputs, labels = (_column(table, name, path) for name in (columns.text, columns.label))
+    return Rows(_texts(inputs, path), _labels(labels, path), notes=tuple(columns.notes))
+
+
 # -- files -----------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,11 @@ Kind = Literal["trial", "rerun"]
 Cause = Literal["budget", "patience", "pruned", "deadline", "diverged", "memory", "plugin", "error"]
 
 
+def attempt_folder(kind: str, number: int, attempt: int) -> str:
+    """Where one attempt at a trial or rerun keeps its checkpoints, relative to the study's folder."""
+    return f"checkpoints/{kind}-{number:05d}/attempt-{attempt}"
+
+
 @dataclass(frozen=True)
 class Assignment:
     """One trial or rerun for a worker: where the study's folder is, what to train, and where to go on from.

@@ -182,7 +182,8 @@ def started(address: str | None, gpus: float | None) -> Iterator[None]:
         options = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     else:
         _token()
-        options |= {} if gpus is None else {"num_gpus": gpus}
+        there = torch.cuda.device_count()
+        options["num_gpus"] = there if gpus is None else min(gpus, there)  # Ray would believe any number
     try:
         ray.init(**options, runtime_env={"env_vars": WORKER_ENVIRONMENT})
     except ConnectionError as error:
@@ -213,5 +214,7 @@ def resources_of(gpus: int | None, gpus_per_trial: float | None, workers: int | 
         raise BadInput(f"{gpus} GPUs were asked for, and Ray reports {there}.", remedy)
     use = there if gpus is None else gpus
     share = (gpus_per_trial or 1.0) if use else 0.0
+    if share > use:
+        raise BadInput(f"A trial on {share:g} GPUs never begins on {use}.", f"Give --gpus-per-trial {use} or less.")
     slots = int(use / share) if use else int(found.get("CPU", 1))
     return Resources(max(1, min(slots, workers or slots)), share)

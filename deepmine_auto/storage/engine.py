@@ -6,11 +6,13 @@ SQLite's defaults lose updates between processes and lock readers out; what is s
 from __future__ import annotations
 
 import fcntl
+import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 from optuna.storages import RDBStorage
@@ -48,12 +50,22 @@ def file_of(storage: str) -> Path:
     file = Path(storage.removeprefix("sqlite:///")).expanduser().absolute()
     if file.is_dir():
         raise BadInput(f"{file} is a folder.", "Name a file in it, such as studies.db.")
-    if file.exists() and file.stat().st_size and file.read_bytes()[:16] != b"SQLite format 3\0":
+    if _head(file) not in (b"", b"SQLite format 3\0"):
         raise BadInput(f"{file} is no SQLite database.", "Name another file; a new one is created.")
-    kind = filesystem_of(file.parent)
+    kind = filesystem_of(file.parent.resolve())
     if kind in NETWORK_FILESYSTEMS:
         raise BadInput(f"{file} lies on a network filesystem ({kind}), where SQLite loses data.", "Use a local disk.")
     return file
+
+
+def _head(file: Path) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(16)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}.", "Check path and rights.") from error
 
 
 def filesystem_of(folder: Path, mounts: str = "/proc/self/mounts") -> str:
@@ -63,8 +75,12 @@ def filesystem_of(folder: Path, mounts: str = "/proc/self/mounts") -> str:
     except OSError:
         return ""
     above = {str(each) for each in (folder, *folder.parents)}
-    holding = [(len(place), kind) for place, kind in rows if place in above]
-    return max(holding)[1] if holding else ""
+    holding = [(len(place), at, kind) for at, (place, kind) in enumerate(rows) if _unescaped(place) in above]
+    return max(holding)[2] if holding else ""  # of two at one place, the later one covers the other
+
+
+def _unescaped(place: str) -> str:
+    return re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), place)  # a blank is written \040
 
 
 @contextmanager
@@ -77,10 +93,11 @@ def file_lock(file: Path, *, wait: bool) -> Iterator[None]:
 
 def open_writer(file: Path, fence: Fence) -> RDBStorage:
     """Open for writing; creates the file and brings our tables to this version. Raises DatabaseAway, BadInput."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would tell of every study and trial on standard error
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(file.with_name(f"{file.name}.lock"), wait=True):
-            storage = RDBStorage(_url(file))  # creates Optuna's tables; its connections are not set right yet
+            storage = RDBStorage(URL, _engine(file, "rwc"))  # makes Optuna's tables; connections are not right yet
             storage.engine.dispose()
             _set_right(storage.engine, "BEGIN IMMEDIATE", fence)
             with storage.engine.begin() as connection:
@@ -97,19 +114,29 @@ def open_reader(file: Path) -> RDBStorage:
     if not file.exists():
         raise BadInput(f"There is no study database at {file}.", "Name it with --storage, or begin with a search.")
     try:
-        storage = RDBStorage(_url(file, "?mode=ro&uri=true"), skip_table_creation=True, skip_compatibility_check=True)
+        with closing(_connect(file, "ro")) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
+                raise BadInput(f"{file} is no study database.", "Name it with --storage, or begin with a search.")
+        storage = RDBStorage(URL, _engine(file, "ro"), skip_table_creation=True, skip_compatibility_check=True)
         storage.engine.dispose()
         _set_right(storage.engine, "BEGIN", Fence())
         return storage
-    except (DatabaseError, optuna.exceptions.StorageInternalError) as error:
+    except (DatabaseError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
         raise DatabaseAway(
             f"The study database {file} cannot be read: {_first(error)}.", "Check path and rights."
         ) from error
 
 
-def _url(file: Path, options: str = "") -> str:
-    path = str(file).replace("{", "{{").replace("}", "}}")  # Optuna formats the URL
-    return f"sqlite:///file:{path}{options}" if options else f"sqlite:///{path}"
+URL = "sqlite:///studies.db"
+"""What Optuna is told; where the file is, `_engine` says: Optuna formats a URL, and SQLAlchemy reads ? and % in it."""
+
+
+def _engine(file: Path, mode: str) -> dict[str, Any]:
+    return {"creator": lambda: _connect(file, mode)}
+
+
+def _connect(file: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(file))}?mode={mode}", uri=True, check_same_thread=False)
 
 
 def _set_right(engine: Engine, begin: str, fence: Fence) -> None:

@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Table, func, insert, inspect, select, update
 
+from deepmine_auto.errors import BadInput
 from deepmine_auto.storage import tables
 
 Row = dict[str, Any]
@@ -61,17 +62,19 @@ class Store:
     def create_study(self, name: str, direction: StudyDirection, metric: str, folder: str, spec: Row) -> StudyRow:
         """Write a new study, with what Optuna's tools show of it."""
         study_id = self.storage.create_new_study([direction], name)
+        self._insert(tables.studies, {"study_id": study_id, "folder": folder, "spec": spec})
         self.storage.set_study_system_attr(study_id, "study:metric_names", [metric])
         for key in ("task", "seed", "space_name", "fingerprint"):
             self.storage.set_study_user_attr(study_id, key, spec[key])
-        self._insert(tables.studies, {"study_id": study_id, "folder": folder, "spec": spec})
         return self.study(name)
 
     def study(self, name: str) -> StudyRow:
-        """One study by its name; raises KeyError where it is not ours."""
+        """One study by its name. Raises KeyError where there is none, BadInput where it is not ours."""
         study_id = self.storage.get_study_id_from_name(name)
-        row = self._rows(tables.studies, study_id)[0]
-        direction = self.storage.get_study_directions(study_id)[0]
+        found = self._rows(tables.studies, study_id)
+        if not found:
+            raise BadInput(f"The study '{name}' was not begun by deepmine-auto.", "Choose another name.")
+        row, direction = found[0], self.storage.get_study_directions(study_id)[0]
         return StudyRow(study_id, name, direction, row["folder"], row["spec"], row["result"])
 
     def set_result(self, study_id: int, result: Row) -> None:

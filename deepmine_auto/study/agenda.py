@@ -93,7 +93,8 @@ class Agenda:
         self.ledger.end(assignment, message)
         reason = self.ledger.unexplained() if assignment.kind == "trial" else None
         if reason is not None:
-            raise DeepmineError(f"The last trials all failed: {reason}", f"See `trials {self.ledger.study.name}`.")
+            remedy = f"See `deepmine-auto trials {self.ledger.study.name}`."
+            raise DeepmineError(f"The last trials all failed: {reason.rstrip('.')}.", remedy)
 
     def _out_of_time(self, assignment: Assignment) -> bool:
         return assignment.kind == "trial" and self._search_is_over()

@@ -10,12 +10,12 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from deepmine_auto.contracts import Direction
-from deepmine_auto.executors.messages import Cause
+from deepmine_auto.executors.messages import Cause, attempt_folder
 from deepmine_auto.storage.store import Row
+from deepmine_auto.study.finals import finalists
 from deepmine_auto.study.pruning import oriented
 
 LAST_KEPT = 2
-BEST_FINISHED_KEPT = 3
 
 
 @dataclass
@@ -41,26 +41,34 @@ Standings = Mapping[tuple[str, int], Standing]
 def checkpoints_to_keep(
     trials: Mapping[int, FrozenTrial], reruns: Mapping[int, Row], standings: Standings, direction: Direction
 ) -> set[str]:
-    """The last two and the best of whatever runs, the best of every rerun, and of the three best finished trials."""
+    """The last two and the best of whatever runs, the best of every rerun, and of the trials that are finalists now."""
     keep: set[str] = set()
-    finished = []
-    for (kind, number), standing in standings.items():
-        runs = not trials[number].state.is_finished() if kind == "trial" else reruns[number]["state"] == "RUNNING"
-        best = standing.best(direction)
-        named = {best["best_checkpoint"]} if best else set()
-        if runs:
-            keep |= {*named, *standing.checkpoints()[:LAST_KEPT]}
+    best = {key: row for key, standing in standings.items() if (row := standing.best(direction))}
+    for kind, number in best:
+        if _runs(kind, number, trials, reruns):
+            keep |= {best[kind, number]["best_checkpoint"], *standings[kind, number].checkpoints()[:LAST_KEPT]}
         elif kind == "rerun":
-            keep |= named
-        elif best:
-            finished.append((oriented(best["value"], direction), -number, best["best_checkpoint"]))
-    return keep | {path for _, _, path in sorted(finished, reverse=True)[:BEST_FINISHED_KEPT]}
+            keep.add(best[kind, number]["best_checkpoint"])
+    values = {number: row["value"] for (kind, number), row in best.items() if kind == "trial"}
+    return keep | {best["trial", each]["best_checkpoint"] for each in finalists(trials.values(), values, direction)}
 
 
-def sweep(folder: Path, keep: set[str]) -> None:
-    """Delete what is not kept. Where a kept one is of the same attempt, a newer one stays: its report is on the way."""
+def being_written(trials: Mapping[int, FrozenTrial], reruns: Mapping[int, Row], standings: Standings) -> set[str]:
+    """The folders to which workers add checkpoints now: the last attempt of whatever runs."""
+    running = (key for key in standings if _runs(*key, trials, reruns))
+    return {attempt_folder(*key, standings[key].attempts) for key in running}
+
+
+def _runs(kind: str, number: int, trials: Mapping[int, FrozenTrial], reruns: Mapping[int, Row]) -> bool:
+    return not trials[number].state.is_finished() if kind == "trial" else reruns[number]["state"] == "RUNNING"
+
+
+def sweep(folder: Path, keep: set[str], written: set[str]) -> None:
+    """Delete what is not kept. Where a worker adds checkpoints, those after the last kept one stay: a report that names
+    them is on the way."""
     for step in (folder / "checkpoints").glob("*/attempt-*/step-*"):
-        attempt = step.parent.relative_to(folder)
-        kept = [Path(each).name for each in keep if Path(each).parent == attempt]
-        if not kept or (step.name not in kept and step.name < max(kept)):
+        attempt = str(step.parent.relative_to(folder))
+        kept = {Path(each).name for each in keep if str(Path(each).parent) == attempt}
+        newer = attempt in written and step.name > max(kept, default="")
+        if step.name not in kept and not newer:
             shutil.rmtree(step, ignore_errors=True)

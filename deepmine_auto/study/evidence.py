@@ -70,6 +70,14 @@ def weigh(
     return Evidence(objective, task.baseline_name, len(targets), scores, beside, _interval(own), lead, _interval(leads))
 
 
+def intervals(task: Task, outputs: np.ndarray, targets: np.ndarray, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of every score of outputs (N, ...), by a bootstrap over rows."""
+    rng = np.random.default_rng(seed)
+    drawn = (rng.integers(len(targets), size=len(targets)) for _ in range(RESAMPLES))
+    found = [task.scores(outputs[rows], targets[rows]) for rows in drawn]
+    return {name: _interval(np.array([each[name] for each in found])) for name in found[0]}
+
+
 def _interval(values: np.ndarray) -> tuple[float, float]:
     low, high = np.percentile(values, LEVEL)
     return float(low), float(high)

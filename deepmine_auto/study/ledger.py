@@ -20,7 +20,7 @@ from deepmine_auto.space import Space, Value
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.store import Row, Store, StudyRow
-from deepmine_auto.study.checkpoints import Standing, checkpoints_to_keep, sweep
+from deepmine_auto.study.checkpoints import Standing, being_written, checkpoints_to_keep, sweep
 from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.pruning import curve, judge, oriented
 from deepmine_auto.study.seeding import seed_of
@@ -49,6 +49,9 @@ ENDS: dict[Cause, End] = {
     "plugin": End(TrialState.FAIL, True),
     "error": End(TrialState.FAIL, False),
 }
+
+KINDS_OF_PARAMS = {"model": "backbone"}
+"""The kind of plugin that a param's first word means, where it is another word."""
 
 Watch = Callable[[str, str, int | None], None]
 """Told of events as (kind, text, trial)."""
@@ -87,7 +90,17 @@ class Ledger:
         self.spent_before = sum(row["spent"] for row in self.store.sessions(self.study.id))
         self.mirror = Mirror(self.space, self.sampler, self.study.direction, self.seed)
         for number in sorted(self.trials):
+            self._show_missing(number)
             self.mirror.add(self.trials[number], self._infeasible(self.trials[number]))
+
+    def _show_missing(self, number: int) -> None:
+        """Show Optuna a report after which the driver was killed: the worker will not send it again."""
+        trial = self.trials[number]
+        rows = [] if trial.state.is_finished() else self._standing("trial", number).reports
+        for row in rows:
+            if row["step"] not in trial.intermediate_values:
+                self.store.storage.set_trial_intermediate_value(trial._trial_id, row["step"], row["value"])
+                self.trials[number] = self.store.storage.get_trial(trial._trial_id)
 
     def _standing(self, kind: str, number: int) -> Standing:
         return self.standing.setdefault((kind, number), Standing())
@@ -113,6 +126,7 @@ class Ledger:
         """Propose the next trial, write its row, and return what a worker needs."""
         number = len(self.trials)
         row = self.mirror.ask(number, self._bar(number))
+        self._refuse_set_aside(row.params)
         self.trials[number] = self.store.add_trial(self.study.id, row)
         return self._assign("trial", number, row.params, "search", seed_of(self.seed, "trial", number))
 
@@ -179,17 +193,29 @@ class Ledger:
         out = self.set_aside()
 
         def bar(name: str, value: Value) -> Value | None:
-            kind, _, last = name.rpartition("/")
+            prefix, _, last = name.rpartition("/")
+            kind = KINDS_OF_PARAMS.get(prefix, prefix)
             if last == "use":
                 return False if value is True and kind in out else None
             if last != "kind" or f"{kind}/{value}" not in out:
                 return None
             left = [each for each in self._options(name) if f"{kind}/{each}" not in out]
-            if not left:
-                raise DeepmineError(f"Every {kind} of this study raises: {', '.join(sorted(out))}.", "See `trials`.")
-            return left[seed_of(self.seed, "instead", number, name) % len(left)]
+            return left[seed_of(self.seed, "instead", number, name) % len(left)] if left else None
 
         return bar
+
+    def _refuse_set_aside(self, params: Mapping[str, Any]) -> None:
+        out = self.set_aside()
+        if not out:
+            return
+        from deepmine_auto.model.assemble import plugins_of
+
+        for kind, name in plugins_of(self.study.spec["task"], self.space.complete(params)):
+            if f"{kind}/{name}" in out:
+                what = (
+                    f"The {kind} '{name}' raised in {SET_ASIDE_AFTER} trials, and this space has nothing in its place."
+                )
+                raise DeepmineError(what, f"See `deepmine-auto trials {self.study.name}`.")
 
     def _options(self, name: str) -> tuple[Value, ...]:
         ranges = {each.name: each.range for each in self.space.params}
@@ -263,7 +289,8 @@ class Ledger:
     def end(self, assignment: Assignment, message: Ended) -> None:
         """Write the end of a trial or rerun; written again, it changes nothing."""
         if assignment.kind == "rerun":
-            self._finish_rerun(assignment.number, message)
+            if self.reruns[assignment.number]["state"] == "RUNNING":
+                self._finish_rerun(assignment.number, message)
         elif not self.trials[assignment.number].state.is_finished():
             self._finish(assignment.number, message)
 
@@ -282,7 +309,8 @@ class Ledger:
 
     def _sweep(self) -> None:
         """Delete the checkpoints that no decision can need any more."""
-        sweep(Path(self.study.folder), checkpoints_to_keep(self.trials, self.reruns, self.standing, self.direction))
+        keep = checkpoints_to_keep(self.trials, self.reruns, self.standing, self.direction)
+        sweep(Path(self.study.folder), keep, being_written(self.trials, self.reruns, self.standing))
 
     def _value(self, number: int, state: TrialState, message: Ended) -> float | None:
         # Optuna's own convention: a pruned trial is shown at its last point, a complete one at the task's best

@@ -55,26 +55,30 @@ class Mirror:
 
     def ask(self, number: int, bar: Barred) -> FrozenTrial:
         """Propose trial `number`: a RUNNING row without a number, ready to be written."""
-        proposed, error = self._draw(number, self.sampler.build(seed_of(self.seed, "ask", number)), bar)
-        if error:
-            proposed, _ = self._draw(number, RandomSampler(seed_of(self.seed, "ask", number)), bar)
-            proposed.user_attrs["sampler_error"] = error
-        return proposed
+        seed = seed_of(self.seed, "ask", number)
+        try:
+            return self._draw(number, self.sampler.build(seed), bar)
+        except Exception as error:  # a sampler is a plugin: whatever it raises, the study goes on
+            self._drop_unwritten()
+            proposed = self._draw(number, RandomSampler(seed), bar)
+            proposed.user_attrs["sampler_error"] = f"{type(error).__name__}: {error}"
+            return proposed
 
-    def _draw(self, number: int, sampler: optuna.samplers.BaseSampler, bar: Barred) -> tuple[FrozenTrial, str]:
+    def _draw(self, number: int, sampler: optuna.samplers.BaseSampler, bar: Barred) -> FrozenTrial:
         self.study.sampler = sampler
         if number < len(self.space.recipes):
             self.study.enqueue_trial(dict(self.space.recipes[number]))
-        trial = None
-        try:
-            trial = self.study.ask()
-            self.space.draw(lambda param: _suggest(trial, param, bar))
-            self.trials[number] = trial
-            return self._row(trial), ""
-        except Exception as error:  # a sampler is a plugin: whatever it raises, the study goes on
-            if trial is not None:
-                self.study.tell(trial, state=TrialState.FAIL)
-            return create_trial(state=TrialState.RUNNING), f"{type(error).__name__}: {error}"
+        trial = self.study.ask()
+        self.space.draw(lambda param: _suggest(trial, param, bar))
+        self.trials[number] = trial
+        return self._row(trial)
+
+    def _drop_unwritten(self) -> None:
+        """Fail what has no row: a running trial repels the sampler, and after a restart it would not be there."""
+        written = {each._trial_id for each in self.trials.values()}
+        for each in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+            if each._trial_id not in written:
+                self.study._storage.set_trial_state_values(each._trial_id, TrialState.FAIL)
 
     def _row(self, trial: Trial) -> FrozenTrial:
         drawn = self.study._storage.get_trial(trial._trial_id)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -51,7 +52,7 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             if sha256(folder / name) != manifest[name]:
                 raise Damaged(f"{folder / name} is not what was written.", "The checkpoint before it is used.")
         return load_file(folder / TENSORS), json.loads((folder / STATE).read_text())
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise Damaged(f"{folder} cannot be read: {error}.", "The checkpoint before it is used.") from error
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from deepmine_auto.contracts import Batch, Optimizer, Prepared, Task, TrainingFacts
-from deepmine_auto.executors.messages import Assignment, Ended, Message, Reported
+from deepmine_auto.executors.messages import Assignment, Ended, Message, Reported, attempt_folder
 from deepmine_auto.host import Host
 from deepmine_auto.model.assemble import Model, build_model, task_of, used
 from deepmine_auto.space import plugin_from
@@ -112,6 +112,9 @@ class Training:
         for stop in self.recipe.evaluations(self.steps):
             if stop <= self.progress.step:
                 continue
+            if self.progress.stale >= self.recipe.patience:  # asked first: a checkpoint may stand where patience ended
+                yield self._end("patience")
+                return
             finite = self._train_until(stop)
             metrics = self._judge() if finite else {}
             value = metrics.get(self.assignment.objective, math.nan)
@@ -123,9 +126,6 @@ class Training:
             path = self._note(value, any(before < rung <= share for rung in self.assignment.rungs))
             best = self.progress.best_checkpoint
             yield Reported(self.progress.step, share, value, metrics, path, best, self.progress.seconds)
-            if self.progress.stale >= self.recipe.patience and stop < self.steps:
-                yield self._end("patience")
-                return
         yield self._end("budget")
 
     def _share(self) -> int:
@@ -211,9 +211,8 @@ class Training:
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def _place(self) -> Path:
-        kind, number = self.assignment.key
-        trial = self.folder / "checkpoints" / f"{kind}-{number:05d}"
-        return trial / f"attempt-{self.assignment.attempt}" / f"step-{self.progress.step:07d}"
+        attempt = attempt_folder(*self.assignment.key, self.assignment.attempt)
+        return self.folder / attempt / f"step-{self.progress.step:07d}"
 
     def _write(self, place: Path) -> None:
         tensors, optimizer = checkpoint.flatten_optimizer(self.optimizer)

@@ -11,6 +11,7 @@ import torch
 from deepmine_auto.executors.messages import Assignment, Ended, Message, Reported
 from deepmine_auto.host import Host
 from deepmine_auto.model.assemble import plugins_of
+from deepmine_auto.model.guard import Refused
 from deepmine_auto.training.loop import Training
 
 REASON_BYTES = 4096
@@ -33,10 +34,17 @@ def messages(assignment: Assignment, host: Host) -> Iterator[Message]:
 def _ended(error: BaseException, assignment: Assignment, host: Host, last: Reported | None) -> Ended:
     reason = "".join(traceback.format_exception(error))[-REASON_BYTES:]
     facts = {"seconds": last.seconds} if last else {}
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if _out_of_memory(error):
         return Ended("memory", reason=reason, facts=facts)
+    if isinstance(error, Refused):  # the params ask for what cannot be; whoever passed them on is not to blame
+        return Ended("plugin", reason=reason, facts=facts)
     plugin = _blamed(error.__traceback__, assignment, host)
     return Ended("plugin" if plugin else "error", reason=reason, plugin=plugin, facts=facts)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # on a CPU torch raises a RuntimeError
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _blamed(frames: TracebackType | None, assignment: Assignment, host: Host) -> str | None:

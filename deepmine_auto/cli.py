@@ -1,0 +1,83 @@
+"""The `deepmine-auto` command: whatever the `commands` hook brings, and one way to end for each kind of error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from deepmine_auto import __version__, interrupts
+from deepmine_auto.errors import BadInput, DeepmineError
+from deepmine_auto.host import Host, the_host
+
+NAME = "deepmine-auto"
+
+HELP = """Find the attention model for your data: variants, architecture and training recipe, searched together.
+
+Standard output is the result, standard error is progress; `--json` prints one JSON object.
+"""
+
+
+def main() -> NoReturn:
+    """Run the command that was typed, and end with its exit code."""
+    interrupts.listen()
+    sys.exit(run(sys.argv[1:], the_host()))
+
+
+def run(args: Sequence[str], host: Host) -> int:
+    """Run one command and return its exit code. A DeepmineError becomes its sentence; a bug keeps its traceback."""
+    group = group_of(host)
+    try:
+        code = group.main(list(args), NAME, standalone_mode=False)
+        _mention_broken(host, args)
+        return code if isinstance(code, int) else 0
+    except DeepmineError as error:
+        click.echo(str(error), err=True)
+        return error.exit_code
+    except click.Abort as abort:
+        for note in getattr(abort.__cause__, "__notes__", ()):
+            click.echo(note, err=True)
+        return interrupts.exit_code(abort.__cause__)
+    except click.ClickException as error:
+        click.echo(_told(error, host, args), err=True)
+        return error.exit_code
+
+
+def group_of(host: Host) -> click.Group:
+    """The group with every command that the host offers, in the order in which they are brought."""
+    commands = {name: each.thing for name, each in host.offered("command").items()}
+    group = InOrder(NAME, commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+    return click.version_option(__version__, prog_name=NAME)(group)
+
+
+class InOrder(click.Group):
+    """Lists its commands in the order in which a study meets them, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return list(self.commands)
+
+
+def _told(error: click.ClickException, host: Host, args: Sequence[str]) -> str:
+    """A usage error in one sentence: with the nearest right name as click finds it, and where all of them are."""
+    for each in host.broken:
+        if each.kind == "command" and args and each.what.endswith(f":{args[0]}"):
+            return str(BadInput(f"The command '{args[0]}' cannot be used: {each.why}.", f"See `{NAME} plugins list`."))
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = f" See `{context.command_path} --help`." if context else ""
+    return f"{_message(error)}{where}"
+
+
+def _message(error: click.ClickException) -> str:
+    near = getattr(error, "possibilities", None)  # nearest first, where a name is unknown; click itself shows several
+    message = f"{error.message} Did you mean '{near[0]}'?" if near else " ".join(error.format_message().split())
+    return message if message.endswith((".", "?")) else f"{message}."
+
+
+def _mention_broken(host: Host, args: Sequence[str]) -> None:
+    """Say in one line that plugins are set aside, unless the command was about them."""
+    if host.broken and args and args[0] != "plugins":
+        many = "1 plugin is" if len(host.broken) == 1 else f"{len(host.broken)} plugins are"
+        click.echo(f"{many} set aside: see `{NAME} plugins list`.", err=True)

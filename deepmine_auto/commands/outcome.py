@@ -1,0 +1,95 @@
+"""A study's outcome for people and for programs: best trials, winner, evidence, bundle, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from deepmine_auto.commands.options import storage_flag
+from deepmine_auto.looking import SeenStudy, SeenTrial
+from deepmine_auto.words import duration, model_words, table
+
+SHOWN = 5
+
+
+def as_text(study: SeenStudy, storage: Path, width: int | None) -> str:
+    """The best trials, the verdict, and the next commands."""
+    verdict = _finished(study) if study.result else _unfinished(study)
+    facts = _aligned([("study", study.name), *verdict])
+    return "\n\n".join([trial_table(study.best(SHOWN), width), facts, _aligned(_next(study, storage))])
+
+
+def to_json(study: SeenStudy, storage: Path) -> dict[str, Any]:
+    """The same as plain values; `result` is null while the study is unfinished."""
+    return {
+        "study": study.name,
+        "storage": str(storage),
+        "task": study.row.spec["task"],
+        "objective": study.row.spec["objective"],
+        "direction": study.direction,
+        "result": study.result,
+        "seconds": round(study.seconds, 1),
+        "trials": len(study.trials),
+        "best": [each.to_json() for each in study.best(SHOWN)],
+    }
+
+
+def trial_table(trials: Iterable[SeenTrial], width: int | None) -> str:
+    """One line a trial; a failed one shows its reason instead of its model."""
+    rows = [
+        (
+            str(each.number),
+            "-" if each.value is None else f"{each.value:.4f}",
+            each.state,
+            "-" if each.seconds is None else f"{each.seconds:.1f}",
+            "-" if each.size is None else f"{each.size:.2f}M",
+            each.reason.splitlines()[-1] if each.state == "failed" and each.reason else model_words(each.params),
+        )
+        for each in trials
+    ]
+    return table(("trial", "value", "state", "seconds", "params", "model"), rows, width) if rows else "no trials yet"
+
+
+def _finished(study: SeenStudy) -> list[tuple[str, str]]:
+    found = study.result
+    assert found is not None
+    facts, number = found["facts"], found["winner"]
+    size = f"{facts['params_million']:.2f}M parameters, " if "params_million" in facts else ""
+    trials = f"{_counted(facts['trials'], 'trial')}, {100 * facts['pruned_share']:.0f} % pruned"
+    return [
+        ("winner", f"trial {number}: {model_words(study.trials[number].params)}"),
+        ("test", found["sentence"]),
+        ("took", f"{duration(facts['search_seconds'])}, {trials}, {_counted(facts['reruns'], 'rerun')}"),
+        ("cost", f"{size}{facts['ms_per_text']:.1f} ms a text"),
+        ("bundle", found["bundle"]),
+    ]
+
+
+def _unfinished(study: SeenStudy) -> list[tuple[str, str]]:
+    running = sum(each.state == "running" for each in study.trials)
+    counted = f"{_counted(len(study.trials), 'trial')}, {running} of them unfinished"
+    return [("winner", "not yet: the finals have not been held"), ("so far", f"{duration(study.seconds)}, {counted}")]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _next(study: SeenStudy, storage: Path) -> list[tuple[str, str]]:
+    flag = storage_flag(storage)
+    trials = f"deepmine-auto trials {study.name}{flag}"
+    if study.result is None:
+        commands = [f"deepmine-auto resume {study.name}{flag}", trials]
+    else:
+        bundle = shlex.quote(study.result["bundle"])
+        commands = [f'deepmine-auto predict {bundle} "your text"', f"deepmine-auto best {study.name}{flag}", trials]
+    if find_spec("optuna_dashboard"):
+        commands.append(f"optuna-dashboard {shlex.quote(f'sqlite:///{storage}')}")
+    return [("next" if at == 0 else "", command) for at, command in enumerate(commands)]
+
+
+def _aligned(pairs: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"{name:<7} {text}" for name, text in pairs)

@@ -1,0 +1,43 @@
+"""`deepmine-auto search`: task, data and budget become a study, its winner, and a bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from deepmine_auto.commands.options import as_json, storage_from, storage_options
+
+
+@click.command()
+@click.option("--task", metavar="NAME", help="What is to be learned. [default: sentiment]")
+@click.option("--data", metavar="FILE", multiple=True, help="Your rows: a file, a folder, or train=FILE and so on.")
+@click.option("--text-column", metavar="NAME", help="The column of texts, where its name does not tell.")
+@click.option("--label-column", metavar="NAME", help="The column of labels, where its name does not tell.")
+@click.option("--space", metavar="NAME|FILE", help="Plugins and ranges to search: a bundled space or a TOML file.")
+@click.option("--attention", metavar="A,B", multiple=True, help="Attention variants to choose from instead.")
+@click.option("--trials", type=int, metavar="N", help="End after so many trials.")
+@click.option("--time-budget", metavar="TIME", help="End after this time: 90s, 5m, 1h30m.")
+@click.option("--gpus", type=int, metavar="N", help="GPUs in all. [default: those that there are]")
+@click.option("--gpus-per-trial", type=float, metavar="X", help="GPUs a trial; 0.5 lets two share one. [default: 1]")
+@click.option("--workers", type=int, metavar="N", help="At most so many trials at a time.")
+@click.option("--executor", metavar="NAME", help="Where trials run: ray, or inline in this process. [default: ray]")
+@click.option("--address", metavar="ADDRESS", help="A Ray cluster to join instead of starting one.")
+@storage_options
+@click.option("--study", metavar="NAME", help="The study's name. [default: task, data and day]")
+@click.option("--seed", type=int, metavar="N", help="Seed of all that is random. [default: 0]")
+@click.option("--objective", metavar="NAME", help="The score to search for. [default: the task's]")
+@click.option("--sampler", metavar="NAME", help="What proposes params. [default: the space's]")
+@click.option("--pruner", metavar="NAME", help="What stops hopeless trials. [default: the space's]")
+@click.option("--output", metavar="FOLDER", help="The study's folder. [default: beside the database]")
+@as_json
+def search(as_json: bool, storage: str | None, storage_file: str | None, **options: Any) -> None:
+    """Search, name a winner, check it on the locked test, and export it."""
+    from deepmine_auto.commands.running import conducted
+    from deepmine_auto.searching import search as begin
+
+    place = storage_from(storage, storage_file)
+    fields = {name: value for name, value in options.items() if value not in (None, ())}
+    if "attention" in fields:
+        fields["attention"] = [name.strip() for each in fields["attention"] for name in each.split(",") if name.strip()]
+    conducted(lambda watcher: begin(watcher, storage=place, **fields), place, as_json)

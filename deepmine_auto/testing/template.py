@@ -1,0 +1,246 @@
+"""The distribution that `deepmine-auto plugins new` writes: four short files that run before they are clever."""
+
+from __future__ import annotations
+
+import keyword
+from pathlib import Path
+from textwrap import dedent
+
+from deepmine_auto import __version__
+from deepmine_auto.errors import BadInput, unknown
+
+HOOKS = {"attention": "attentions", "task": "tasks", "optimizer": "optimizers", "technique": "techniques"}
+"""The kinds that can be begun from a template, and the hook that brings each."""
+
+PROMISES = {
+    "attention": ("deepmine_auto.testing.attention", "AttentionPromises", "variant"),
+    "task": ("deepmine_auto.testing.task", "ClassificationPromises", "task"),
+    "optimizer": ("deepmine_auto.testing.optimizer", "OptimizerPromises", "optimizer"),
+    "technique": ("deepmine_auto.testing.technique", "TechniquePromises", "technique"),
+}
+
+
+def begin(name: str, kind: str, parent: Path) -> Path:
+    """Write the files into a new folder `parent/name` and return it. Raises BadInput; then nothing is written."""
+    if kind not in HOOKS:
+        raise unknown(kind, HOOKS, "kind of plugin that can be begun")
+    if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or name != name.lower():
+        raise BadInput(
+            f"'{name}' is no name for a plugin.", "Use small letters, digits and underscores, a letter first."
+        )
+    folder = parent / name
+    if folder.exists():
+        raise BadInput(f"{folder} exists already.", "Give another name, or another --output.")
+    for place, text in files(name, kind).items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(text, encoding="utf-8")
+    return folder
+
+
+def files(name: str, kind: str) -> dict[str, str]:
+    """The text of each file, by its place in the folder."""
+    class_name = "".join(word.capitalize() for word in name.split("_"))
+    module, promises, attribute = PROMISES[kind]
+    words = {"NAME": name, "CLASS": class_name, "KIND": kind, "HOOK": HOOKS[kind], "VERSION": _series()}
+    words |= {"MODULE": module, "PROMISES": promises, "ATTRIBUTE": attribute}
+    texts = {
+        "pyproject.toml": PYPROJECT,
+        f"{name}/__init__.py": DOOR,
+        f"{name}/{kind}.py": PLUGINS[kind],
+        f"test_{name}.py": TEST,
+    }
+    return {place: _filled(text, words) for place, text in texts.items()}
+
+
+def _series() -> str:
+    major, minor, *_ = __version__.split(".")
+    return f"{major}.{minor}"
+
+
+def _filled(text: str, words: dict[str, str]) -> str:
+    filled = dedent(text).lstrip()
+    for word, value in words.items():
+        filled = filled.replace(f"<{word}>", value)
+    return filled
+
+
+PYPROJECT = """
+    [build-system]
+    requires = ["setuptools>=77"]
+    build-backend = "setuptools.build_meta"
+
+    [project]
+    name = "deepmine-auto-<NAME>"
+    version = "0.1.0"
+    description = "The <KIND> <NAME> for deepmine-auto."
+    requires-python = ">=3.11"
+    dependencies = ["deepmine-auto>=<VERSION>", "torch"]
+
+    [project.entry-points.deepmine_auto]
+    <NAME> = "<NAME>"
+
+    [tool.setuptools]
+    packages = ["<NAME>"]
+"""
+
+DOOR = '''
+    """The door: says what this distribution brings. Import nothing heavy here."""
+
+    from deepmine_auto import hookimpl
+
+
+    @hookimpl
+    def <HOOK>():
+        """What this distribution brings."""
+        return ("<NAME>.<KIND>:<CLASS>",)
+'''
+
+TEST = '''
+    """What deepmine-auto expects of every <KIND>, about this one: run `pytest`."""
+
+    from <MODULE> import <PROMISES>
+
+    from <NAME>.<KIND> import <CLASS>
+
+
+    class Test<CLASS>(<PROMISES>):
+        <ATTRIBUTE> = <CLASS>
+'''
+
+ATTENTION = '''
+    """Softmax attention with a temperature: the sharper, the fewer tokens each one looks at.
+
+    Shapes: B batch, H heads, L length, S source length (keys), K dim of one head.
+    """
+
+    from dataclasses import dataclass
+    from typing import Annotated, ClassVar
+
+    from torch import Tensor, nn
+
+    from deepmine_auto import AttentionCore, AttentionShape, Caps, DenseAttention, Float
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class <CLASS>(AttentionCore):
+        """Each field with a range is searched. `DenseAttention` does masks, dropout and modifiers."""
+
+        name: ClassVar[str] = "<NAME>"
+        source: ClassVar[str] = "arXiv:1706.03762"  # the paper that it follows
+        caps: ClassVar[Caps] = Caps.everywhere(weights="exact", decoding="kv", normalized=True, position_free=True)
+        neutral: ClassVar[dict[str, float]] = {"sharpness": 1.0}  # where it equals softmax attention
+
+        sharpness: Annotated[float, Float(0.25, 4.0, log=True)] = 1.0
+
+        def build(self, shape: AttentionShape) -> nn.Module:
+            """Make the module, which owns what is learned."""
+            return _Scores(self.sharpness)
+
+
+    class _Scores(DenseAttention):
+        def __init__(self, sharpness: float) -> None:
+            super().__init__()
+            self.sharpness = sharpness
+
+        def score(self, q_BHLK: Tensor, k_BHSK: Tensor) -> Tensor:
+            return self.sharpness * super().score(q_BHLK, k_BHSK)
+'''
+
+TASK = '''
+    """Is a sum right? A task with rows of its own; with `--data` it learns from yours."""
+
+    import random
+    from dataclasses import dataclass
+    from typing import ClassVar
+
+    from deepmine_auto import Rows, Source, TextClassification
+
+    ROWS = 600
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class <CLASS>(TextClassification):
+        """`TextClassification` brings tokenizer, loss, scores and baseline; a task says where its rows come from."""
+
+        name: ClassVar[str] = "<NAME>"
+        source: ClassVar[str] = "https://example.org"  # where the data are described
+
+        def read(self, source: Source) -> Rows:
+            """Read the user's files, or make the rows where there are none."""
+            return super().read(source) if source.files else sums(random.Random(0))
+
+
+    def sums(rng: random.Random) -> Rows:
+        """Sums of two numbers, half of them wrong."""
+        pairs = rng.sample([(first, second) for first in range(100) for second in range(100)], ROWS)
+        right = [at % 2 == 0 for at in range(ROWS)]
+        texts = [f"{a} plus {b} is {a + b + (0 if fits else rng.randint(1, 9))}" for (a, b), fits in zip(pairs, right)]
+        return Rows(texts, ["right" if fits else "wrong" for fits in right])
+'''
+
+OPTIMIZER = '''
+    """Gradient descent with momentum."""
+
+    from collections.abc import Iterable
+    from dataclasses import dataclass
+    from typing import Annotated, ClassVar
+
+    import torch
+    from torch import nn
+
+    from deepmine_auto import Float, Optimizer, decay_groups
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class <CLASS>(Optimizer):
+        """Each field with a range is searched; the learning rate is named `lr`, and its schedule is the host's."""
+
+        name: ClassVar[str] = "<NAME>"
+        source: ClassVar[str] = "https://proceedings.mlr.press/v28/sutskever13.html"  # the paper that it follows
+
+        lr: Annotated[float, Float(1e-2, 1.0, log=True)] = 0.1
+        momentum: Annotated[float, Float(0.5, 0.99)] = 0.9
+
+        def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+            """Make the optimizer; `decay_groups` spares biases and norms the decay."""
+            return torch.optim.SGD(decay_groups(parameters, 1e-4), lr=self.lr, momentum=self.momentum)
+'''
+
+TECHNIQUE = '''
+    """Noise on the loss: each step is taken with a random weight."""
+
+    from dataclasses import dataclass
+    from typing import Annotated, ClassVar
+
+    import torch
+    from torch import Tensor
+
+    from deepmine_auto import Applied, Float, Technique, TrainingFacts
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class <CLASS>(Technique):
+        """Each field with a range is searched. It says what it touches: `input`, `weights` or `loss`."""
+
+        name: ClassVar[str] = "<NAME>"
+        source: ClassVar[str] = "https://example.org"  # the paper that it follows
+        touches: ClassVar[frozenset[str]] = frozenset({"loss"})
+
+        spread: Annotated[float, Float(0.0, 0.5)] = 0.1
+
+        def build(self, facts: TrainingFacts) -> Applied:
+            """Put it to work on one trial; what is random comes from the trial's generator."""
+            return _Applied(self.spread, facts.generator)
+
+
+    class _Applied(Applied):
+        def __init__(self, spread: float, generator: torch.Generator) -> None:
+            self.spread = spread
+            self.generator = generator
+
+        def on_loss(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+            weight = 1.0 + self.spread * (2.0 * torch.rand((), generator=self.generator).item() - 1.0)
+            return weight * loss
+'''
+
+PLUGINS = {"attention": ATTENTION, "task": TASK, "optimizer": OPTIMIZER, "technique": TECHNIQUE}

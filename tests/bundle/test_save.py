@@ -1,0 +1,90 @@
+"""A bundle has its name only when a clean process has reloaded it and got the same outputs."""
+
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+
+from deepmine_auto.bundle import manifest, parity, save
+from deepmine_auto.errors import BadInput
+
+
+def _nothing_is_left(folder):
+    return [*folder.iterdir()] == []
+
+
+def test_a_bundle_that_differs_after_reloading_is_not_given_its_name(tmp_path):
+    inputs, outputs = tiny.asked()
+    with pytest.raises(parity.NotEqual, match=r"differs by 1\.\de-0. after reloading\. It was not given its name"):
+        save.save(tmp_path / "bundle", tiny.exported(), inputs, outputs + np.float32(1e-3))
+    assert _nothing_is_left(tmp_path)
+
+
+def test_weights_that_change_on_their_way_to_the_disk_are_found_out(tmp_path, monkeypatch):
+    def spoiled(file, weights):
+        weights = {name: each.clone() for name, each in weights.items()}
+        weights["head.to_classes.bias"] += 1e-2
+        written(file, weights)
+
+    written = save.save_weights
+    monkeypatch.setattr(save, "save_weights", spoiled)
+    with pytest.raises(parity.NotEqual, match=r"cannot be reloaded: .*computes something else"):
+        save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
+    assert _nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize("at", ["save_weights", "card", "_probe", "_config"])
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt("ctrl-c")])
+def test_what_ends_in_the_middle_leaves_nothing(tmp_path, monkeypatch, at, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(save, at, fails)
+    with pytest.raises(type(error), match=str(error)):
+        save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
+    assert _nothing_is_left(tmp_path)
+
+
+def test_what_ends_before_the_name_is_given_leaves_nothing(tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(manifest, "flush", fails)
+    with pytest.raises(OSError, match="disk full"):
+        save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
+    assert _nothing_is_left(tmp_path)
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "mine.txt").write_text("mine")
+    with pytest.raises(BadInput, match=r"exists already\. Give another --output"):
+        save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
+    assert [each.name for each in (tmp_path / "bundle").iterdir()] == ["mine.txt"]
+
+
+def test_a_link_to_nowhere_is_refused(tmp_path):
+    os.symlink(tmp_path / "nowhere", tmp_path / "bundle")
+    with pytest.raises(BadInput, match="exists already"):
+        save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="bundle cannot be made: Not a directory"):
+        save.save(tmp_path / "file" / "bundle", tiny.exported(), *tiny.asked())
+
+
+def test_all_files_are_as_readable_as_any_new_file():
+    modes = {each.stat().st_mode for each in tiny.bundle().iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_label_may_be_any_text(tmp_path):
+    made = tiny.exported()
+    fitted = replace(made.prepared.fitted, labels=("auto_map", "<b>"))
+    save.save(tmp_path / "bundle", replace(made, prepared=replace(made.prepared, fitted=fitted)), *tiny.asked())
+    assert json.loads((tmp_path / "bundle" / "config.json").read_text())["id2label"] == {"0": "auto_map", "1": "<b>"}

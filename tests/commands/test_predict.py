@@ -1,0 +1,83 @@
+"""`predict` prints what `load` answers, from arguments, standard input or a file."""
+
+import json
+
+import pytest
+import tiny
+from click.testing import CliRunner
+
+import deepmine_auto
+from deepmine_auto.commands.predict import predict
+from deepmine_auto.errors import BadInput
+
+
+def run(*args, stdin=None):
+    return CliRunner().invoke(predict, [str(tiny.bundle()), *args], input=stdin, catch_exceptions=False)
+
+
+def expected(*texts):
+    return deepmine_auto.load(tiny.bundle()).predict(texts)
+
+
+def test_labels_and_probabilities_stand_in_columns():
+    lines = run("so good", "awful").stdout.splitlines()
+    for line, answer in zip(lines, expected("so good", "awful"), strict=True):
+        label, probability = line.split()
+        assert (label, float(probability)) == (answer["label"], pytest.approx(answer["probability"], abs=1e-3))
+    assert len({line.rindex("  ") for line in lines}) == 1
+
+
+def test_json_is_one_answer_a_line():
+    lines = run("--json", "so good", "awful").stdout.splitlines()
+    assert [json.loads(line) for line in lines] == expected("so good", "awful")
+
+
+@pytest.mark.parametrize("dash", [["-"], []])
+def test_standard_input_is_one_text_a_line(dash):
+    found = run(*dash, "--json", stdin="so good\n\n  \nüble Sache\n").stdout.splitlines()
+    assert [json.loads(line) for line in found] == expected("so good", "üble Sache")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "more"),
+    [
+        ("x.csv", "id,tweet\n1,so good\n2,awful\n", []),
+        ("x.tsv", "id\ttold\n1\tso good\n2\tawful\n", ["--text-column", "told"]),
+        ("x.jsonl", '{"text": "so good"}\n{"text": "awful"}\n', []),
+    ],
+)
+def test_texts_of_a_file_are_answered_in_order(tmp_path, name, text, more):
+    (tmp_path / name).write_text(text)
+    found = run("--json", "--file", str(tmp_path / name), *more).stdout.splitlines()
+    assert [json.loads(line) for line in found] == expected("so good", "awful")
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["a", "--file", "x.csv"], r"Texts and --file were both given"),
+        (["a", "--text-column", "b"], r"--text-column was given without --file"),
+        (["--file", "missing.csv"], r"missing\.csv does not exist"),
+        ([""], r"There is no text to answer\. Type one"),
+        (["-"], r"There is no text to answer"),
+    ],
+)
+def test_bad_input_is_a_sentence(args, told):
+    with pytest.raises(BadInput, match=told):
+        run(*args, stdin="")
+
+
+def test_an_unknown_column_is_refused_with_the_nearest(tmp_path):
+    (tmp_path / "x.csv").write_text("text,label\na,b\n")
+    with pytest.raises(BadInput, match=r"'txt' is no column of .*Did you mean 'text'"):
+        run("--file", str(tmp_path / "x.csv"), "--text-column", "txt")
+
+
+def test_standard_input_that_is_not_utf_8_is_refused():
+    with pytest.raises(BadInput, match="Standard input is not UTF-8"):
+        run("-", stdin=b"\xff\xfe")
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="is no bundle"):
+        CliRunner().invoke(predict, [str(tmp_path), "a"], catch_exceptions=False)

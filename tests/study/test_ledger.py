@@ -1,0 +1,412 @@
+"""The ledger with the inline executor and a training that costs nothing."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from itertools import chain, repeat
+
+import optuna
+import pytest
+from fakes import SPACE, STEPS, Desk, ending, quick, told, training_is, value_at
+
+from deepmine_auto.errors import DeepmineError
+from deepmine_auto.executors import inline
+from deepmine_auto.executors.messages import Ended, Reported
+from deepmine_auto.space import Choice, Param, Space
+from deepmine_auto.storage import tables
+from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.ledger import ENDS, SET_ASIDE_AFTER, Ledger
+from deepmine_plugins.pruners.none import KeepAll
+from deepmine_plugins.samplers.random import Random
+from deepmine_plugins.samplers.tpe import Tpe
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path, pruner=KeepAll())
+
+
+def rows(desk, table, study):
+    return desk.store.rows(table, study.id)
+
+
+def asked(desk, study, reports=0):
+    """A ledger with one trial that has reported so often, and its assignment."""
+    ledger = desk.ledger(study)
+    assignment = ledger.ask()
+    for message in list(quick(assignment, None))[:reports]:
+        ledger.report(assignment, message, out_of_time=False)
+    return ledger, assignment
+
+
+# -- ends ----------------------------------------------------------------------------------------------------------------
+
+STATES = {
+    "budget": "COMPLETE",
+    "patience": "COMPLETE",
+    "pruned": "PRUNED",
+    "deadline": "PRUNED",
+    "diverged": "PRUNED",
+    "memory": "FAIL",
+    "plugin": "FAIL",
+    "error": "FAIL",
+}
+
+
+@pytest.mark.parametrize("cause", ENDS)
+def test_every_cause_has_its_state_its_reason_and_its_value(desk, cause):
+    study = desk.begin()
+    ledger, assignment = asked(desk, study, reports=3)
+    ledger.end(
+        assignment,
+        Ended(cause, 0.5, 3, "best", reason="why\nbecause", plugin="attention/x" if cause == "plugin" else None),
+    )
+    (row,) = desk.trials(study)
+    assert row.state.name == STATES[cause]
+    assert row.user_attrs["cause"] == cause
+    assert row.user_attrs["reason"] == "why\nbecause"
+    assert row.user_attrs.get("plugin") == ("attention/x" if cause == "plugin" else None)
+    last = value_at(assignment, STEPS[2])
+    assert row.value == {"COMPLETE": 0.5, "PRUNED": last, "FAIL": None}[STATES[cause]]
+    assert set(row.intermediate_values) == set(STEPS[:3]), "the whole curve, last point included"
+
+
+def test_every_cause_that_a_worker_may_name_has_an_end():
+    from typing import get_args
+
+    from deepmine_auto.executors.messages import Cause
+
+    assert set(ENDS) == set(get_args(Cause)) == set(STATES)
+
+
+@pytest.mark.parametrize("cause", ["diverged", "memory", "plugin"])
+def test_what_params_caused_is_infeasible_in_the_mirror_and_not_in_the_study(desk, cause):
+    study = desk.begin()
+    ledger, assignment = asked(desk, study)
+    ledger.end(assignment, Ended(cause))
+    for mirror in (ledger.mirror, desk.ledger(study).mirror):
+        (seen,) = mirror.study.get_trials()
+        assert seen.state.name == "PRUNED"
+        assert max(seen.constraints.values()) > 0
+    assert not desk.trials(study)[0].constraints
+
+
+def test_an_unexplained_failure_is_no_evidence_against_its_params(desk):
+    study = desk.begin()
+    ledger, assignment = asked(desk, study)
+    ledger.end(assignment, Ended("error"))
+    (seen,) = ledger.mirror.study.get_trials()
+    assert seen.state.name == "FAIL"
+    assert not seen.constraints
+
+
+def test_an_end_told_twice_changes_nothing(desk):
+    study = desk.begin()
+    ledger, assignment = asked(desk, study, reports=1)
+    ledger.end(assignment, Ended("budget", 0.5, 1, "a"))
+    before = told(desk.trials(study))
+    ledger.end(assignment, Ended("error", reason="late"))
+    ledger.store.finish_trial(ledger.trials[0], optuna.trial.TrialState.FAIL, None, {"cause": "error"})
+    assert told(desk.trials(study)) == before
+
+
+def test_the_end_of_a_rerun_told_twice_changes_nothing(desk):
+    study = desk.begin()
+    agenda = desk.work(study, Budget(trials=1))
+    before = rows(desk, tables.reruns, study)
+    again = agenda.ledger._assign_rerun(agenda.ledger.reruns[0])
+    agenda.ledger.end(again, Ended("error", reason="late"))
+    assert rows(desk, tables.reruns, study) == before
+    assert [row["state"] for row in before] == ["COMPLETE"] * 3
+
+
+def test_a_message_after_the_end_is_an_event_and_no_row(desk):
+    study = desk.begin()
+    agenda = desk.agenda(study)
+    assignment = agenda.next()
+    *reports, end = quick(assignment, None)
+    assert agenda.heard(assignment.key, reports[0])
+    assert not agenda.heard(assignment.key, end)
+    before = told(desk.trials(study)), rows(desk, tables.reports, study)
+    assert not agenda.heard(assignment.key, reports[1])
+    assert not agenda.heard(assignment.key, Ended("error"))
+    assert (told(desk.trials(study)), rows(desk, tables.reports, study)) == before
+    assert [row["kind"] for row in rows(desk, tables.events, study)] == ["late", "late"]
+
+
+# -- reports and verdicts ------------------------------------------------------------------------------------------------
+
+
+def test_reports_of_trials_and_reruns_have_one_order(desk):
+    study = desk.begin()
+    desk.work(study, Budget(trials=3))
+    found = rows(desk, tables.reports, study)
+    assert [row["seq"] for row in found] == list(range(1, len(found) + 1))
+    assert Counter(row["kind"] for row in found) == {"trial": 3 * 4, "rerun": 9 * 4}
+
+
+def test_a_step_that_comes_twice_is_judged_and_shown_once(desk):
+    study = desk.begin()
+    ledger, assignment = asked(desk, study, reports=2)
+    seen = list(ledger.reports)
+    assert ledger.report(assignment, list(quick(assignment, None))[1], out_of_time=False)
+    assert ledger.reports == seen
+    assert [row["seq"] for row in rows(desk, tables.reports, study)] == [1, 2, 3]
+    assert desk.ledger(study).reports == seen, "a restart sees it the same way"
+
+
+@dataclass(frozen=True)
+class StopAtOnce(KeepAll):
+    def keep(self, reports, trial, share):
+        return super().keep(reports, trial, share)._replace(keep=False, value=1.0, rung=7)
+
+
+def test_a_verdict_is_written_before_the_trial_is_stopped(desk, monkeypatch):
+    desk.pruner = StopAtOnce()
+    study = desk.begin()
+    ledger, assignment = asked(desk, study)
+    written = []
+
+    def finish(self, number, message):
+        written.extend(rows(desk, tables.verdicts, study))
+        assert desk.trials(study)[number].state.name == "RUNNING"
+
+    monkeypatch.setattr(Ledger, "_finish", finish)
+    assert not ledger.report(assignment, next(quick(assignment, None)), out_of_time=False)
+    (row,) = written
+    assert (row["number"], row["keep"], row["rung"], row["cause"]) == (0, False, 7, "pruned")
+
+
+def test_at_the_deadline_a_trial_is_stopped_with_its_best_checkpoint(desk):
+    study = desk.begin()
+    ledger, assignment = asked(desk, study, reports=2)
+    assert not ledger.report(assignment, list(quick(assignment, None))[2], out_of_time=True)
+    (row,) = desk.trials(study)
+    assert (row.state.name, row.user_attrs["cause"]) == ("PRUNED", "deadline")
+    assert row.user_attrs["checkpoint"].endswith("step-0000006")
+    assert rows(desk, tables.verdicts, study)[-1]["cause"] == "deadline"
+
+
+# -- what params and plugins cause ------------------------------------------------------------------------------------------
+
+
+def by_params(test, broken, sound=ending("budget", after=1)):
+    """A training that is broken where the params pass a test, and short elsewhere."""
+    return lambda assignment, host: (broken if test(assignment.params) else sound)(assignment, host)
+
+
+def is_bad(params):
+    return params["attention/kind"] == "bad"
+
+
+def test_an_always_raising_attention_of_two_gets_at_most_10_of_60_trials(desk):
+    broken = by_params(is_bad, ending("plugin", after=0, plugin="attention/bad", reason="ValueError: no"))
+    study = desk.begin()
+    desk.work(study, Budget(trials=60), broken)
+    states = Counter(each.state.name for each in desk.trials(study) if is_bad(each.params))
+    assert states.keys() == {"FAIL"}
+    assert states.total() <= 10
+    assert len(desk.trials(study)) == 60
+
+
+def test_what_always_diverges_is_avoided_though_no_plugin_is_blamed(desk):
+    """No plugin is set aside here: the sampler itself must learn it from the mirror."""
+    desk.pruner = KeepAll()
+    study = desk.begin()
+    desk.work(study, Budget(trials=60), by_params(is_bad, ending("memory", after=0)))
+    drawn = [is_bad(each.params) for each in desk.trials(study)]
+    assert sum(drawn) <= 25
+    assert sum(drawn[30:]) <= 8
+
+
+def test_a_plugin_is_set_aside_after_three_trials(desk):
+    desk.sampler = Random()
+    study = desk.begin()
+    desk.work(
+        study, Budget(trials=14), by_params(is_bad, ending("plugin", after=0, plugin="attention/bad", reason="no"))
+    )
+    assert sum(is_bad(each.params) for each in desk.trials(study)) == SET_ASIDE_AFTER
+    (event,) = [row for row in rows(desk, tables.events, study) if row["kind"] == "set aside"]
+    assert event["text"] == "attention/bad raised in 3 trials and is set aside for this study"
+    assert all("attention/good/width" in each.params for each in desk.trials(study) if not is_bad(each.params)), (
+        "what came in its place has its own params"
+    )
+
+
+@pytest.mark.parametrize(
+    ("plugin", "test"),
+    [
+        ("technique/ema", lambda params: params["technique/ema/use"]),
+        ("backbone/other", lambda params: params["model/kind"] == "other"),
+    ],
+)
+def test_techniques_and_backbones_are_set_aside_too(desk, plugin, test):
+    desk.sampler = Random()
+    study = desk.begin()
+    desk.work(study, Budget(trials=12), by_params(test, ending("plugin", after=0, plugin=plugin, reason="no")))
+    assert sum(bool(test(each.params)) for each in desk.trials(study)) == SET_ASIDE_AFTER
+    assert len(desk.trials(study)) == 12
+
+
+@pytest.mark.parametrize("plugin", ["task/t", "optimizer/adamw"])
+def test_a_plugin_that_nothing_can_replace_ends_the_search_with_a_sentence(desk, plugin):
+    study = desk.begin()
+    with pytest.raises(DeepmineError, match=r"raised in 3 trials, and this space has nothing in its place\. See `deep"):
+        desk.work(study, Budget(trials=50), ending("plugin", plugin=plugin, reason="no"))
+    assert len(desk.trials(study)) == SET_ASIDE_AFTER
+
+
+def test_five_unexplained_failures_in_a_row_end_the_search(desk):
+    study = desk.begin()
+    with pytest.raises(
+        DeepmineError, match=r"The last trials all failed: OSError: gone\. See `deepmine-auto trials study`"
+    ):
+        desk.work(study, Budget(trials=50), ending("error", reason="Traceback\nOSError: gone"))
+    assert len(desk.trials(study)) == 5
+
+
+def test_failures_that_are_explained_or_apart_do_not_end_the_search(desk):
+    causes = chain(["error"] * 4, ["memory"], ["error"] * 4, ["diverged"], repeat("budget"))
+    study = desk.begin()
+    desk.work(study, Budget(trials=14), lambda *each: ending(next(causes), reason="x")(*each))
+    assert len(desk.trials(study)) == 14
+
+
+# -- asking -----------------------------------------------------------------------------------------------------------------
+
+
+def test_recipes_are_the_first_trials(desk):
+    recipes = (
+        {"attention/kind": "bad", "optimizer/adamw/lr": 0.01},
+        {"attention/kind": "good", "attention/good/width": 4},
+    )
+    study = desk.begin(space=Space(SPACE.params, SPACE.fixed, recipes))
+    desk.work(study, Budget(trials=4))
+    for row, recipe in zip(desk.trials(study), recipes, strict=False):
+        assert recipe.items() <= row.params.items()
+        assert "fixed_params" not in row.system_attrs
+
+
+def test_a_recipe_is_tried_once_however_often_the_study_is_resumed(desk):
+    recipe = {"attention/kind": "bad", "model/kind": "other", "optimizer/adamw/lr": 0.0123}
+    study = desk.begin(space=Space(SPACE.params, SPACE.fixed, (recipe,)))
+    for trials in (1, 2, 3):
+        agenda = desk.agenda(study, Budget(trials=trials))
+        agenda._reruns_left = list
+        with training_is(quick):
+            inline.run(agenda, None, lambda: None)
+    assert [each.params["optimizer/adamw/lr"] == 0.0123 for each in desk.trials(study)] == [True, False, False]
+
+
+class Raising(optuna.samplers.RandomSampler):
+    def __init__(self, seed, at):
+        super().__init__(seed)
+        self.at = at
+
+    def infer_relative_search_space(self, study, trial):
+        return self._raise("relative", {})
+
+    def sample_independent(self, study, trial, name, distribution):
+        return self._raise("independent", super().sample_independent(study, trial, name, distribution))
+
+    def _raise(self, at, value):
+        if self.at == at:
+            raise RuntimeError("no idea")
+        return value
+
+
+@dataclass(frozen=True)
+class BrokenSampler(Random):
+    at: str = "build"
+
+    def build(self, seed):
+        if self.at == "build":
+            raise RuntimeError("no idea")
+        return Raising(seed, self.at)
+
+
+@pytest.mark.parametrize("at", ["build", "relative", "independent"])
+def test_where_a_sampler_raises_the_trial_is_drawn_at_random_and_says_so(desk, at):
+    recipe = {"optimizer/adamw/lr": 0.0123}
+    desk.sampler = BrokenSampler(at=at)
+    study = desk.begin(space=Space(SPACE.params, SPACE.fixed, (recipe,)))
+    agenda = desk.work(study, Budget(trials=3))
+    assert [each.user_attrs["sampler_error"] for each in desk.trials(study)] == ["RuntimeError: no idea"] * 3
+    assert [each.state.name for each in desk.trials(study)] == ["COMPLETE"] * 3
+    assert desk.trials(study)[0].params["optimizer/adamw/lr"] == 0.0123
+    seen = Counter(each.state.name for each in agenda.ledger.mirror.study.get_trials())
+    assert seen.keys() <= {"COMPLETE", "FAIL"}, "nothing stays RUNNING there, where it would repel the sampler"
+
+
+def test_a_space_that_cannot_be_drawn_raises_instead_of_writing_an_empty_row(desk):
+    study = desk.begin(space=Space((Param("attention/kind", Choice(), {}),), {}))
+    with pytest.raises(ValueError, match="choices"):
+        desk.agenda(study).next()
+    assert not desk.trials(study)
+
+
+def test_a_row_is_written_whole_before_anyone_trains(desk):
+    study = desk.begin()
+    assignment = desk.agenda(study).next()
+    (row,) = desk.trials(study)
+    assert {**row.params, **SPACE.fixed} == assignment.params
+    assert row.state.name == "RUNNING"
+    assert [row["attempt"] for row in rows(desk, tables.attempts, study)] == [assignment.attempt] == [1]
+
+
+def test_each_trial_has_a_seed_of_its_own_that_no_resume_changes(desk):
+    study = desk.begin()
+    agenda = desk.agenda(study, slots=3)
+    first = [agenda.next() for _ in range(3)]
+    assert len({each.seed for each in first}) == 3
+    again = desk.agenda(study, slots=3)
+    adopted = [again.next() for _ in range(3)]
+    assert [(a.number, a.seed, a.params) for a in adopted] == [(a.number, a.seed, a.params) for a in first]
+    assert [each.attempt for each in adopted] == [2, 2, 2]
+
+
+def test_a_minimized_study_finds_the_smallest(desk):
+    study = desk.begin(direction="minimize")
+    agenda = desk.work(study, Budget(trials=5))
+    best = {number: min(row["value"] for row in agenda.ledger.standing["trial", number].reports) for number in range(5)}
+    assert agenda.finalists() == sorted(best, key=best.get)[:3]
+    assert agenda.rank(min(best.values())) == 1
+
+
+def test_values_that_are_no_numbers_never_reach_a_row(desk):
+    """NaN would leave the row RUNNING for ever; a training that has nothing to show ends without a value."""
+    study = desk.begin()
+    desk.work(study, Budget(trials=1), ending("diverged", after=0))
+    (row,) = desk.trials(study)
+    assert (row.state.name, row.value) == ("PRUNED", None)
+    assert all(math.isfinite(each) for each in row.intermediate_values.values())
+
+
+def test_a_lost_worker_costs_an_attempt_and_no_trial(desk):
+    study = desk.begin()
+    agenda = desk.agenda(study)
+    first = agenda.next()
+    for message in list(quick(first, None))[:2]:
+        agenda.heard(first.key, message)
+    agenda.lost(first.key, "its process ended")
+    agenda.lost(first.key, "told twice")
+    again = agenda.next()
+    assert (again.key, again.attempt, again.params) == (first.key, 2, first.params)
+    assert again.checkpoints == ("checkpoints/trial-00000/attempt-1/step-0000003",)
+    assert [row["kind"] for row in rows(desk, tables.events, study)] == ["lost"]
+    assert not agenda.left
+
+
+def test_the_stock_tpe_is_what_proposes_by_default(desk):
+    assert Desk.__dataclass_fields__["sampler"].default_factory is Tpe
+
+
+def test_a_report_names_the_metrics_and_checkpoints_that_it_came_with(desk):
+    study = desk.begin()
+    ledger, assignment = asked(desk, study)
+    ledger.report(assignment, Reported(3, 333, 0.5, {"f": 0.5, "loss": 1.0}, "new", "best", 2.5), out_of_time=False)
+    (row,) = rows(desk, tables.reports, study)
+    assert row == {
+        "study_id": study.id, "seq": 1, "kind": "trial", "number": 0, "attempt": 1, "step": 3, "share": 333,
+        "value": 0.5, "metrics": {"f": 0.5, "loss": 1.0}, "checkpoint": "new", "best_checkpoint": "best", "seconds": 2.5,
+    }  # fmt: skip

@@ -1,0 +1,113 @@
+"""The command as it is typed: its help, its errors, its exit codes."""
+
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+
+from deepmine_auto import __version__, interrupts
+from deepmine_auto.cli import run
+from deepmine_auto.errors import DatabaseAway
+from deepmine_auto.host import Broken, the_host
+
+
+class Hosted:
+    """A host with one command."""
+
+    broken: list = []
+
+    def __init__(self, work, broken=()):
+        self.command = click.Command("work", callback=work)
+        self.broken = list(broken)
+
+    def offered(self, kind):
+        return {"work": type("Brought", (), {"thing": self.command})} if kind == "command" else {}
+
+
+def raising(error):
+    def work():
+        raise error
+
+    return work
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['deepmine-auto', '--help']; from deepmine_auto import cli\n"
+        "try: cli.main()\n"
+        "finally: print(sorted({'torch', 'optuna', 'ray', 'rich', 'sqlalchemy', 'numpy', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for name in ("search", "resume", "studies", "trials", "best", "plugins", "doctor"):
+        assert re.search(f"^  {name} ", done.stdout, re.MULTILINE)
+
+
+def test_the_version_is_told(capsys):
+    assert run(["--version"], the_host()) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["serch"], "No such command 'serch'. Did you mean 'search'? See `deepmine-auto --help`."),
+        (["search", "--trails", "3"], "No such option '--trails'. Did you mean '--trials'?"),
+        (["search", "--trials", "many"], "'many' is not a valid integer."),
+        (["resume"], "Missing argument 'STUDY'."),
+        (["plugins", "lst"], "Did you mean 'list'?"),
+    ],
+)
+def test_a_slip_of_the_keyboard_is_one_line_with_the_nearest_name(args, told, capsys):
+    assert run(args, the_host()) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert told.split(". Did")[0] in shown.err
+    assert told in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_an_error_of_ours_is_its_sentence_and_its_exit_code(capsys):
+    assert run(["work"], Hosted(raising(DatabaseAway("The database is away.", "Call it back.")))) == 6
+    assert capsys.readouterr().err == "The database is away. Call it back.\n"
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        run(["work"], Hosted(raising(ZeroDivisionError("a bug"))))
+
+
+@pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (interrupts.Terminated, 143)])
+def test_an_interrupt_says_how_to_go_on(kind, code, capsys):
+    error = kind()
+    error.add_note("go on later: deepmine-auto resume mine")
+    assert run(["work"], Hosted(raising(error))) == code
+    assert capsys.readouterr().err.strip() == "go on later: deepmine-auto resume mine"
+
+
+def test_a_command_that_is_set_aside_says_why(capsys):
+    host = Hosted(lambda: None, [Broken("theirs:other", "theirs", "ImportError: no luck", "command")])
+    assert run(["other"], host) == 2
+    assert "The command 'other' cannot be used: ImportError: no luck." in capsys.readouterr().err
+
+
+def test_plugins_that_are_set_aside_are_one_line_after_a_command(capsys):
+    broken = [Broken(f"theirs:{each}", "theirs", "no luck", "attention") for each in range(3)]
+    assert run(["work"], Hosted(lambda: None, broken)) == 0
+    assert capsys.readouterr().err == "3 plugins are set aside: see `deepmine-auto plugins list`.\n"
+
+
+def test_a_closed_pipe_ends_silently():
+    command = f"{sys.executable} -c 'from deepmine_auto.cli import main; main()' plugins list --names | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["search", "resume", "studies", "trials", "best", "plugins", "doctor"])
+def test_every_command_explains_itself(command, capsys):
+    assert run([command, "--help"], the_host()) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"Usage: deepmine-auto {command}")
+    assert "--help" in shown

@@ -1,0 +1,88 @@
+"""transformers gives what `load` gives after `import deepmine_auto.hf`, and nothing without it."""
+
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+import tiny
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+import deepmine_auto
+import deepmine_auto.hf
+from deepmine_auto.errors import BadInput
+
+TEXTS = ["so good :)", "awful [PAD] thing [UNK]", "", "word " * 600, "x" * 30_000, "I can't even"]
+AUTOS = (AutoConfig, AutoTokenizer, AutoModelForSequenceClassification)
+
+
+@cache
+def bundle():
+    return deepmine_auto.load(tiny.bundle())
+
+
+def test_logits_are_those_of_the_bundle():
+    tokenizer = AutoTokenizer.from_pretrained(tiny.bundle())
+    model = AutoModelForSequenceClassification.from_pretrained(tiny.bundle())
+    with torch.no_grad():
+        logits = model(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits
+    torch.testing.assert_close(logits, torch.from_numpy(bundle().outputs(TEXTS)), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_pipeline_answers_as_the_bundle_does(size):
+    found = pipeline("text-classification", model=str(tiny.bundle()))(TEXTS, batch_size=size)
+    expected = bundle().predict(TEXTS)
+    assert [each["label"] for each in found] == [each["label"] for each in expected]
+    assert [each["score"] for each in found] == pytest.approx([each["probability"] for each in expected], abs=1e-6)
+
+
+def test_the_tokenizer_gives_the_ids_of_the_bundle_and_cuts_by_itself():
+    tokenizer = AutoTokenizer.from_pretrained(tiny.bundle())
+    assert tokenizer(TEXTS)["input_ids"] == bundle().prepared.encode(TEXTS)
+    assert tokenizer.model_max_length == 256
+    assert tokenizer.pad_token_id == 0
+    assert tokenizer("so good") == {"input_ids": bundle().prepared.encode(["so good"])[0], "attention_mask": [1, 1]}
+    assert tokenizer("so good", padding="max_length", max_length=4)["attention_mask"] == [1, 1, 0, 0]
+
+
+def test_a_pair_of_texts_is_refused():
+    with pytest.raises(BadInput, match="text pair"):
+        AutoTokenizer.from_pretrained(tiny.bundle())("a", "b")
+
+
+def test_the_weights_keep_their_names():
+    model = AutoModelForSequenceClassification.from_pretrained(tiny.bundle())
+    assert model.state_dict().keys() == bundle().model.state_dict().keys()
+    assert (model.config.id2label, model.config.label2id["positive"]) == ({0: "negative", 1: "positive"}, 1)
+
+
+def test_labels_add_the_cross_entropy():
+    model = AutoModelForSequenceClassification.from_pretrained(tiny.bundle())
+    loss, logits = model(torch.tensor([[3, 4]]), labels=torch.tensor([1]), return_dict=False)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits, torch.tensor([1])))
+
+
+@pytest.mark.parametrize("auto", AUTOS)
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_changed_file_is_refused_on_this_road_too(tmp_path, auto, name):
+    folder = tiny.copy(tmp_path)
+    with open(folder / name, "ab") as opened:
+        opened.write(b" ")
+    with pytest.raises(BadInput, match=f"{name} was changed after the bundle was made"):
+        auto.from_pretrained(folder)
+
+
+def test_options_that_would_change_the_weights_are_refused():
+    with pytest.raises(BadInput, match="cannot be loaded with device_map"):
+        AutoModelForSequenceClassification.from_pretrained(tiny.bundle(), device_map="auto")
+    with pytest.raises(BadInput, match="A configuration alone makes no model"):
+        AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(tiny.bundle()))
+
+
+def test_without_the_import_transformers_says_that_it_does_not_know_the_architecture():
+    code = "import sys, transformers; transformers.AutoConfig.from_pretrained(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, tiny.bundle()], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "does not recognize this architecture" in done.stderr

@@ -1,0 +1,184 @@
+import io
+from types import SimpleNamespace
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from deepmine_auto.live import LiveView
+from deepmine_auto.space import Space
+from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.checkpoints import Standing
+from deepmine_auto.watching import EventLines
+
+PARAMS = {"attention/kind": "linear", "model/depth": 2, "model/dim": 64, "optimizer/kind": "adamw"}
+
+
+class Agenda(SimpleNamespace):
+    """What the views read of an agenda, with values by hand."""
+
+    def best_values(self):
+        curves = {
+            number: [row["value"] for row in each.reports] for (kind, number), each in self.ledger.standing.items()
+        }
+        return {number: max(values) for number, values in curves.items() if values}
+
+    def finalists(self):
+        return sorted(self.best_values())[:3]
+
+    def expected(self, trial):
+        return 10.0
+
+
+def agenda(ended=2, trials=10, reruns=()):
+    states = dict.fromkeys(range(ended), TrialState.COMPLETE) | {ended: TrialState.RUNNING}
+    rows = {
+        n: SimpleNamespace(number=n, state=s, params=PARAMS, user_attrs={"seconds": 4.0}) for n, s in states.items()
+    }
+    for each in rows.values():
+        each.state = states[each.number]
+    standing = {
+        ("trial", n): Standing(1, [{"value": 0.5 + 0.01 * n + 0.1 * at, "share": 500 + 500 * at} for at in range(2)])
+        for n in rows
+    }
+    spec = {
+        "task": "sentiment",
+        "parts": {"train": 3312, "validation": 414, "test": 414},
+        "objective": "macro_f1",
+        "direction": "maximize",
+        "sampler": "tpe",
+        "pruner": "asha",
+    }
+    ledger = SimpleNamespace(
+        study=SimpleNamespace(name="evil\x1b[2Jname", spec=spec),
+        trials=rows,
+        standing=standing,
+        reruns={row["number"]: row for row in reruns},
+        direction="maximize",
+        space=Space((), {}),
+        spent=61.0,
+    )
+    running = {("trial", ended): None} if not reruns else {}
+    return Agenda(ledger=ledger, budget=Budget(trials, None), slots=2, closing=lambda: 12.0, running=running)
+
+
+def view(width, **made):
+    console = Console(file=io.StringIO(), width=width, height=24, force_terminal=True, color_system=None)
+    opened = []
+    live = LiveView(lambda: opened.append(True), console)
+    live.opened(agenda(**made), ("60 duplicates were removed.",), lambda: 0.55)
+    assert opened
+    return live
+
+
+def drawn(live):
+    with live.console.capture() as capture:
+        live.console.print(live.drawn())
+    return capture.get().rstrip("\n").split("\n")
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_no_line_is_wider_than_the_terminal(width):
+    live = view(width)
+    live.happened("failed", "trial 7 failed: " + "x" * 200, 7)
+    assert all(len(line) <= width for line in drawn(live))
+
+
+def test_the_view_shows_the_study_the_best_trial_and_what_runs():
+    text = "\n".join(drawn(view(100)))
+    assert "3,312 / 414 / 414 rows  10 trials, 2 workers" in text
+    assert "best 0.6200  trial 2  +7.0 pp over tf-idf" in text
+    assert "linear, depth 2, dim 64, adamw" in text
+    assert "searching  2/10 trials  1m01s" in text
+    assert "2 complete  1 running" in text
+    assert "rank 1" in text
+
+
+def test_control_characters_of_a_name_never_reach_the_terminal():
+    live = view(80)
+    live.happened("failed", "bad\x1b[31m text\r\n", 1)
+    text = "\n".join(drawn(live))
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert "bad text" in text
+
+
+def test_the_time_left_is_told_after_five_trials():
+    assert "left" not in "\n".join(drawn(view(100, ended=4)))
+    # 5 trials of 4 s and 9 reruns of 10 s over 2 workers, and 12 s for the end
+    assert "about 1m07s left" in "\n".join(drawn(view(100, ended=5)))
+
+
+def test_the_finals_and_the_end_are_told():
+    rerun = {"number": 0, "trial": 1, "repeat": 0, "state": "COMPLETE", "value": 0.7}
+    live = view(100, reruns=[rerun])
+    assert "finals 1 of 9" in "\n".join(drawn(live))
+    live.concluding()
+    assert "exporting" in "\n".join(drawn(live))
+
+
+def test_a_picture_is_not_taken_again_at_once():
+    live = view(80)
+    first = live.picture
+    live.tick()
+    assert live.picture is first
+    live.due = 0.0
+    live.tick()
+    assert live.picture is not first
+
+
+def test_the_drawing_thread_reads_the_picture_alone():
+    live = view(80)
+    del live.agenda
+    assert drawn(live)
+
+
+def test_before_the_study_is_open_the_view_says_what_it_waits_for():
+    assert "starting the workers" in drawn(LiveView(lambda: None, Console(file=io.StringIO(), width=80)))[0]
+
+
+def lines(**made):
+    said = []
+    each = EventLines(said.append, lambda: None)
+    each.opened(agenda(**made), ("60 duplicates were removed.",), lambda: 0.55)
+    said.clear()
+    return each, said
+
+
+def test_an_event_line_begins_with_the_time_that_has_passed():
+    each, said = lines()
+    each.happened("lost", "trial 1 lost its worker", 1)
+    assert said == [" 1m01s  trial 1 lost its worker"]
+
+
+def test_an_end_is_one_line_and_says_whether_it_is_the_best():
+    each, said = lines()
+    each.happened("ended", "budget", 1)
+    each.happened("ended", "pruned", 2)
+    assert said[0].endswith("trial 1 complete  0.6100  linear, depth 2, dim 64, adamw")
+    assert said[1].endswith(
+        "trial 2 pruned at 100 %  0.6200  linear, depth 2, dim 64, adamw  new best +7.0 pp over tf-idf"
+    )
+
+
+def test_a_failure_is_told_once():
+    each, said = lines()
+    each.happened("failed", "trial 1 failed: boom", 1)
+    each.happened("ended", "error", 1)
+    assert len(said) == 1
+
+
+def test_a_beginning_is_worth_no_line_but_that_of_the_finals():
+    rerun = {"number": 0, "trial": 1, "repeat": 0, "state": "RUNNING", "value": None}
+    each, said = lines(reruns=[rerun])
+    each.happened("begun", "trial", 1)
+    each.happened("begun", "rerun", 0)
+    assert len(said) == 1
+    assert "finals: trials 0, 1, 2 are trained again" in said[0]
+
+
+def test_the_end_of_a_rerun_is_told_with_its_value():
+    rerun = {"number": 0, "trial": 1, "repeat": 1, "state": "COMPLETE", "value": 0.7}
+    each, said = lines(reruns=[rerun])
+    each.happened("rerun ended", "budget", 0)
+    assert said[0].endswith("rerun 2 of trial 1: 0.7000")

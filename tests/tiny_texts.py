@@ -1,0 +1,62 @@
+"""Eighty short texts in a study's folder, and assignments that train on them in a second."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from deepmine_auto.data.kept import SEARCH, keep
+from deepmine_auto.data.rows import Rows
+from deepmine_auto.data.split import resplit, split
+from deepmine_auto.executors.messages import Assignment
+
+GOOD = "good great fine warm sunny happy kind bright".split()
+BAD = "bad awful cold grim sad rude dark sour".split()
+PLAIN = "the a day tea house road book bird of and in on with my our this".split()
+
+PARAMS: dict[str, Any] = {
+    "attention/kind": "multi_head",
+    "model/kind": "encoder",
+    "model/depth": 1,
+    "model/dim": 32,
+    "model/heads": 2,
+    "model/encoder/dropout": 0.2,
+    "optimizer/kind": "adamw",
+    "optimizer/adamw/lr": 3e-3,
+    "training/epochs": 4,
+    "training/batch": 16,
+    "training/patience": 200,
+    "schedule/kind": "cosine",
+    "data/tokens": "word",
+}
+TECHNIQUES = {"technique/ema/use": True, "technique/word_dropout/use": True, "technique/label_smoothing/use": True}
+
+
+def rows(count: int = 80) -> Rows:
+    """Texts whose words say their label."""
+    rng = random.Random(5)
+    texts, labels = [], []
+    for at in range(count):
+        words = rng.choices(PLAIN, k=rng.randint(2, 14)) + rng.choices((GOOD, BAD)[at % 2], k=2)
+        rng.shuffle(words)
+        texts.append(" ".join([*words, str(at)]))
+        labels.append(("up", "down")[at % 2])
+    return Rows(texts, labels)
+
+
+def kept(folder: Path) -> Path:
+    """A study's folder with the texts and their splits."""
+    made = rows()
+    first = split(made.labels, 1)
+    again = {f"rerun-{each}": resplit(first, made.labels, each) for each in range(3)}
+    folder.mkdir(parents=True, exist_ok=True)
+    keep(folder, made, {SEARCH: first, **again})
+    return folder
+
+
+def assignment(folder: Path, **changed: Any) -> Assignment:
+    """A trial on these texts; `params` are changed one by one."""
+    params = {**PARAMS, **changed.pop("params", {})}
+    fields = {"kind": "trial", "number": 0, "attempt": 1, "objective": "log_loss", "split": SEARCH, "seed": 11}
+    return Assignment(folder=str(folder), task="text_classification", params=params, **{**fields, **changed})

@@ -1,0 +1,103 @@
+"""Shapes: B batch, L length, N rows."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepmine_auto.training.batching import BUCKET_BATCHES, Columns, evaluation_order, training_order
+from deepmine_auto.training.recipe import MOST_REPORTS, Recipe, Schedule
+
+lengths = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
+sizes = st.sampled_from([1, 2, 8, 16, 64])
+
+
+@given(lengths, sizes, st.integers(0, 2**31), st.integers(0, 200))
+def test_an_epoch_has_every_row_once_in_batches_of_the_asked_size(lengths_N, size, seed, epoch):
+    batches = training_order(lengths_N, size, [seed, epoch])
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths_N)))
+    assert len(batches) == -(-len(lengths_N) // size)
+    assert sorted(map(len, batches))[1:] == [size] * (len(batches) - 1)
+
+
+@given(lengths, sizes, st.integers(0, 2**31), st.integers(0, 200))
+def test_the_order_is_a_function_of_seed_and_epoch(lengths_N, size, seed, epoch):
+    first, again = (training_order(lengths_N, size, [seed, epoch]) for _ in range(2))
+    assert all(np.array_equal(*each) for each in zip(first, again, strict=True))
+
+
+def test_another_epoch_or_seed_has_another_order():
+    orders = [np.concatenate(training_order(np.arange(1, 200), 16, each)).tolist() for each in ([0, 0], [0, 1], [1, 0])]
+    assert len(set(map(tuple, orders))) == 3
+
+
+@given(st.integers(0, 2**31))
+def test_little_is_padded(seed):
+    """Rows of one batch are neighbours in length, within runs of some batches."""
+    lengths_N = np.random.default_rng(seed).integers(1, 100, size=16 * BUCKET_BATCHES * 2)
+    padded = sum(len(each) * lengths_N[each].max() for each in training_order(lengths_N, 16, [seed, 0]))
+    assert padded <= 1.15 * lengths_N.sum()
+
+
+@given(lengths, sizes)
+def test_evaluation_sees_every_row_once_and_shortest_first(lengths_N, size):
+    ordered = np.concatenate(list(evaluation_order(lengths_N, size)))
+    assert sorted(ordered) == list(range(len(lengths_N)))
+    assert (np.diff(lengths_N[ordered]) >= 0).all()
+
+
+@given(st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=20), st.data())
+def test_a_batch_holds_its_rows_padded_to_the_longest(rows, data):
+    columns = Columns.of(rows, np.arange(len(rows)))
+    indices = np.array(data.draw(st.lists(st.sampled_from(range(len(rows))), min_size=1)))
+    batch = columns.batch(indices)
+    assert batch.tokens_BL.shape[1] == max(len(rows[each]) for each in indices)
+    assert [row[keep].tolist() for row, keep in zip(batch.tokens_BL, batch.keep_BL, strict=True)] == [
+        rows[each] for each in indices
+    ]
+    assert not batch.tokens_BL[~batch.keep_BL].any()
+    assert batch.targets.tolist() == indices.tolist()
+
+
+def test_columns_are_read_back_from_their_file(tmp_path):
+    columns = Columns.of([[1, 2], [3]], np.array([0, 1]))
+    columns.save(tmp_path / "columns.safetensors")
+    again = Columns.load(tmp_path / "columns.safetensors")
+    assert len(again) == 2
+    assert torch.equal(again.batch(np.array([1, 0])).tokens_BL, torch.tensor([[3, 0], [1, 2]]))
+    assert again.lengths.tolist() == [2, 1]
+
+
+# -- recipe and schedule -------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 100_000), st.integers(1, 200))
+def test_evaluations_are_at_most_200_and_the_last_is_at_the_end(steps, epochs):
+    found = Recipe(epochs=epochs).evaluations(steps)
+    assert found[-1] == steps
+    assert found == sorted(set(found))
+    assert found[0] >= 1
+    assert min(steps, 9) <= len(found) <= MOST_REPORTS
+    shares = [round(1000 * each / steps) for each in found]
+    assert len(set(shares)) == len(shares), "no two reports of a trial stand at one share"
+
+
+@given(st.integers(1, 5000), st.floats(0, 0.3), st.sampled_from(["cosine", "linear", "constant"]))
+def test_the_learning_rate_rises_to_its_height_and_falls_from_there(steps, warmup, kind):
+    schedule = Schedule(kind=kind, warmup=warmup)
+    rates = [schedule.factor(step, steps) for step in range(steps)]
+    assert all(0.0 < each <= 1.0 for each in rates)
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert top <= np.ceil(warmup * steps)
+    assert max(rates) > 0.6 or steps < 10
+
+
+@pytest.mark.parametrize(("kind", "middle", "end"), [("cosine", 0.5, 0.0), ("linear", 0.5, 0.0), ("constant", 1.0, 1.0)])
+def test_a_schedule_has_its_shape(kind, middle, end):
+    schedule = Schedule(kind=kind, warmup=0.0)
+    assert schedule.factor(0, 1000) == 1.0
+    assert schedule.factor(500, 1000) == pytest.approx(middle)
+    assert schedule.factor(999, 1000) == pytest.approx(end, abs=2e-3)

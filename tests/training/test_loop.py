@@ -1,0 +1,271 @@
+"""One trial's training: what it reports, how it ends, and that nobody can tell where it was interrupted."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_texts import PARAMS, TECHNIQUES, assignment, kept
+
+from deepmine_auto.executors.messages import Ended, Reported
+from deepmine_auto.host import the_host
+from deepmine_auto.training import checkpoint, loop, trial
+from deepmine_auto.training.loop import Training, outputs_of
+
+OPTIMIZERS = {
+    "adamw": {"optimizer/kind": "adamw"},
+    "lion": {"optimizer/kind": "lion", "optimizer/lion/lr": 1e-3},
+    "adafactor": {"optimizer/kind": "adafactor"},
+    "sgd": {"optimizer/kind": "sgd"},
+}
+GOLDEN = Path(__file__).parent.parent / "golden" / "tiny_training.json"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return kept(tmp_path_factory.mktemp("study") / "study")
+
+
+def run(work):
+    """All messages of an assignment."""
+    return list(Training(work, the_host()).messages())
+
+
+def same(messages):
+    """Messages without times and places."""
+    return [
+        (each.step, each.share, each.value, dict(each.metrics))
+        if isinstance(each, Reported)
+        else (each.cause, each.value, each.step)
+        for each in messages
+    ]
+
+
+# -- interrupted -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def always_written(monkeypatch):
+    """A checkpoint at every evaluation."""
+    monkeypatch.setattr(Training, "_due", lambda self: True)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_training_interrupted_after_any_report_goes_on_bit_for_bit(folder, optimizer, always_written):
+    work = assignment(folder, params={**TECHNIQUES, **OPTIMIZERS[optimizer]}, number=list(OPTIMIZERS).index(optimizer))
+    whole = run(work)
+    assert len(whole) >= 10
+    assert isinstance(whole[-1], Ended)
+    for at, message in enumerate(whole[:-1]):
+        torch.manual_seed(at)  # whatever the process did before must not matter
+        again = run(replace(work, attempt=2, checkpoints=(message.checkpoint,)))
+        assert same(again) == same(whole[at + 1 :]), f"interrupted after step {message.step}"
+
+
+def test_dropout_and_techniques_take_part_in_what_is_restored(folder, always_written):
+    """Otherwise the test above would show nothing: without the generators' states the rest comes out otherwise."""
+    work = assignment(folder, params=TECHNIQUES, number=20)
+    whole = run(work)
+    place = folder / whole[2].checkpoint
+    tensors, state = checkpoint.load(place)
+    for name in ("rng.torch", "rng.generator", "technique.ema.steps"):
+        other = torch.Generator().manual_seed(99).get_state() if name.startswith("rng") else torch.tensor(10**6)
+        checkpoint.save(place, {**tensors, name: other}, state)
+        again = run(replace(work, attempt=2, checkpoints=(whole[2].checkpoint,)))
+        assert same(again) != same(whole[3:]), name
+
+
+def test_the_exported_weights_are_those_of_the_checkpoint(folder):
+    work = assignment(folder, params=TECHNIQUES, number=21)
+    end = run(work)[-1]
+    training = Training(replace(work, attempt=0, checkpoints=(end.checkpoint,)), the_host())
+    outputs = outputs_of(training.model, training.evaluated(), training.validation, training.device)
+    assert training.task.scores(outputs, training.validation.targets)["log_loss"] == end.value
+
+
+def test_patience_that_ended_at_a_checkpoint_ends_there_again(folder, always_written):
+    work = assignment(folder, number=22, params={"training/patience": 1, "optimizer/adamw/lr": 1e-2, "training/epochs": 20})
+    whole = run(work)
+    assert whole[-1].cause == "patience"
+    assert run(replace(work, attempt=2, checkpoints=(whole[-2].checkpoint,))) == [
+        replace(whole[-1], facts=run(replace(work, attempt=3, checkpoints=(whole[-2].checkpoint,)))[-1].facts)
+    ]
+
+
+def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_used(folder, always_written, capsys):
+    work = assignment(folder, params=TECHNIQUES, number=23)
+    whole = run(work)
+    newest, before = whole[4].checkpoint, whole[3].checkpoint
+    file = folder / newest / checkpoint.TENSORS
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert same(run(replace(work, attempt=2, checkpoints=(newest, before)))) == same(whole[4:])
+    assert "is not what was written. The checkpoint before it is used." in capsys.readouterr().err
+
+
+def test_without_a_whole_checkpoint_the_trial_begins_anew(folder):
+    work = assignment(folder, number=24)
+    assert same(run(replace(work, attempt=2, checkpoints=("checkpoints/none",)))) == same(run(work))
+
+
+# -- what is reported --------------------------------------------------------------------------------------------------------
+
+
+def test_reports_grow_to_the_whole_budget_and_name_the_best(folder):
+    *reports, end = run(assignment(folder, number=30))
+    steps = [each.step for each in reports]
+    assert steps == sorted(set(steps))
+    assert reports[-1].share == 1000
+    assert end.cause == "budget"
+    best = min(reports, key=lambda each: each.value)
+    assert (end.value, end.step, end.checkpoint) == (best.value, best.step, best.checkpoint)
+    assert [each.best_checkpoint for each in reports][-1] == best.checkpoint
+    assert end.facts["params_million"] > 0
+
+
+def test_a_training_learns_what_the_words_say(folder):
+    *reports, _ = run(assignment(folder, number=31, objective="macro_f1", params={"training/epochs": 12}))
+    assert max(each.value for each in reports) >= 0.85
+
+
+def test_a_checkpoint_is_written_at_a_new_best_and_at_rungs_alone(folder):
+    *reports, _ = run(assignment(folder, number=32, objective="macro_f1", rungs=(500,)))
+    best = -math.inf
+    for before, each in zip([None, *reports], reports, strict=False):
+        due = each.value > best or (before.share if before else 0) < 500 <= each.share
+        assert (each.checkpoint is not None) == due, each.step
+        best = max(best, each.value)
+    written = {f"step-{each.step:07d}" for each in reports if each.checkpoint}
+    assert {each.name for each in (folder / "checkpoints/trial-00032/attempt-1").iterdir()} == written
+
+
+def test_patience_ends_a_trial_after_so_many_evaluations_without_a_new_best(folder, monkeypatch):
+    values = iter([0.5, 0.4, 0.45, 0.45, 0.45, 0.1])
+    monkeypatch.setattr(Training, "_judge", lambda self: {"log_loss": next(values)})
+    *reports, end = run(assignment(folder, number=33, params={"training/patience": 3}))
+    assert [each.value for each in reports] == [0.5, 0.4, 0.45, 0.45, 0.45]
+    assert (end.cause, end.value, end.step) == ("patience", 0.4, reports[1].step)
+
+
+def test_a_diverged_training_ends_at_its_last_finite_step(folder):
+    class Exploding:
+        def __init__(self, at):
+            self.left = at
+
+        def __getattr__(self, name):
+            from deepmine_auto import Applied
+
+            return getattr(Applied(), name)
+
+        def on_loss(self, loss, outputs, targets):
+            self.left -= 1
+            return loss if self.left >= 0 else loss * math.nan
+
+    training = Training(assignment(folder, number=34), the_host())
+    training.techniques = {"exploding": Exploding(7)}
+    *reports, end = training.messages()
+    assert end.cause == "diverged"
+    assert reports
+    assert all(math.isfinite(each.value) for each in reports)
+    assert reports[-1].step <= 7
+    assert (end.value, end.step) == min((each.value, each.step) for each in reports)
+
+
+def test_outputs_that_are_not_finite_are_a_divergence_too(folder):
+    training = Training(assignment(folder, number=35), the_host())
+    with torch.no_grad():
+        next(iter(training.model.head.parameters())).fill_(math.inf)
+    (end,) = training.messages()
+    assert (end.cause, end.value, end.checkpoint) == ("diverged", None, None)
+
+
+def test_seeds_decide_everything_and_only_they(folder):
+    first, again, other = (run(assignment(folder, number=36, seed=seed, params=TECHNIQUES)) for seed in (1, 1, 2))
+    assert same(first) == same(again) != same(other)
+
+
+def test_a_seeded_training_gives_the_numbers_that_it_always_gave(folder):
+    """tests/golden/README.md says how to change them on purpose."""
+    found = {}
+    for name, changed in {"plain": {}, "techniques": TECHNIQUES}.items():
+        *reports, _ = run(assignment(folder, number=37, params=changed))
+        found[name] = [[each.step, *(round(each.metrics[key], 6) for key in ("log_loss", "macro_f1"))] for each in reports]
+    golden = json.loads(GOLDEN.read_text())
+    for name, rows in found.items():
+        assert [row[0] for row in rows] == [row[0] for row in golden[name]]
+        assert rows == [pytest.approx(row, abs=2e-6) for row in golden[name]], json.dumps(found)
+
+
+# -- ends that are errors ------------------------------------------------------------------------------------------------------
+
+
+def ended(monkeypatch, folder, error, where=None):
+    """The end of a trial whose training raises."""
+
+    def messages(self):
+        yield Reported(1, 10, 0.5, {}, seconds=3.0)
+        raise error
+
+    monkeypatch.setattr(loop.Training, "messages", where or messages)
+    return list(trial.messages(assignment(folder, number=40), the_host()))[-1]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), RecursionError("deep")])
+def test_whatever_user_code_raises_becomes_an_end_with_its_traceback(monkeypatch, folder, error):
+    end = ended(monkeypatch, folder, error)
+    assert (end.cause, end.plugin, end.facts) == ("error", None, {"seconds": 3.0})
+    assert f"{type(error).__name__}: {error}" in end.reason.splitlines()[-1]
+    assert len(end.reason) <= trial.REASON_BYTES
+
+
+def test_ctrl_c_alone_passes_through(monkeypatch, folder):
+    with pytest.raises(KeyboardInterrupt, match="now"):
+        ended(monkeypatch, folder, KeyboardInterrupt("now"))
+
+
+def test_out_of_memory_is_its_own_cause_on_a_cpu_too(monkeypatch, folder):
+    assert ended(monkeypatch, folder, MemoryError()).cause == "memory"
+    assert ended(monkeypatch, folder, torch.OutOfMemoryError("CUDA out of memory")).cause == "memory"
+    with pytest.raises(RuntimeError, match="can't allocate memory") as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert ended(monkeypatch, folder, caught.value).cause == "memory"
+
+
+def test_the_plugin_deepest_in_the_traceback_is_blamed(monkeypatch, folder):
+    from deepmine_plugins.backbones.encoder import Encoder
+
+    module = sys_module(Encoder)
+    monkeypatch.setattr(module, "TransformerEncoder", lambda *args, **kwargs: 1 / 0)
+    end = list(trial.messages(assignment(folder, number=41), the_host()))[-1]
+    assert (end.cause, end.plugin) == ("plugin", "backbone/encoder")
+    assert end.reason.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_params_that_are_refused_blame_no_plugin_that_passed_them_on(folder):
+    """The backbone stands in the traceback, and has done nothing wrong; the params are infeasible all the same."""
+    end = list(trial.messages(assignment(folder, number=42, params={"model/heads": 5}), the_host()))[-1]
+    assert (end.cause, end.plugin) == ("plugin", None)
+    assert "5 heads do not divide dim 32" in end.reason.splitlines()[-1]
+
+
+def sys_module(cls):
+    import sys
+
+    return sys.modules[cls.__module__]
+
+
+def test_the_params_here_are_what_the_plugins_declare(folder):
+    from deepmine_auto.model.assemble import plugins_of
+
+    assert ("attention", PARAMS["attention/kind"]) in plugins_of("text_classification", PARAMS)
