@@ -33,6 +33,7 @@ from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.evidence import Evidence, weigh
 from deepmine_auto.study.finals import Winner, winner
 from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import Training, outputs_of
 
@@ -84,7 +85,7 @@ def _weights_of(agenda: Agenda, won: Winner) -> Chosen:
 
 
 def restored(study: StudyRow, params: Row, chosen: Chosen, host: Host) -> Training:
-    """The training of chosen weights as its checkpoint left it."""
+    """The training of chosen weights as its checkpoint left it. Raises Damaged where that cannot be read."""
     assignment = Assignment(
         kind="trial",
         number=chosen.trial,
@@ -97,6 +98,7 @@ def restored(study: StudyRow, params: Row, chosen: Chosen, host: Host) -> Traini
         params=params,
         checkpoints=(chosen.checkpoint,),
     )
+    checkpoint.load(Path(study.folder) / chosen.checkpoint)
     return Training(assignment, host)
 
 
