@@ -169,7 +169,8 @@ def names_in(storage: Path) -> set[str]:
     """The names of all studies in a database, which need not exist."""
     from deepmine_auto.storage.engine import open_reader
 
-    return {each.study_name for each in open_reader(storage).get_all_studies()} if storage.exists() else set()
+    empty = not storage.exists() or not storage.stat().st_size
+    return set() if empty else {each.study_name for each in open_reader(storage).get_all_studies()}
 
 
 def _source(request: Request) -> Source:

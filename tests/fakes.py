@@ -25,6 +25,7 @@ from deepmine_auto.study.seeding import seed_of
 from deepmine_plugins.pruners.asha import Asha
 from deepmine_plugins.samplers.tpe import Tpe
 
+SIX = Budget(trials=6)
 STEPS = (1, 3, 6, 9)
 SPACE = Space(
     (
@@ -120,11 +121,11 @@ class Desk:
             self.store, study, self.fence, (self.sampler, self.pruner), lambda *each: self.events.append(each)
         )
 
-    def agenda(self, study: StudyRow, budget: Budget = Budget(trials=6), slots: int = 1) -> Agenda:
+    def agenda(self, study: StudyRow, budget: Budget = SIX, slots: int = 1) -> Agenda:
         """A new driver's agenda."""
         return Agenda(self.ledger(study), budget, slots, lambda: 5.0)
 
-    def work(self, study: StudyRow, budget: Budget = Budget(trials=6), training: Fake = quick) -> Agenda:
+    def work(self, study: StudyRow, budget: Budget = SIX, training: Fake = quick) -> Agenda:
         """Run a study to its end, with a training in the place of the real one."""
         agenda = self.agenda(study, budget)
         with training_is(training):

@@ -25,13 +25,13 @@ class Good(AttentionCore):
     def build(self, shape):
         return None
 '''
-DOOR = '''
+DOOR = """
 from deepmine_auto import hookimpl
 
 @hookimpl
 def attentions():
     return ("ROOM:Good",)
-'''
+"""
 
 
 @pytest.fixture
@@ -80,14 +80,17 @@ def test_a_plugin_is_found_by_its_entry_point_and_says_who_brought_it(installed)
     assert not host.broken
 
 
-# -- doors -------------------------------------------------------------------------------------------------------------------
+# -- doors -------------------------------------------------------------------------------------------------------------
 
 BROKEN_DOORS = {
     "import": ("import nothing_of_this_name\n" + DOOR, "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
     "exit": ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
     "syntax": ("def (", "SyntaxError: invalid syntax"),
     "misspelt": (DOOR.replace("def attentions", "def attentoins"), "unknown hook 'attentoins'"),
-    "signature": (DOOR.replace("attentions()", "attentions(what)"), "Argument(s) {'what'} are declared in the hookimpl"),
+    "signature": (
+        DOOR.replace("attentions()", "attentions(what)"),
+        "Argument(s) {'what'} are declared in the hookimpl",
+    ),
 }
 
 
@@ -102,7 +105,8 @@ def test_a_broken_door_is_set_aside_with_its_sentence_and_the_others_open(instal
 
 
 @pytest.mark.parametrize(
-    ("hook", "why"), [('raise RuntimeError("no")', "RuntimeError: no"), ("return 7", "TypeError"), ("exit(2)", "SystemExit")]
+    ("hook", "why"),
+    [('raise RuntimeError("no")', "RuntimeError: no"), ("return 7", "TypeError"), ("exit(2)", "SystemExit")],
 )
 def test_a_hook_that_raises_is_set_aside_and_the_others_still_work(installed, hook, why):
     installed("amiss", door=DOOR.replace('return ("ROOM:Good",)', hook))
@@ -142,7 +146,7 @@ def test_a_distribution_that_stands_twice_on_the_path_counts_once(installed):
     assert not host.broken
 
 
-# -- classes -----------------------------------------------------------------------------------------------------------------
+# -- classes -----------------------------------------------------------------------------------------------------------
 
 UNFIT = {
     "no name": (GOOD.replace('name: ClassVar[str] = "NAME"', ""), "Good has no class attribute 'name'"),
@@ -227,7 +231,7 @@ def test_ctrl_c_is_no_fault_of_a_plugin(installed):
         open_host(installed("amiss", door="raise KeyboardInterrupt('now')"))
 
 
-# -- which are asked -----------------------------------------------------------------------------------------------------------
+# -- which are asked ---------------------------------------------------------------------------------------------------
 
 
 def test_only_the_distributions_that_are_allowed_are_imported(installed, monkeypatch):
@@ -249,7 +253,11 @@ def test_ours_are_always_allowed(monkeypatch):
 
 @pytest.mark.parametrize(
     ("kind", "name", "near"),
-    [("attention", "slidng_window", "sliding_window"), ("optimizer", "adamv", "adamw"), ("task", "sentimet", "sentiment")],
+    [
+        ("attention", "slidng_window", "sliding_window"),
+        ("optimizer", "adamv", "adamw"),
+        ("task", "sentimet", "sentiment"),
+    ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(kind, name, near):
     with pytest.raises(BadInput, match=rf"'{name}' is no {kind}\. Did you mean '{near}'\? `deepmine-auto plugins list"):

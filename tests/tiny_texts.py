@@ -11,9 +11,26 @@ from deepmine_auto.data.rows import Rows
 from deepmine_auto.data.split import resplit, split
 from deepmine_auto.executors.messages import Assignment
 
-GOOD = "good great fine warm sunny happy kind bright".split()
-BAD = "bad awful cold grim sad rude dark sour".split()
-PLAIN = "the a day tea house road book bird of and in on with my our this".split()
+GOOD = ["good", "great", "fine", "warm", "sunny", "happy", "kind", "bright"]
+BAD = ["bad", "awful", "cold", "grim", "sad", "rude", "dark", "sour"]
+PLAIN = [
+    "the",
+    "a",
+    "day",
+    "tea",
+    "house",
+    "road",
+    "book",
+    "bird",
+    "of",
+    "and",
+    "in",
+    "on",
+    "with",
+    "my",
+    "our",
+    "this",
+]
 
 PARAMS: dict[str, Any] = {
     "attention/kind": "multi_head",

@@ -20,10 +20,11 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # read when ra
 import ray
 import torch
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.executors.messages import Assignment, Message, from_plain, to_plain
 from deepmine_auto.host import the_host
 from deepmine_auto.study.agenda import Agenda
@@ -170,7 +171,18 @@ def run(agenda: Agenda, resources: Resources, tick: Callable[[], None]) -> None:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # ours are named by the database
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except TuneError as error:
+            raise _ours(error) from error
+
+
+def _ours(error: BaseException) -> BaseException:
+    """What we raised inside Tune, which wraps it: it has a sentence and an exit code of its own."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, DeepmineError):
+        inner = inner.__cause__ or inner.__context__
+    return inner or error
 
 
 @contextmanager

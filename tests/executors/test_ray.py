@@ -31,7 +31,8 @@ SPACE = Space(
         Param("model/depth", Choice(1, 2), {}),
         Param("technique/ema/use", Choice(False, True), {}),
     ),
-    {**{name: value for name, value in PARAMS.items() if name not in ("optimizer/adamw/lr", "model/depth")}, "training/epochs": 2},
+    {name: value for name, value in PARAMS.items() if name not in ("optimizer/adamw/lr", "model/depth")}
+    | {"training/epochs": 2},
 )
 
 
@@ -75,7 +76,10 @@ def test_inline_and_ray_with_one_worker_give_the_same_rows(local, tmp_path):
     assert len(rows) == 4
     assert plain_rows(there.trials(its)) == rows
     curves = [
-        [(r["seq"], r["number"], r["step"], r["value"], r["metrics"]) for r in desk.store.rows(tables.reports, study.id)]
+        [
+            (r["seq"], r["number"], r["step"], r["value"], r["metrics"])
+            for r in desk.store.rows(tables.reports, study.id)
+        ]
         for desk, study in ((here, mine), (there, its))
     ]
     assert curves[0] == curves[1]
@@ -187,13 +191,7 @@ def test_a_local_ray_has_the_gpus_that_torch_reports_and_no_more(monkeypatch):
             assert given["num_gpus"] == expected
 
 
-def test_an_address_where_nothing_answers_is_refused():
-    with pytest.raises(BadInput, match=r"There is no Ray cluster at '127\.0\.0\.1:1'\. Start one"):
-        with ray_executor.started("127.0.0.1:1", None):
-            pass
-
-
-# -- a cluster of logical GPUs, after the local Ray has ended ------------------------------------------------------------------
+# -- a cluster of logical GPUs, after the local Ray has ended ----------------------------------------------------------
 
 
 @pytest.fixture
@@ -217,3 +215,10 @@ def test_eight_logical_gpus_of_a_cluster_are_eight_workers(cluster, tmp_path):
         agenda = agenda_of(desk, study, 3, halves.slots)
         ray_executor.run(agenda, halves, lambda: None)
         assert [each.state.name for each in desk.trials(study)] == ["COMPLETE"] * 3
+
+
+def test_an_address_where_nothing_answers_is_refused():
+    ray.shutdown()
+    refused = pytest.raises(BadInput, match=r"There is no Ray cluster at '127\.0\.0\.1:1'\. Start one")
+    with refused, ray_executor.started("127.0.0.1:1", None):
+        pass

@@ -77,7 +77,9 @@ def test_no_acknowledged_trial_is_lost_or_changed_by_sigkill(tmp_path, seed):
     assert len(rows) == TRIALS, "exactly so many trials, however often killed"
     assert not [row for row in rows if row["state"] == "RUNNING"], "no zombies"
     assert all(row["attrs"]["cause"] for row in rows)
-    assert [plain(row) for row in rows] == [plain(row) for row in told(whole.trials(study))], "as if nothing had happened"
+    assert [plain(row) for row in rows] == [plain(row) for row in told(whole.trials(study))], (
+        "as if nothing had happened"
+    )
     assert {row["state"] for row in desk.store.rows(tables.reruns, 1)} == {"COMPLETE"}
     seqs = [row["seq"] for row in desk.store.rows(tables.reports, 1)]
     assert seqs == list(range(1, len(seqs) + 1))

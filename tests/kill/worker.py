@@ -1,4 +1,4 @@
-"""A driver for test_kill.py: works on a study whose trainings cost nothing, and acknowledges each finished trial aloud."""
+"""A driver for test_kill.py: its trainings cost nothing, and it acknowledges each finished trial aloud."""
 
 import sys
 import time

@@ -30,7 +30,7 @@ def pragma(storage, name):
         return connection.execute(text(f"PRAGMA {name}")).scalar()
 
 
-# -- the writer ----------------------------------------------------------------------------------------------------------
+# -- the writer --------------------------------------------------------------------------------------------------------
 
 
 def test_the_writer_is_set_right(desk):
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_made_is_told_in_a_sentence(tmp_path):
         open_writer(tmp_path / "file" / "studies.db", Fence())
 
 
-# -- the fence -----------------------------------------------------------------------------------------------------------
+# -- the fence ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_stale_driver_raises_and_changes_no_row(desk):
@@ -151,14 +151,14 @@ def test_epochs_count_the_drivers_of_a_study(desk):
 
 
 def test_a_held_lock_is_seen_by_others_and_let_go_at_the_end(tmp_path):
-    with file_lock(tmp_path / "lock", wait=False):
-        with pytest.raises(BlockingIOError, match="unavailable"), file_lock(tmp_path / "lock", wait=False):
-            pass
+    refused = pytest.raises(BlockingIOError, match="unavailable")
+    with file_lock(tmp_path / "lock", wait=False), refused, file_lock(tmp_path / "lock", wait=False):
+        pass
     with file_lock(tmp_path / "lock", wait=False):
         pass
 
 
-# -- readers ---------------------------------------------------------------------------------------------------------------
+# -- readers -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_reader_reads_beside_a_writer_and_cannot_write(desk):
@@ -225,7 +225,7 @@ def test_a_file_of_optunas_alone_has_no_study_of_ours(tmp_path):
     assert Store(open_reader(tmp_path / "optuna.db")).names() == []
 
 
-# -- what is no place for a study --------------------------------------------------------------------------------------------
+# -- what is no place for a study --------------------------------------------------------------------------------------
 
 
 def test_a_path_and_a_url_mean_the_same_file(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def timed(clock, seconds=9.0):
     return messages
 
 
-# -- the order of the finals -----------------------------------------------------------------------------------------------
+# -- the order of the finals -------------------------------------------------------------------------------------------
 
 
 def test_the_reruns_that_matter_most_come_first():
@@ -110,7 +110,7 @@ def test_stop_begins_no_new_trial_and_the_finals_follow(desk):
     assert len(agenda.ledger.reruns) == 3
 
 
-# -- time --------------------------------------------------------------------------------------------------------------------
+# -- time --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_search_leaves_time_for_reruns_and_closing(desk, clock):
@@ -118,7 +118,9 @@ def test_the_search_leaves_time_for_reruns_and_closing(desk, clock):
     agenda = desk.work(study, Budget(seconds=300.0), timed(clock, 20.0))
     assert len(agenda.ledger.trials) >= 8
     assert clock[0] <= 300 - CLOSING
-    assert [Rerun(r["trial"], r["repeat"]) for r in agenda.ledger.reruns.values()][:2] == in_order(agenda.finalists())[:2]
+    assert [Rerun(r["trial"], r["repeat"]) for r in agenda.ledger.reruns.values()][:2] == in_order(agenda.finalists())[
+        :2
+    ]
     searched = 20.0 * len(agenda.ledger.trials)
     assert 300 - searched >= CLOSING + FINALS_SHARE * 300 - 20.0
 
@@ -215,7 +217,7 @@ def test_a_budget_of_trials_is_kept_exactly_whatever_becomes_of_them(desk, trial
     assert not agenda.ledger.unfinished()
 
 
-# -- the winner --------------------------------------------------------------------------------------------------------------
+# -- the winner --------------------------------------------------------------------------------------------------------
 
 
 def rerun(number, trial, value, state="COMPLETE"):
@@ -260,7 +262,7 @@ def test_a_pruned_trial_competes_after_the_complete_ones_and_a_diverged_one_neve
     assert finalists(trials, best, "minimize") == [1, 3, 0]
 
 
-# -- budgets -----------------------------------------------------------------------------------------------------------------
+# -- budgets -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -292,7 +294,7 @@ def test_the_reserve_holds_the_closing_and_at_most_its_share_for_reruns(seconds,
     assert reserve(seconds, closing, [], slots) == closing
 
 
-# -- which checkpoints stay ----------------------------------------------------------------------------------------------------
+# -- which checkpoints stay --------------------------------------------------------------------------------------------
 
 
 def report(value, path, at=None):

@@ -39,7 +39,7 @@ def asked(desk, study, reports=0):
     return ledger, assignment
 
 
-# -- ends ----------------------------------------------------------------------------------------------------------------
+# -- ends --------------------------------------------------------------------------------------------------------------
 
 STATES = {
     "budget": "COMPLETE",
@@ -134,7 +134,7 @@ def test_a_message_after_the_end_is_an_event_and_no_row(desk):
     assert [row["kind"] for row in rows(desk, tables.events, study)] == ["late", "late"]
 
 
-# -- reports and verdicts ------------------------------------------------------------------------------------------------
+# -- reports and verdicts ----------------------------------------------------------------------------------------------
 
 
 def test_reports_of_trials_and_reruns_have_one_order(desk):
@@ -187,10 +187,13 @@ def test_at_the_deadline_a_trial_is_stopped_with_its_best_checkpoint(desk):
     assert rows(desk, tables.verdicts, study)[-1]["cause"] == "deadline"
 
 
-# -- what params and plugins cause ------------------------------------------------------------------------------------------
+# -- what params and plugins cause -------------------------------------------------------------------------------------
 
 
-def by_params(test, broken, sound=ending("budget", after=1)):
+SOUND = ending("budget", after=1)
+
+
+def by_params(test, broken, sound=SOUND):
     """A training that is broken where the params pass a test, and short elsewhere."""
     return lambda assignment, host: (broken if test(assignment.params) else sound)(assignment, host)
 
@@ -272,7 +275,7 @@ def test_failures_that_are_explained_or_apart_do_not_end_the_search(desk):
     assert len(desk.trials(study)) == 14
 
 
-# -- asking -----------------------------------------------------------------------------------------------------------------
+# -- asking ------------------------------------------------------------------------------------------------------------
 
 
 def test_recipes_are_the_first_trials(desk):

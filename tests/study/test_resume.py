@@ -165,7 +165,7 @@ def test_a_verdict_that_was_not_written_is_computed_again_and_is_the_same(desk):
             assert whole[2][report.trial, verdict.rung] == verdict.keep
 
 
-# -- a model of the ledger -------------------------------------------------------------------------------------------------
+# -- a model of the ledger ---------------------------------------------------------------------------------------------
 
 
 class Driver(RuleBasedStateMachine):

@@ -69,7 +69,7 @@ def test_columns_are_read_back_from_their_file(tmp_path):
     assert again.lengths.tolist() == [2, 1]
 
 
-# -- recipe and schedule -------------------------------------------------------------------------------------------------
+# -- recipe and schedule -----------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 100_000), st.integers(1, 200))
@@ -95,7 +95,9 @@ def test_the_learning_rate_rises_to_its_height_and_falls_from_there(steps, warmu
     assert max(rates) > 0.6 or steps < 10
 
 
-@pytest.mark.parametrize(("kind", "middle", "end"), [("cosine", 0.5, 0.0), ("linear", 0.5, 0.0), ("constant", 1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("kind", "middle", "end"), [("cosine", 0.5, 0.0), ("linear", 0.5, 0.0), ("constant", 1.0, 1.0)]
+)
 def test_a_schedule_has_its_shape(kind, middle, end):
     schedule = Schedule(kind=kind, warmup=0.0)
     assert schedule.factor(0, 1000) == 1.0

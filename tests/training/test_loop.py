@@ -51,7 +51,7 @@ def same(messages):
     ]
 
 
-# -- interrupted -----------------------------------------------------------------------------------------------------------
+# -- interrupted -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -94,7 +94,9 @@ def test_the_exported_weights_are_those_of_the_checkpoint(folder):
 
 
 def test_patience_that_ended_at_a_checkpoint_ends_there_again(folder, always_written):
-    work = assignment(folder, number=22, params={"training/patience": 1, "optimizer/adamw/lr": 1e-2, "training/epochs": 20})
+    work = assignment(
+        folder, number=22, params={"training/patience": 1, "optimizer/adamw/lr": 1e-2, "training/epochs": 20}
+    )
     whole = run(work)
     assert whole[-1].cause == "patience"
     assert run(replace(work, attempt=2, checkpoints=(whole[-2].checkpoint,))) == [
@@ -119,7 +121,7 @@ def test_without_a_whole_checkpoint_the_trial_begins_anew(folder):
     assert same(run(replace(work, attempt=2, checkpoints=("checkpoints/none",)))) == same(run(work))
 
 
-# -- what is reported --------------------------------------------------------------------------------------------------------
+# -- what is reported --------------------------------------------------------------------------------------------------
 
 
 def test_reports_grow_to_the_whole_budget_and_name_the_best(folder):
@@ -200,14 +202,16 @@ def test_a_seeded_training_gives_the_numbers_that_it_always_gave(folder):
     found = {}
     for name, changed in {"plain": {}, "techniques": TECHNIQUES}.items():
         *reports, _ = run(assignment(folder, number=37, params=changed))
-        found[name] = [[each.step, *(round(each.metrics[key], 6) for key in ("log_loss", "macro_f1"))] for each in reports]
+        found[name] = [
+            [each.step, *(round(each.metrics[key], 6) for key in ("log_loss", "macro_f1"))] for each in reports
+        ]
     golden = json.loads(GOLDEN.read_text())
     for name, rows in found.items():
         assert [row[0] for row in rows] == [row[0] for row in golden[name]]
         assert rows == [pytest.approx(row, abs=2e-6) for row in golden[name]], json.dumps(found)
 
 
-# -- ends that are errors ------------------------------------------------------------------------------------------------------
+# -- ends that are errors ----------------------------------------------------------------------------------------------
 
 
 def ended(monkeypatch, folder, error, where=None):

@@ -1,0 +1,146 @@
+"""Everything that can be refused is refused before anything is written."""
+
+from datetime import date
+
+import pytest
+from fakes import Desk
+from tiny_texts import rows
+
+from deepmine_auto.data.kept import SEARCH
+from deepmine_auto.errors import BadInput
+from deepmine_auto.host import the_host
+from deepmine_auto.planning import Request, names_in, plan
+from deepmine_auto.space import Space
+from deepmine_auto.study.budget import Budget
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with a file of texts."""
+    monkeypatch.chdir(tmp_path)
+    made = rows()
+    lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
+    (tmp_path / "moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    return tmp_path
+
+
+def planned(**fields):
+    asked = {"task": "text_classification", "data": "moods.csv", "trials": 3, **fields}
+    return plan(Request(**asked), the_host())
+
+
+def test_a_plan_writes_nothing(here):
+    before = sorted(here.rglob("*"))
+    planned()
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_plan_says_all_that_a_study_must_know(here):
+    found = planned(seed=4, workers=2, executor="inline")
+    assert found.name == f"text_classification-moods-{date.today():%m%d}"
+    assert found.storage == here / "deepmine-auto" / "studies.db"
+    assert found.folder == here / "deepmine-auto" / found.name
+    assert found.budget == Budget(3, None), "a number of trials takes the place of the space's time"
+    spec = found.spec
+    assert (spec["objective"], spec["direction"], spec["seed"]) == ("macro_f1", "maximize", 4)
+    assert spec["workers"]["executor"] == "inline"
+    assert sum(spec["parts"].values()) == len(found.rows) == 80
+    assert Space.from_json(spec["space"]).params
+    assert len(spec["fingerprint"]) == 64
+
+
+def test_all_splits_share_the_locked_test(here):
+    splits = planned().splits
+    assert set(splits) == {SEARCH, "rerun-0", "rerun-1", "rerun-2"}
+    assert len({tuple(each.test) for each in splits.values()}) == 1
+    assert len({tuple(each.validation) for each in splits.values()}) == 4
+    for each in splits.values():
+        assert sorted(each.train + each.validation + each.test) == list(range(80))
+
+
+def test_seeds_decide_the_splits(here):
+    assert planned(seed=1).splits == planned(seed=1).splits != planned(seed=2).splits
+
+
+def test_chosen_attentions_take_the_place_of_the_spaces(here):
+    space = Space.from_json(planned(attention=["linear", "multi_head"]).spec["space"])
+    (kind,) = [each.range for each in space.params if each.name == "attention/kind"]
+    assert kind.options == ("linear", "multi_head")
+
+
+def test_a_time_budget_may_be_text_or_seconds(here):
+    assert (
+        planned(trials=None, time_budget="2m").budget
+        == planned(trials=None, time_budget=120).budget
+        == Budget(None, 120)
+    )
+    assert planned(time_budget="2m").budget == Budget(3, 120)
+
+
+def test_a_free_name_is_found_beside_studies_and_folders(here):
+    first = planned().name
+    desk_folder = here / "deepmine-auto"
+    desk_folder.mkdir()
+    Desk(desk_folder).begin(first)
+    second = planned().name
+    assert second == f"{first}-2"
+    (desk_folder / second).mkdir()
+    assert planned().name == f"{first}-3"
+    assert names_in(desk_folder / "studies.db") == {first}
+
+
+def test_a_database_that_is_still_empty_is_no_obstacle(here):
+    (here / "new.db").touch()
+    assert planned(storage="new.db").storage == here / "new.db"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"task": "sentimet"}, r"'sentimet' is no task\. Did you mean 'sentiment'\?"),
+        ({"executor": "rya"}, r"'rya' is no executor\. Did you mean 'ray'\?"),
+        ({"sampler": "tep"}, r"'tep' is no sampler\. Did you mean 'tpe'\?"),
+        ({"pruner": "ahsa"}, r"'ahsa' is no pruner\. Did you mean 'asha'\?"),
+        ({"attention": ["linera"]}, r"'linera' is no attention\. Did you mean 'linear'\?"),
+        ({"attention": ["rotary"]}, r"No core or mixer is among the attentions rotary\. Add one"),
+        ({"objective": "acuracy"}, r"'acuracy' is no objective of the task .*Did you mean 'accuracy'\?"),
+        ({"space": "tniy"}, r"'tniy' is no search space\. Did you mean 'tiny'\?"),
+        ({"trials": 0}, r"A study of 0 trials learns nothing"),
+        ({"trials": None, "time_budget": "1s"}, r"A time budget of 1 s is too short"),
+        ({"time_budget": "soon"}, r"'soon' is no duration"),
+        ({"gpus": -1}, r"--gpus is -1\. Give a larger number"),
+        ({"workers": 0}, r"--workers is 0\. Give a larger number"),
+        ({"gpus_per_trial": 0.0}, r"--gpus-per-trial is 0\.0\. Give a larger number"),
+        ({"study": "a/b"}, r"'a/b' is no study name\. Use up to 64 letters"),
+        ({"study": "../x"}, r"is no study name"),
+        ({"study": "x" * 65}, r"is no study name"),
+        ({"storage": "moods.csv"}, r"moods\.csv is no SQLite database"),
+        ({"storage": "."}, r"is a folder\. Name a file in it"),
+        ({"data": "none.csv"}, r"none\.csv"),
+        ({"data": ()}, r"brings no data\. Name your own"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_a_sentence_and_nothing_is_left_behind(here, fields, told):
+    before = sorted(here.rglob("*"))
+    with pytest.raises(BadInput, match=told):
+        planned(**fields)
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_space_without_a_budget_needs_one(here):
+    (here / "mine.toml").write_text('[plugins]\nattention = ["multi_head"]\n')
+    with pytest.raises(BadInput, match=r"mine\.toml sets no budget\. Give --trials or --time-budget"):
+        planned(space="mine.toml", trials=None)
+
+
+def test_variants_that_the_data_rule_out_are_left_out_and_named(here, monkeypatch):
+    from dataclasses import replace
+
+    linear = the_host().get("attention", "linear")
+    monkeypatch.setattr(linear, "caps", replace(linear.caps, max_len=3))
+    found = planned(attention=["linear", "multi_head"])
+    assert any(
+        note.startswith("left out: linear takes at most 3 tokens, and the longest input has") for note in found.notes
+    )
+    (kind,) = [each.range for each in Space.from_json(found.spec["space"]).params if each.name == "attention/kind"]
+    assert kind.options == ("multi_head",)

@@ -1,0 +1,166 @@
+"""Ranges, what plugins bring to a space, and what a file narrows."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepmine_auto.errors import BadInput
+from deepmine_auto.host import the_host
+from deepmine_auto.space import Choice, Float, Int, Param, Space, defaults, join, narrowed, plugin_from, ranges
+from deepmine_auto.training.recipe import Recipe, Schedule
+
+bounds = st.tuples(st.integers(1, 50), st.integers(0, 50)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+any_range = st.one_of(
+    st.builds(lambda pair, log: Int(*pair, log=log), bounds, st.booleans()),
+    st.builds(lambda pair, log: Float(*map(float, pair), log=log), bounds, st.booleans()),
+    st.lists(st.one_of(st.integers(), st.booleans(), st.text(max_size=3)), min_size=1, max_size=4).map(
+        lambda options: Choice(*options)
+    ),
+)
+
+
+@given(any_range, st.integers(0, 99))
+def test_whatever_is_drawn_from_a_range_lies_in_it(each, seed):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    assert each.suggest(study.ask(), "x") in each
+
+
+@given(st.lists(any_range, min_size=1, max_size=4))
+def test_a_space_survives_json(found):
+    params = tuple(Param(f"p{at}", each, {} if at == 0 else {"p0": (1, "a", True)}) for at, each in enumerate(found))
+    space = Space(params, {"q": 1, "r": True}, ({"p0": 1},))
+    assert Space.from_json(json.loads(json.dumps(space.to_json()))) == space
+
+
+@pytest.mark.parametrize(
+    ("each", "inside", "outside"),
+    [
+        (Int(1, 5), [1, 5], [0, 6, 2.0, True, "2", None]),
+        (Float(0.5, 2.0), [0.5, 1, 2.0], [0.4, 3, float("nan"), float("inf"), "1", True]),
+        (Choice(1, 2), [1, 2], [True, 1.0, "1", 3]),
+        (Choice(False, True), [True, False], [1, 0, "true"]),
+    ],
+)
+def test_a_value_lies_in_a_range_only_with_its_type(each, inside, outside):
+    assert all(value in each for value in inside)
+    assert not any(value in each for value in outside)
+
+
+# -- what plugins bring ------------------------------------------------------------------------------------------------
+
+
+def chosen(**names):
+    """Plugins of ours by kind."""
+    asked = {"attention": ["multi_head"], "backbone": ["encoder"], "optimizer": ["adamw"], "technique": [], **names}
+    return {kind: {name: the_host().get(kind, name) for name in each} for kind, each in asked.items()}
+
+
+ALWAYS = {"schedule": Schedule, "training": Recipe}
+
+
+def names(params):
+    return {each.name for each in params}
+
+
+def test_a_plugins_params_exist_only_where_it_is_chosen():
+    space = Space(join(chosen(attention=["multi_head", "sliding_window"], technique=["ema"]), ALWAYS), {})
+    for kind in ("multi_head", "sliding_window"):
+        for use in (False, True):
+            given_values = {"attention/kind": kind, "technique/ema/use": use}
+            drawn = space.draw(lambda param, given=given_values: given.get(param.name, 0))
+            assert ("attention/sliding_window/window" in drawn) == (kind == "sliding_window")
+            assert ("technique/ema/decay" in drawn) == use
+
+
+def test_modifiers_combine_with_cores_and_never_with_mixers():
+    space = Space(join(chosen(attention=["multi_head", "differential", "rotary"]), ALWAYS), {})
+    for kind, there in (("multi_head", True), ("differential", False)):
+        drawn = space.draw(lambda param, kind=kind: kind if param.name == "attention/kind" else False)
+        assert ("attention/rotary/use" in drawn) == there
+
+
+def test_the_reserved_names_are_used():
+    params = names(join(chosen(technique=["ema"]), ALWAYS))
+    assert {"attention/kind", "model/kind", "model/depth", "model/dim", "model/heads", "model/encoder/dropout",
+            "optimizer/kind", "optimizer/adamw/lr", "schedule/kind", "training/epochs", "technique/ema/use",
+            "technique/ema/decay"} <= params  # fmt: skip
+    assert "model/encoder/depth" not in params
+
+
+def test_conditions_come_before_what_depends_on_them():
+    params = join(chosen(attention=["multi_head", "rotary", "sliding_window"], technique=["ema"]), ALWAYS)
+    seen = set()
+    for each in params:
+        assert set(each.when) <= seen
+        seen.add(each.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    depth: Annotated[int, Int(1, 3)] = 2
+    name: str = "unsearched"
+    needed: Annotated[int, Int(1, 3)]
+
+
+def test_a_field_without_a_range_is_not_searched():
+    assert ranges(Plain) == {"depth": Int(1, 3), "needed": Int(1, 3)}
+    assert defaults(Plain) == {"depth": 2}
+
+
+def test_a_plugin_is_built_from_what_stands_under_its_prefixes():
+    built = plugin_from(Plain, {"a/depth": 3, "b/needed": 1, "c/depth": 9, "depth": 9}, "a", "b")
+    assert built == Plain(depth=3, needed=1)
+
+
+# -- what a file narrows -----------------------------------------------------------------------------------------------
+
+PARAMS = (
+    Param("model/depth", Int(1, 6), {}),
+    Param("optimizer/adamw/lr", Float(1e-4, 1e-2, log=True), {}),
+    Param("model/dim", Choice(32, 64, 128), {}),
+)
+
+
+def test_a_table_narrows_a_list_chooses_and_a_value_fixes():
+    wishes = {"model/depth": {"low": 2}, "optimizer/adamw/lr": 0.001, "model/dim": [32, 64]}
+    kept, fixed = narrowed(PARAMS, wishes, "x.toml")
+    assert kept == (Param("model/depth", Int(2, 6), {}), Param("model/dim", Choice(32, 64), {}))
+    assert fixed == {"optimizer/adamw/lr": 0.001}
+
+
+def test_a_narrowed_range_keeps_its_log_and_takes_whole_numbers_for_numbers():
+    kept, fixed = narrowed([Param("x", Float(0.5, 8.0, log=True), {})], {"x": {"high": 2}}, "x.toml")
+    assert kept[0].range == Float(0.5, 2.0, log=True)
+    _, fixed = narrowed([Param("x", Float(0.5, 8.0), {})], {"x": 2}, "x.toml")
+    assert fixed == {"x": 2.0}
+    assert type(fixed["x"]) is float
+
+
+@pytest.mark.parametrize(
+    ("wishes", "told"),
+    [
+        ({"model/depth": 9}, r"x\.toml: 'model/depth' is 9\. It must be a whole number from 1 to 6\."),
+        ({"model/depth": 2.5}, r"'model/depth' is 2\.5\. It must be a whole number from 1 to 6"),
+        ({"model/depth": "two"}, r"'model/depth' is 'two'\. It must be a whole number"),
+        ({"model/depth": True}, r"'model/depth' is True\. It must be a whole number"),
+        (
+            {"model/depth": {"low": 5, "high": 2}},
+            r"x\.toml: the range of 'model/depth' is empty: 5 to 2\. Give a whole",
+        ),
+        ({"model/depth": {"low": 0}}, r"'model/depth' is 0\. It must be a whole number from 1 to 6"),
+        ({"model/depth": {"low": 2, "hihg": 3}}, r"'model/depth' has the unknown key 'hihg'\. Use low and high"),
+        ({"model/depth": []}, r"the range of 'model/depth' is empty\. Give some of: a whole number from 1 to 6"),
+        ({"model/depth": [1, 9]}, r"'model/depth' is 9\. It must be a whole number from 1 to 6"),
+        ({"model/dim": {"low": 32}}, r"'model/dim' takes a list\. Give some of: one of 32, 64, 128"),
+        ({"model/dim": 33}, r"'model/dim' is 33\. It must be one of 32, 64, 128"),
+        ({"optimizer/adamw/lr": 1}, r"'optimizer/adamw/lr' is 1\.0\. It must be a number from 0\.0001 to 0\.01"),
+    ],
+)
+def test_what_a_range_does_not_hold_is_refused_with_the_range(wishes, told):
+    with pytest.raises(BadInput, match=told):
+        narrowed(PARAMS, wishes, "x.toml")

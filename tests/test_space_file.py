@@ -1,0 +1,135 @@
+"""Search space files: what they choose, and errors that name the file, the key, and the nearest right one."""
+
+import pytest
+
+from deepmine_auto.errors import BadInput
+from deepmine_auto.host import the_host
+from deepmine_auto.space import Choice, Int
+from deepmine_auto.space_file import build_space, bundled, read_space, space_for
+from deepmine_auto.study.budget import Budget
+
+BASE = """
+[plugins]
+attention = ["multi_head", "sliding_window"]
+backbone = ["encoder"]
+optimizer = ["adamw"]
+technique = ["ema"]
+sampler = "random"
+pruner = "median"
+
+[budget]
+trials = 5
+time = "1h30m"
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a file and returns its path."""
+
+    def write(text):
+        (tmp_path / "mine.toml").write_text(text)
+        return str(tmp_path / "mine.toml")
+
+    return write
+
+
+def space_of(path, task="text_classification"):
+    return build_space(read_space(path), the_host(), the_host().get("task", task), dict)
+
+
+def test_a_file_chooses_plugins_sampler_pruner_and_budget(file):
+    found = read_space(file(BASE))
+    assert (found.sampler, found.pruner, found.budget) == ("random", "median", Budget(5, 5400.0))
+    params = {each.name: each.range for each in space_of(file(BASE)).params}
+    assert params["attention/kind"] == Choice("multi_head", "sliding_window")
+    assert params["optimizer/kind"] == Choice("adamw")
+    assert "technique/ema/use" in params
+    assert "data/tokens" in params
+
+
+def test_where_a_file_names_none_all_of_a_kind_are_chosen_but_no_technique(file):
+    params = {each.name: each.range for each in space_of(file("")).params}
+    cores = {name for name, each in the_host().offered("attention").items() if f"attention/{name}/use" not in params}
+    assert set(params["attention/kind"].options) == cores
+    assert not [name for name in params if name.startswith("technique/")]
+
+
+def test_ranges_may_be_quoted_or_nested(file):
+    quoted = space_of(file(BASE + '[ranges]\n"model/depth" = { low = 2, high = 3 }\n"model/dim" = 64\n'))
+    nested = space_of(file(BASE + "[ranges.model]\ndepth = { low = 2, high = 3 }\ndim = 64\n"))
+    assert quoted == nested
+    assert quoted.fixed == {"model/dim": 64}
+    assert {each.name: each.range for each in quoted.params}["model/depth"] == Int(2, 3)
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_every_bundled_space_can_be_built_drawn_and_begun_with_its_recipes(name):
+    space = space_of(name, "sentiment" if name == "sentiment" else "text_classification")
+    assert space.recipes
+    for recipe in space.recipes:
+        for param in space.params:
+            if param.name in recipe:
+                assert recipe[param.name] in param.range
+    assert read_space(name).budget.check()
+    assert not set(space.fixed) & {each.name for each in space.params}
+
+
+def test_a_task_without_a_space_of_its_own_gets_the_default():
+    assert (space_for("sentiment"), space_for("birds")) == ("sentiment", "default")
+    assert "default" in bundled()
+
+
+def test_a_recipe_leaves_out_kinds_that_were_not_chosen(file):
+    recipe = '[[recipes]]\n"attention/kind" = "linear"\n"model/depth" = 3\n"attention/sliding_window/window" = 64\n'
+    (found,) = space_of(file(BASE + recipe)).recipes
+    assert found == {"model/depth": 3, "model/kind": "encoder", "optimizer/kind": "adamw"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[plugins", r"mine\.toml is no TOML: .*\. Correct that place"),
+        ("[plugin]", r"mine\.toml: 'plugin' is no section\. Did you mean 'plugins'\?"),
+        ("plugins = 3", r"mine\.toml: 'plugins' is no table\. Write \[plugins\] on a line of its own"),
+        ("[plugins]\natention = []", r"\[plugins\]: 'atention' is no kind of plugin\. Did you mean 'attention'\?"),
+        ('[plugins]\nattention = "linear"', r"mine\.toml: 'attention' is 'linear'\. It must be a list of names"),
+        ("[plugins]\nattention = [3]", r"'attention' is \[3\]\. It must be a list of names"),
+        ('[plugins]\nsampler = ["tpe"]', r"mine\.toml: 'sampler' is \['tpe'\]\. It must be a name"),
+        ("[budget]\ntrails = 3", r"\[budget\]: 'trails' is no limit\. Did you mean 'trials'\?"),
+        ('[budget]\ntrials = "3"', r"mine\.toml: 'trials' is '3'\. It must be a whole number"),
+        ("[budget]\ntrials = true", r"'trials' is True\. It must be a whole number"),
+        ('[budget]\ntime = "soon"', r"'soon' is no duration\. Write 90s, 5m or 1h30m"),
+        ("recipes = 3", r"'recipes' is no list of tables\. Write \[\[recipes\]\] above each"),
+        (
+            '[plugins]\nattention = ["slidng_window"]',
+            r"'slidng_window' is no attention\. Did you mean 'sliding_window'\?",
+        ),
+        ('[ranges]\n"model/dpeth" = 2', r"mine\.toml: 'model/dpeth' is no param\. Did you mean 'model/depth'\?"),
+        ("[ranges.model]\ndpeth = 2", r"mine\.toml: 'model/dpeth' is no param\. Did you mean 'model/depth'\?"),
+        ('[ranges]\n"model/depth" = 99', r"mine\.toml: 'model/depth' is 99\. It must be a whole number from 1 to 6"),
+        ('[ranges]\n"model/depth" = { low = 4, high = 2 }', r"the range of 'model/depth' is empty: 4 to 2"),
+        ('[[recipes]]\n"model/dpeth" = 2', r"mine\.toml: 'model/dpeth' is no param\. Did you mean 'model/depth'\?"),
+        (
+            '[[recipes]]\n"model/depth" = 99',
+            r"a recipe sets 'model/depth' to 99\. It must be a whole number from 1 to 6",
+        ),
+    ],
+)
+def test_an_error_names_the_file_the_key_and_what_would_be_right(file, text, told):
+    with pytest.raises(BadInput, match=told):
+        space_of(file(text))
+
+
+def test_a_param_of_a_plugin_that_is_only_not_chosen_here_is_no_error(file):
+    assert space_of(file(BASE + '[ranges]\n"attention/entmax/alpha" = 1.5\n[[recipes]]\n"optimizer/lion/lr" = 1e-4\n'))
+
+
+def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"There is no search space file .*none\.toml\. Check the path"):
+        read_space(str(tmp_path / "none.toml"))
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadInput, match=r"binary\.toml cannot be read: .* A search space is a TOML file in UTF-8"):
+        read_space(str(tmp_path / "binary.toml"))
+    with pytest.raises(BadInput, match=r"'tniy' is no search space\. Did you mean 'tiny'\? Or give a TOML file"):
+        read_space("tniy")
