@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py
 
-Absolute times depend on the machine; beside each stands what it cannot be faster than, measured in the same run: an empty
-Python, the import of torch, a plain start of Ray.
+Absolute times depend on the machine; beside each stands what it cannot be faster than, measured in the same run: an
+empty Python, the import of torch, a plain start of Ray.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Clock(Watcher):
 
 
 def measured(executor: str, place: Path) -> Clock:
-    """Search with one worker: to the first report, which stands after the first ninth of an epoch, and between trials."""
+    """Search with one worker. The first report stands after the first ninth of an epoch."""
     (place / "space.toml").write_text(SPACE)
     clock = Clock()
     name = f"{executor}-{len(list(place.glob('*.db')))}"
@@ -101,8 +101,9 @@ def main() -> None:
         clocks = {"inline": measured("inline", Path(folder)), "ray": measured("ray", Path(folder)),
                   "ray, new actors": without_reuse(Path(folder))}  # fmt: skip
     for name, clock in clocks.items():
-        print(f"{name:<16} first report {clock.first:6.2f} s   between trials, beyond training {median(clock.gaps):6.3f} s")
-    print(f"reused actors are handed trials {median(clocks['ray, new actors'].gaps) / median(clocks['ray'].gaps):.1f} times faster")
+        print(f"{name:<16} first report {clock.first:6.2f} s   a trial beyond training {median(clock.gaps):6.3f} s")
+    ratio = median(clocks["ray, new actors"].gaps) / median(clocks["ray"].gaps)
+    print(f"reused actors are handed trials {ratio:.1f} times faster")
 
 
 if __name__ == "__main__":

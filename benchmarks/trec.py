@@ -39,9 +39,15 @@ def main() -> None:
     for seed in asked.seeds:
         with tempfile.TemporaryDirectory() as place:
             result = search(
-                task="text_classification", data=files, text_column="text", label_column="coarse", seed=seed,
-                time_budget=asked.time_budget, storage=str(Path(place) / "studies.db"), output=str(Path(place) / "study"),
-            )  # fmt: skip
+                task="text_classification",
+                data=files,
+                text_column="text",
+                label_column="coarse",
+                seed=seed,
+                time_budget=asked.time_budget,
+                storage=str(Path(place) / "studies.db"),
+                output=str(Path(place) / "study"),
+            )
             answers = load(result.bundle).predict(test.inputs)
         ours_N = np.array([each["label"] for each in answers]) == np.array(test.labels)
         rng = np.random.default_rng(0)
@@ -50,8 +56,8 @@ def main() -> None:
         worst, best = np.percentile([ours_N[each].mean() - theirs_N[each].mean() for each in drawn], (2.5, 97.5))
         print(
             f"seed {seed}: accuracy {ours_N.mean():.3f} [{low:.3f}, {high:.3f}], to tf-idf + SVC "
-            f"{ours_N.mean() - theirs_N.mean():+.3f} [{worst:+.3f}, {best:+.3f}]; {result.found['facts']['trials']} trials, "
-            f"{result.sentence}",
+            f"{ours_N.mean() - theirs_N.mean():+.3f} [{worst:+.3f}, {best:+.3f}]; "
+            f"{result.found['facts']['trials']} trials, {result.sentence}",
             flush=True,
         )
 

@@ -2,8 +2,8 @@
 
     python benchmarks/tweets.py [--seeds 0 1 2 3 4] [--time-budget 5m]
 
-Each seed is a whole search with its own split. The baseline is fitted on the same training rows and scored on the same test
-rows, in the same run.
+Each seed is a whole search with its own split. The baseline is fitted on the same training rows and scored on the same
+test rows, in the same run.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def main() -> None:
         rows.append((ours, theirs))
         facts = found["facts"]
         print(
-            f"{seed:>4}  {ours:8.4f}  {theirs:6.4f}  {ours - theirs:+.3f}  {facts['trials']:>6}  {facts['pruned_share']:6.0%}"
-            f"  {facts['reruns']:>6}  {found['seconds']:7.0f}  {found['sentence']}",
+            f"{seed:>4}  {ours:8.4f}  {theirs:6.4f}  {ours - theirs:+.3f}  {facts['trials']:>6}"
+            f"  {facts['pruned_share']:6.0%}  {facts['reruns']:>6}  {found['seconds']:7.0f}  {found['sentence']}",
             flush=True,
         )
     print(f"mean  {fmean(ours for ours, _ in rows):8.4f}  {fmean(theirs for _, theirs in rows):6.4f}"

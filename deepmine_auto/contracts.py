@@ -74,7 +74,7 @@ class Caps:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionShape:
-    """Where a variant stands in a model. Heads are the model's; a variant whose idea they are changes them in `adapt`."""
+    """Where a variant stands in a model. Heads are the model's; a variant whose idea they are changes them (`adapt`)."""
 
     dim: int
     heads: int
@@ -136,8 +136,8 @@ class AttentionCore(Attention):
 
 
 class AttentionModifier(Attention):
-    """Changes a core. Its module has any of `on_qk(q_BHLK, k_BGSK)`, `on_scores(scores_BHLS)`, `on_weights(weights_BHLS)`
-    and `on_out(out_BHLK)`; `on_qk` and `on_out` keep the fused kernel."""
+    """Changes a core. Its module has any of `on_qk(q_BHLK, k_BGSK)`, `on_scores(scores_BHLS)`,
+    `on_weights(weights_BHLS)` and `on_out(out_BHLK)`; `on_qk` and `on_out` keep the fused kernel."""
 
 
 class AttentionMixer(Attention):

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -154,9 +155,8 @@ def ray() -> Finding:
 
 
 def _import_tune() -> str:
-    import ray.tune
-
-    return str(ray.__version__)
+    import_module("deepmine_auto.executors.ray")
+    return version("ray")
 
 
 def _tried(what: str, work: Callable[[], str], fix: str) -> Finding:

@@ -81,7 +81,7 @@ class Host:
         if name in offered:
             return offered[name]
         for each in self.broken:
-            if each.kind == kind and each.what in (name, _spoken(name)):
+            if each.kind == kind and name in (each.what, _module(each.what)):
                 raise BadInput(f"The {kind} '{name}' cannot be used: {each.why}", "See `deepmine-auto plugins list`.")
         raise unknown(name, offered, kind, f"`deepmine-auto plugins list --kind {kind}` lists them all.")
 
@@ -202,8 +202,9 @@ def _told(error: BaseException) -> str:
     return first if isinstance(error, PluginError) else f"{type(error).__name__}: {first}".rstrip(": ")
 
 
-def _spoken(name: str) -> str:
-    return f":{name}"
+def _module(path: str) -> str:
+    """The last part of a path's module: what failed to load has no name yet, and its file is called like it."""
+    return path.partition(":")[0].rpartition(".")[2]
 
 
 # -- finding doors ---------------------------------------------------------------------------------------------------

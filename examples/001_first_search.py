@@ -1,6 +1,6 @@
 """The first search from Python: what `deepmine-auto search --task sentiment` does, and what to do with what it found.
 
-    python examples/001_first_search.py --time-budget 2m
+python examples/001_first_search.py --time-budget 2m
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Fresh environments for tests: a virtual environment of its own that borrows the libraries of the one that runs the tests.
+"""Fresh environments for tests, which borrow the libraries of the one that runs the tests.
 
 Only what is installed into it counts as installed: editable installs and dist-infos of ours are looked up there first.
 """

@@ -14,7 +14,7 @@ from deepmine_auto.commands.options import as_json, database, print_json, storag
 def best(study: str | None, storage: str | None, storage_file: str | None, as_json: bool) -> None:
     """Show the winner of STUDY, its evidence and its bundle. The newest study, unless you name one."""
     from deepmine_auto.commands.outcome import as_text, to_json
-    from deepmine_auto.looking import see
+    from deepmine_auto.terminal.looking import see
 
     place = database(storage, storage_file)
     seen = see(place, study)

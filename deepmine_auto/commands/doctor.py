@@ -6,7 +6,7 @@ import click
 
 from deepmine_auto.commands.options import as_json, database, print_json, storage_options, width
 from deepmine_auto.host import the_host
-from deepmine_auto.words import table
+from deepmine_auto.terminal.words import table
 
 
 @click.command()

@@ -31,7 +31,7 @@ def evaluate(folder: str, data: str, text_column: str | None, label_column: str 
 
 
 def _as_text(found: dict[str, Any]) -> str:
-    from deepmine_auto.words import table
+    from deepmine_auto.terminal.words import table
 
     scores = [
         (name, *(f"{each[key]:.4f}" for key in ("value", "low", "high"))) for name, each in found["scores"].items()

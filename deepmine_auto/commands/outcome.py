@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deepmine_auto.commands.options import storage_flag
-from deepmine_auto.looking import SeenStudy, SeenTrial
-from deepmine_auto.words import duration, model_words, table
+from deepmine_auto.terminal.looking import SeenStudy, SeenTrial
+from deepmine_auto.terminal.words import duration, model_words, table
 
 SHOWN = 5
 

@@ -16,7 +16,7 @@ from deepmine_auto.commands.options import as_json, print_json, width
 from deepmine_auto.contracts import Brought
 from deepmine_auto.errors import BadInput, DeepmineError, MissingExtra, unknown
 from deepmine_auto.host import HOOKS, Door, Host, the_host
-from deepmine_auto.words import plain, table
+from deepmine_auto.terminal.words import plain, table
 
 if TYPE_CHECKING:
     from deepmine_auto.testing.checks import Promise

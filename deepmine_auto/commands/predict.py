@@ -64,7 +64,7 @@ def _from_stdin() -> list[str]:
 
 def _aligned(answers: Sequence[Mapping[str, Any]]) -> list[str]:
     """Label and probability in two columns; answers of another kind as they are."""
-    from deepmine_auto.words import plain
+    from deepmine_auto.terminal.words import plain
 
     if not all({"label", "probability"} <= each.keys() for each in answers):
         return [plain(each) for each in answers]

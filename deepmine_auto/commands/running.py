@@ -11,9 +11,9 @@ import click
 from deepmine_auto import interrupts
 from deepmine_auto.commands.options import database, print_json, storage_flag, width
 from deepmine_auto.commands.outcome import as_text, to_json
-from deepmine_auto.looking import see
 from deepmine_auto.searching import Result, Watcher
-from deepmine_auto.watching import EventLines, Onlooker
+from deepmine_auto.terminal.looking import see
+from deepmine_auto.terminal.watching import EventLines, Onlooker
 
 
 def conducted(begin: Callable[[Watcher], Result], storage: str | None, as_json: bool) -> None:
@@ -39,7 +39,7 @@ def onlooker(on_open: Callable[[], None]) -> Onlooker:
     `on_open` is called when the study is open and its workers have started.
     """
     if sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb":
-        from deepmine_auto.live import LiveView
+        from deepmine_auto.terminal.live import LiveView
 
         return LiveView(on_open)
     return EventLines(lambda line: click.echo(line, err=True), on_open)

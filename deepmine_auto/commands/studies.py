@@ -24,8 +24,8 @@ def studies(context: click.Context, /, **options: Any) -> None:
 @as_json
 def list_studies(storage: str | None, storage_file: str | None, as_json: bool) -> None:
     """List the studies of a database, oldest first, running ones too."""
-    from deepmine_auto.looking import see_all
-    from deepmine_auto.words import table
+    from deepmine_auto.terminal.looking import see_all
+    from deepmine_auto.terminal.words import table
 
     rows = [_row(each) for each in see_all(database(storage, storage_file))]
     if as_json:

@@ -14,7 +14,7 @@ from deepmine_auto.commands.options import as_json, database, print_json, storag
 def trials(study: str | None, storage: str | None, storage_file: str | None, as_json: bool) -> None:
     """List the trials of STUDY, running and failed ones too. The newest study, unless you name one."""
     from deepmine_auto.commands.outcome import trial_table
-    from deepmine_auto.looking import see
+    from deepmine_auto.terminal.looking import see
 
     seen = see(database(storage, storage_file), study)
     if as_json:

@@ -12,7 +12,7 @@ from typed import PROGRAM, command, search_args, space_in
 
 from deepmine_auto.cli import run
 from deepmine_auto.host import the_host
-from deepmine_auto.words import plain
+from deepmine_auto.terminal.words import plain
 
 ROWS = [("text,label"), *(f"a {word} film number {at},{label}" for at in range(9) for word, label in
                            (("good", "up"), ("bad", "down")))]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A third party's distribution, installed into a fresh environment, is searched with, exported and asked: no edit of ours."""
+"""A third party's distribution, installed into a fresh environment, is searched with, exported and asked."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_its_plugins_stand_beside_ours(fresh: Environment, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_it_is_searched_with_exported_and_asked(fresh: Environment, tmp_path: Path) -> None:
     (tmp_path / "space.toml").write_text(SPACE)
-    asked = ["--task", "brackets", "--space", "space.toml", "--attention", "l2", "--trials", "2", "--executor", "inline"]
-    found = json.loads(fresh.run("deepmine-auto", "search", *asked, "--json", folder=tmp_path))
+    asked = ["--task", "brackets", "--space", "space.toml", "--attention", "l2", "--trials", "2"]
+    found = json.loads(fresh.run("deepmine-auto", "search", *asked, "--executor", "inline", "--json", folder=tmp_path))
     answer = json.loads(fresh.run("deepmine-auto", "predict", found["bundle"], "( [ ] )", "--json", folder=tmp_path))
     manifest = json.loads((Path(found["bundle"]) / "manifest.json").read_text())
 

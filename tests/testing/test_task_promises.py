@@ -70,7 +70,7 @@ class Changed:
         return self.ids if self.ids is not None else self.inner.encode(inputs)
 
     @property
-    def vectors_VE(self):  # noqa: N802
+    def vectors_VE(self):
         return self.inner.vectors_VE if self.vectors is None else self.vectors
 
 

@@ -14,10 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from deepmine_auto.progress import ENDINGS, Line, Progress, progress_of
 from deepmine_auto.study.agenda import Agenda
-from deepmine_auto.watching import Onlooker, headline, told
-from deepmine_auto.words import Scale, duration, plain, sparkline
+from deepmine_auto.terminal.progress import ENDINGS, Line, Progress, progress_of
+from deepmine_auto.terminal.watching import Onlooker, headline, told
+from deepmine_auto.terminal.words import Scale, duration, plain, sparkline
 
 DRAWN_A_SECOND = 4
 EVENTS = 4

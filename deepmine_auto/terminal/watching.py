@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from deepmine_auto.host import the_host
-from deepmine_auto.progress import Beside, best_trial, words_of
 from deepmine_auto.searching import Watcher
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.finals import REPEATS
-from deepmine_auto.words import duration, plain
+from deepmine_auto.terminal.progress import Beside, best_trial, words_of
+from deepmine_auto.terminal.words import duration, plain
 
 TOLD_AS_FAILED = ("plugin", "error", "memory", "diverged")
 """Causes whose end comes with an event `failed`, which says more."""

@@ -13,7 +13,7 @@ from deepmine_auto.storage.store import Row
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.finals import REPEATS, in_order
 from deepmine_auto.study.pruning import oriented
-from deepmine_auto.words import Scale, lead_words, model_words, scale_of
+from deepmine_auto.terminal.words import Scale, lead_words, model_words, scale_of
 
 ENOUGH_TRIALS = 5
 """From so many ended trials on, the time that is left can be told."""

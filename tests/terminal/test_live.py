@@ -5,11 +5,11 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from deepmine_auto.live import LiveView
 from deepmine_auto.space import Space
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.checkpoints import Standing
-from deepmine_auto.watching import EventLines
+from deepmine_auto.terminal.live import LiveView
+from deepmine_auto.terminal.watching import EventLines
 
 PARAMS = {"attention/kind": "linear", "model/depth": 2, "model/dim": 64, "optimizer/kind": "adamw"}
 

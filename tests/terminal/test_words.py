@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepmine_auto.words import (
+from deepmine_auto.terminal.words import (
     BARS,
     Scale,
     duration,
