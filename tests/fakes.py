@@ -12,7 +12,6 @@ from typing import Any
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from deepmine_auto.errors import StudyHeld
 from deepmine_auto.executors import inline
 from deepmine_auto.executors.messages import Assignment, Ended, Message, Reported, attempt_folder
 from deepmine_auto.space import Choice, Float, Param, Space
@@ -21,7 +20,6 @@ from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.ledger import Ledger
-from deepmine_auto.study.seeding import seed_of
 from deepmine_plugins.pruners.asha import Asha
 from deepmine_plugins.samplers.tpe import Tpe
 
@@ -187,7 +185,3 @@ def plain_rows(trials: list[FrozenTrial]) -> list[Mapping[str, Any]]:
     """The same without what a clock or a folder decides."""
     rows = told(trials)
     return [{**row, "attrs": {k: v for k, v in row["attrs"].items() if k != "seconds"}} for row in rows]
-
-
-__all__ = ["SPACE", "STEPS", "Bomb", "Desk", "Killed", "StudyHeld", "begun_at", "ending", "plain_rows", "quick", "seed_of", "told",
-           "training_is", "value_at"]  # fmt: skip

@@ -8,8 +8,11 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 FILES = sorted([*CHECKOUT.glob("deepmine_auto/**/*.py"), *CHECKOUT.glob("plugins/**/*.py")])
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "jsonpickle"}
-CALLS = {"eval", "exec", "compile", "torch.load", "torch.save", "torch.hub.load", "torch.jit.load", "yaml.load",
-         "yaml.unsafe_load", "yaml.full_load", "numpy.load", "np.load", "pandas.read_pickle", "pd.read_pickle"}  # fmt: skip
+CALLS = {
+    *("eval", "exec", "compile", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
+    *("torch.load", "torch.save", "torch.hub.load", "torch.jit.load"),
+    *("numpy.load", "np.load", "pandas.read_pickle", "pd.read_pickle"),
+}
 
 
 def called(node):

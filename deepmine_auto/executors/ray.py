@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Tune must write nothing that we would have to read, leave Ctrl-C to us, and print nothing."""
+
+PROBE_SECONDS = 5.0
 
 WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -191,6 +194,7 @@ def started(address: str | None, gpus: float | None) -> Iterator[None]:
     os.environ.update(QUIET)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     if address:
+        _refuse_silent(address)
         options = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     else:
         _token()
@@ -199,11 +203,25 @@ def started(address: str | None, gpus: float | None) -> Iterator[None]:
     try:
         ray.init(**options, runtime_env={"env_vars": WORKER_ENVIRONMENT})
     except ConnectionError as error:
-        raise BadInput(f"There is no Ray cluster at '{address}'.", "Start one, or leave --address out.") from error
+        raise _no_cluster(address) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise BadInput where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address) from error
+
+
+def _no_cluster(address: str | None) -> BadInput:
+    return BadInput(f"There is no Ray cluster at '{address}'.", "Start one, or leave --address out.")
 
 
 def _token() -> None:

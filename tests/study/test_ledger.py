@@ -409,7 +409,6 @@ def test_a_report_names_the_metrics_and_checkpoints_that_it_came_with(desk):
     ledger, assignment = asked(desk, study)
     ledger.report(assignment, Reported(3, 333, 0.5, {"f": 0.5, "loss": 1.0}, "new", "best", 2.5), out_of_time=False)
     (row,) = rows(desk, tables.reports, study)
-    assert row == {
-        "study_id": study.id, "seq": 1, "kind": "trial", "number": 0, "attempt": 1, "step": 3, "share": 333,
-        "value": 0.5, "metrics": {"f": 0.5, "loss": 1.0}, "checkpoint": "new", "best_checkpoint": "best", "seconds": 2.5,
-    }  # fmt: skip
+    assert (row["seq"], row["attempt"], row["step"], row["share"], row["value"]) == (1, 1, 3, 333, 0.5)
+    assert row["metrics"] == {"f": 0.5, "loss": 1.0}
+    assert (row["checkpoint"], row["best_checkpoint"], row["seconds"]) == ("new", "best", 2.5)
