@@ -160,7 +160,10 @@ def test_patience_ends_a_trial_after_so_many_evaluations_without_a_new_best(fold
     assert (end.cause, end.value, end.step) == ("patience", 0.4, reports[1].step)
 
 
-def test_a_diverged_training_ends_at_its_last_finite_step(folder):
+@pytest.mark.parametrize("spoilt", [lambda loss: loss * math.nan, lambda loss: loss + math.inf])
+def test_a_diverged_training_ends_at_its_last_finite_step(folder, spoilt):
+    """A loss that is infinite by a constant leaves the weights finite, so the outputs alone would not show it."""
+
     class Exploding:
         def __init__(self, at):
             self.left = at
@@ -172,7 +175,7 @@ def test_a_diverged_training_ends_at_its_last_finite_step(folder):
 
         def on_loss(self, loss, outputs, targets):
             self.left -= 1
-            return loss if self.left >= 0 else loss * math.nan
+            return loss if self.left >= 0 else spoilt(loss)
 
     training = Training(assignment(folder, number=34), the_host())
     training.techniques = {"exploding": Exploding(7)}
