@@ -74,7 +74,7 @@ class Caps:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionShape:
-    """Where a variant stands in a model. Heads are the model's; a variant whose idea they are changes them (`adapt`)."""
+    """Where a variant stands in a model. Heads are the model's; a variant whose idea they are sets them (`adapt`)."""
 
     dim: int
     heads: int

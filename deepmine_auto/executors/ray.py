@@ -51,11 +51,12 @@ class Resources:
 
     slots: int
     gpus_per_trial: float = 0.0
+    cpus_per_trial: float = 1.0
 
     @property
     def per_trial(self) -> dict[str, float]:
         """What Tune reserves for one trial."""
-        return {"CPU": 1, **({"GPU": self.gpus_per_trial} if self.gpus_per_trial else {})}
+        return {"CPU": self.cpus_per_trial, **({"GPU": self.gpus_per_trial} if self.gpus_per_trial else {})}
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]
@@ -246,5 +247,7 @@ def resources_of(gpus: int | None, gpus_per_trial: float | None, workers: int | 
     share = (gpus_per_trial or 1.0) if use else 0.0
     if share > use:
         raise BadInput(f"A trial on {share:g} GPUs never begins on {use}.", f"Give --gpus-per-trial {use} or less.")
-    slots = int(use / share) if use else int(found.get("CPU", 1))
-    return Resources(max(1, min(slots, workers or slots)), share)
+    cores = found.get("CPU", 1.0)
+    slots = int(use / share) if use else int(cores)
+    slots = max(1, min(slots, workers or slots))
+    return Resources(slots, share, min(1.0, cores / slots))  # with more GPUs than cores, workers share the cores

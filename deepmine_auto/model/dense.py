@@ -47,7 +47,8 @@ class DenseAttention(nn.Module):
         scores_BHLS = self.score(q_BHLK, repeated(k_BGSK, q_BHLK.shape[1]))
         scores_BHLS = changed(scores_BHLS, "on_scores", modifiers)
         if mask.bias is not None:
-            scores_BHLS = scores_BHLS + mask.bias
+            # what a bias of -inf hides is hidden below; added here, it would make the gradient of an empty row nan
+            scores_BHLS = scores_BHLS + mask.bias.masked_fill(mask.bias == -torch.inf, 0.0)
         keep = mask.allowed(q_BHLK.shape[2], k_BGSK.shape[2], q_BHLK.device)
         weights_BHLS = self.normalize(scores_BHLS) if keep is None else self._hidden(scores_BHLS, keep)
         return changed(weights_BHLS, "on_weights", modifiers)

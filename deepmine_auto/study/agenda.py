@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import takewhile
 
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.executors.messages import Assignment, Ended, Message, Reported
 from deepmine_auto.study.budget import Budget, reserve
-from deepmine_auto.study.finals import REPEATS, finalists, in_order
+from deepmine_auto.study.finals import REPEATS, Rerun, finalists, in_order
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.pruning import oriented
 
@@ -122,9 +123,11 @@ class Agenda:
         left = self._reruns_left()
         return self.ledger.add_rerun(*left[0]) if left else None
 
-    def _reruns_left(self) -> list[tuple[int, int]]:
+    def _reruns_left(self) -> list[Rerun]:
         begun = {(row["trial"], row["repeat"]) for row in self.ledger.reruns.values()}
-        return [each for each in in_order(self.finalists()) if each not in begun and self._fits(each.trial)]
+        left = (each for each in in_order(self.finalists()) if each not in begun)
+        # a faster finalist further down does not go first: being fast would then name the winner
+        return list(takewhile(lambda each: self._fits(each.trial), left))
 
     def _fits(self, trial: int) -> bool:
         if self.budget.seconds is None:

@@ -39,7 +39,7 @@ from deepmine_auto.model.dense import DenseAttention, repeated
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import token_mixer
-from deepmine_auto.testing.drawing import drawn
+from deepmine_auto.testing.drawing import corners, drawn
 
 ROWS, HEADS, DIM = 2, 4, 16
 SHAPE = AttentionShape(dim=DIM, heads=HEADS, kv_heads=HEADS, layer=1)
@@ -255,8 +255,18 @@ class AttentionPromises:
         self.needs_exact_weights()
         layer, mode = self.draw_layer(data)
         length = data.draw(lengths(self.caps), "length")
-        mask, x_BLD = data.draw(masks(self.caps, mode, length)), numbers(ROWS, length, DIM).requires_grad_()
-        towards = numbers(ROWS, length, DIM, seed=1)
+        self._compare(layer, data.draw(masks(self.caps, mode, length)), length)
+
+    def test_the_fast_form_equals_the_definition_at_both_ends_of_every_range(self) -> None:
+        """On inputs that are long enough for blocks, which a few drawn examples may miss."""
+        self.needs_exact_weights()
+        length = LONG if self.caps.max_len is None else min(LONG, self.caps.max_len)
+        for mode in self.modes():
+            for variant in corners(self.variant):
+                self._compare(layer_of(variant, mode), Mask(causal=mode == "causal"), length)
+
+    def _compare(self, layer: nn.Module, mask: Mask, length: int) -> None:
+        x_BLD, towards = numbers(ROWS, length, DIM).requires_grad_(), numbers(ROWS, length, DIM, seed=1)
         found = []
         for weights in (False, True):
             out = mixed_by(layer, x_BLD, mask, weights=weights).out

@@ -17,6 +17,18 @@ def drawn(cls: type[P]) -> st.SearchStrategy[P]:
     return st.builds(cls, **{name: _values(each) for name, each in ranges(cls).items()})
 
 
+def corners(cls: type[P]) -> tuple[P, P]:
+    """Two instances: every searched field at the lower end of its range, and every one at the upper end."""
+    ends = {name: _ends(each) for name, each in ranges(cls).items()}
+    return cls(**{name: low for name, (low, _) in ends.items()}), cls(
+        **{name: high for name, (_, high) in ends.items()}
+    )
+
+
+def _ends(each: Range) -> tuple[Any, Any]:
+    return (each.options[0], each.options[-1]) if isinstance(each, Choice) else (each.low, each.high)
+
+
 def _values(each: Range) -> st.SearchStrategy[Any]:
     if isinstance(each, Choice):
         return st.sampled_from(each.options)

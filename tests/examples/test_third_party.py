@@ -35,7 +35,7 @@ def fresh(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Environme
 @pytest.mark.slow
 def test_its_plugins_stand_beside_ours(fresh: Environment, tmp_path: Path) -> None:
     rows = json.loads(fresh.run("deepmine-auto", "plugins", "list", "--json", folder=tmp_path))
-    theirs = {(row["kind"], row["name"]) for row in rows if row.get("distribution") == "deepmine-brackets"}
+    theirs = {(row["kind"], row["name"]) for row in rows["plugins"] if row.get("distribution") == "deepmine-brackets"}
     assert theirs == {("attention", "l2"), ("task", "brackets"), ("optimizer", "signum")}
 
 
@@ -44,8 +44,10 @@ def test_it_is_searched_with_exported_and_asked(fresh: Environment, tmp_path: Pa
     (tmp_path / "space.toml").write_text(SPACE)
     asked = ["--task", "brackets", "--space", "space.toml", "--attention", "l2", "--trials", "2"]
     found = json.loads(fresh.run("deepmine-auto", "search", *asked, "--executor", "inline", "--json", folder=tmp_path))
-    answer = json.loads(fresh.run("deepmine-auto", "predict", found["bundle"], "( [ ] )", "--json", folder=tmp_path))
-    manifest = json.loads((Path(found["bundle"]) / "manifest.json").read_text())
+    answer = json.loads(
+        fresh.run("deepmine-auto", "predict", found["result"]["bundle"], "( [ ] )", "--json", folder=tmp_path)
+    )
+    manifest = json.loads((Path(found["result"]["bundle"]) / "manifest.json").read_text())
 
     assert answer["label"] in ("balanced", "broken")
     assert {each["distribution"] for each in manifest["plugins"]} == {"deepmine-auto", "deepmine-brackets"}

@@ -13,7 +13,7 @@ PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 @dataclass(frozen=True, kw_only=True)
 class Brackets(TextClassification):
-    """Half of the rows are balanced (the Dyck language of three brackets); in the others two closing ones are exchanged."""
+    """Half of the rows are balanced (Dyck words of three brackets); in the others two closing ones changed places."""
 
     name: ClassVar[str] = "brackets"
     source: ClassVar[str] = "arXiv:1911.01329"
