@@ -14,13 +14,25 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM. It is a KeyboardInterrupt, so that it passes wherever Ctrl-C passes."""
 
 
+KINDS: dict[int, type[KeyboardInterrupt]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+_received: list[int] = []
+
+
 def listen() -> None:
-    """Turn SIGTERM into Terminated; to be called again after a library took the signal for itself, as Ray does."""
-    signal.signal(signal.SIGTERM, _terminated)
+    """Take both signals; to be called again after a library took one for itself, as Ray does."""
+    for each in KINDS:
+        signal.signal(each, _interrupt)
 
 
-def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    _received.append(number)
+    raise KINDS[number]
+
+
+def raise_if_lost() -> None:
+    """Raise an interrupt again that somebody's bare `except` has swallowed, as some libraries have around imports."""
+    if _received:
+        raise KINDS[_received[-1]]
 
 
 def exit_code(interrupt: BaseException | None) -> int:

@@ -72,6 +72,7 @@ class LiveView(Onlooker):
 
     def tick(self) -> None:
         """Take another picture, if the last one is old enough."""
+        super().tick()
         if self.study and time.monotonic() >= self.due:
             self._take()
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from deepmine_auto.host import the_host
+from deepmine_auto.interrupts import raise_if_lost
 from deepmine_auto.searching import Watcher
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.finals import REPEATS
@@ -39,6 +40,10 @@ class Onlooker(Watcher):
         self.agenda, self.beside = agenda, Beside(task.baseline_name, baseline)
         self.study = agenda.ledger.study.name
         self.on_open()
+
+    def tick(self) -> None:
+        """Look whether an interrupt was lost on its way."""
+        raise_if_lost()
 
 
 class EventLines(Onlooker):
