@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,15 @@ from deepmine_auto.data import kept
 from deepmine_auto.errors import BadInput, StudyHeld, unknown
 from deepmine_auto.executors import inline
 from deepmine_auto.host import Host, the_host
-from deepmine_auto.model.assemble import task_of
 from deepmine_auto.planning import Plan, Request, names_in, plan
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence, file_lock, file_of, open_writer
-from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.baseline import begun
 from deepmine_auto.study.budget import Budget
-from deepmine_auto.study.ledger import Ledger, Watch
+from deepmine_auto.study.ledger import Ledger
+from deepmine_auto.study.provenance import record_plugins
 
 VERIFY_SECONDS = 12.0
 """Expected time of exporting and of reloading in a clean process, which imports torch once more."""
@@ -41,6 +40,18 @@ class Result:
     sentence: str
     bundle: Path
     found: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study that this process may write: its row, its database and the fence around that, and what it may use."""
+
+    study: StudyRow
+    storage: Path
+    store: Store
+    fence: Fence
+    budget: Budget
+    notes: tuple[str, ...] = ()
 
 
 class Watcher:
@@ -71,8 +82,8 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
     refuse_existing(planned.folder)
     with workers(planned.spec["workers"], _command(request)) as run, ExitStack() as held:
         store, fence = _new_store(planned, held)
-        study = _begin(planned, store)
-        return _conduct(study, planned.storage, store, fence, planned.budget, run, watcher, host, planned.notes)
+        opened = Opened(_begin(planned, store), planned.storage, store, fence, planned.budget, planned.notes)
+        return _conduct(opened, run, watcher, host)
 
 
 def resume(
@@ -96,7 +107,7 @@ def resume(
         if trials is not None or time_budget is not None:
             budget = Budget(trials, time_budget).check()
         with workers(row.spec["workers"], f"deepmine-auto resume {study}") as run:
-            return _conduct(row, file, store, fence, budget, run, watcher, host, ())
+            return _conduct(Opened(row, file, store, fence, budget), run, watcher, host)
 
 
 # -- the road --------------------------------------------------------------------------------------------------------
@@ -104,22 +115,18 @@ def resume(
 Run = Callable[[Agenda, Host, Callable[[], None]], None]
 
 
-def _conduct(
-    study: StudyRow, storage: Path, store: Store, fence: Fence, budget: Budget, run: tuple[Run, int], watcher: Watcher,
-    host: Host, notes: tuple[str, ...],
-) -> Result:  # fmt: skip
-    execute, slots = run
+def _conduct(opened: Opened, run: tuple[Run, int], watcher: Watcher, host: Host) -> Result:
+    study, (execute, slots) = opened.study, run
     plugins = host.get("sampler", study.spec["sampler"])(), host.get("pruner", study.spec["pruner"])()
-    watch: Watch = watcher.happened
-    ledger = Ledger(store, study, fence, plugins, watch)
-    _record_plugins(ledger, host)
-    with _baseline(study, host) as baseline:
-        agenda = Agenda(ledger, budget, slots, baseline.closing)
-        watcher.opened(agenda, notes, baseline.value)
+    ledger = Ledger(opened.store, study, opened.fence, plugins, watcher.happened)
+    record_plugins(ledger, host)
+    with begun(study, host) as baseline:
+        agenda = Agenda(ledger, opened.budget, slots, lambda: VERIFY_SECONDS + 2 * baseline.seconds())
+        watcher.opened(agenda, opened.notes, baseline.value)
         execute(agenda, host, watcher.tick)
         watcher.concluding()
         found = conclude(agenda, host, _bundle_folder(study))
-    return Result(study.name, storage, found["winner"], found["sentence"], Path(found["bundle"]), found)
+    return Result(study.name, opened.storage, found["winner"], found["sentence"], Path(found["bundle"]), found)
 
 
 def _bundle_folder(study: StudyRow) -> Path:
@@ -169,67 +176,6 @@ def _begin(planned: Plan, store: Store) -> StudyRow:
     for note in planned.notes:
         store.add_event(study.id, "note", note)
     return study
-
-
-def _record_plugins(ledger: Ledger, host: Host) -> None:
-    """Write which plugins the study may use from here on, where they differ from what is written."""
-    known = {(row["kind"], row["name"]): row["hash"] for row in ledger.store.rows(tables.plugins, ledger.study.id)}
-    for kind, name in sorted(_may_use(ledger)):
-        brought = host.brought(kind, name)
-        if known.get((kind, name)) == brought.hash:
-            continue
-        if (kind, name) in known:
-            ledger.event("plugin changed", f"the {kind} '{name}' is another one than the study began with")
-        row: Row = {"kind": kind, "name": name, "since": len(ledger.trials), "hash": brought.hash}
-        row |= {"distribution": brought.distribution, "version": brought.version}
-        ledger.store.add(tables.plugins, ledger.study.id, row)
-
-
-def _may_use(ledger: Ledger) -> set[tuple[str, str]]:
-    spec = ledger.study.spec
-    found = {("task", spec["task"]), ("sampler", spec["sampler"]), ("pruner", spec["pruner"])}
-    kinds = {"attention/kind": "attention", "model/kind": "backbone", "optimizer/kind": "optimizer"}
-    for param in ledger.space.params:
-        first, _, rest = param.name.partition("/")
-        if param.name in kinds:
-            found |= {(kinds[param.name], str(each)) for each in getattr(param.range, "options", ())}
-        elif rest.endswith("/use"):
-            found.add((first, rest.removesuffix("/use")))
-    return found
-
-
-# -- the baseline, beside the search ---------------------------------------------------------------------------------
-
-
-@dataclass
-class Baseline:
-    """The baseline's score on the validation rows, computed in a thread, and how long fitting it takes."""
-
-    future: Future[tuple[float, float]]
-
-    def value(self) -> float | None:
-        """Its score, or None while it is not known."""
-        return self.future.result()[0] if self.future.done() and not self.future.exception() else None
-
-    def closing(self) -> float:
-        """Seconds that the end of a study is expected to take: the baseline twice, export and verification."""
-        seconds = self.future.result()[1] if self.future.done() and not self.future.exception() else 5.0
-        return VERIFY_SECONDS + 2 * seconds
-
-
-@contextmanager
-def _baseline(study: StudyRow, host: Host) -> Iterator[Baseline]:
-    with ThreadPoolExecutor(1) as pool:
-        yield Baseline(pool.submit(_fit_baseline, study, host))
-
-
-def _fit_baseline(study: StudyRow, host: Host) -> tuple[float, float]:
-    start, folder = time.monotonic(), Path(study.folder)
-    task = task_of(study.spec["task"], {}, host)
-    train, validation = (kept.rows_of(folder, kept.SEARCH, part) for part in ("train", "validation"))
-    prepared = task.prepare(train)
-    scores = task.scores(task.baseline(train, validation, prepared), prepared.targets(validation))
-    return scores[study.spec["objective"]], time.monotonic() - start
 
 
 # -- where trials run ------------------------------------------------------------------------------------------------

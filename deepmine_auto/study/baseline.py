@@ -1,0 +1,48 @@
+"""The task's classical baseline on the validation rows: what a search is ahead of, and how long fitting it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepmine_auto.data import kept
+from deepmine_auto.host import Host
+from deepmine_auto.model.assemble import task_of
+from deepmine_auto.storage.store import StudyRow
+
+GUESSED_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The baseline's score on the validation rows, computed in a thread, and how long fitting it takes."""
+
+    future: Future[tuple[float, float]]
+
+    def value(self) -> float | None:
+        """Its score, or None while it is not known."""
+        return self.future.result()[0] if self.future.done() and not self.future.exception() else None
+
+    def seconds(self) -> float:
+        """How long fitting it takes; a guess while it is not known."""
+        return self.future.result()[1] if self.future.done() and not self.future.exception() else GUESSED_SECONDS
+
+
+@contextmanager
+def begun(study: StudyRow, host: Host) -> Iterator[Baseline]:
+    """Fit the baseline in a thread beside the search, and wait for it at the end."""
+    with ThreadPoolExecutor(1) as pool:
+        yield Baseline(pool.submit(_fit_baseline, study, host))
+
+
+def _fit_baseline(study: StudyRow, host: Host) -> tuple[float, float]:
+    start, folder = time.monotonic(), Path(study.folder)
+    task = task_of(study.spec["task"], {}, host)
+    train, validation = (kept.rows_of(folder, kept.SEARCH, part) for part in ("train", "validation"))
+    prepared = task.prepare(train)
+    scores = task.scores(task.baseline(train, validation, prepared), prepared.targets(validation))
+    return scores[study.spec["objective"]], time.monotonic() - start
