@@ -24,8 +24,8 @@ from deepmine_auto.contracts import Prepared
 from deepmine_auto.data.kept import SEARCH, rows_of, test_rows
 from deepmine_auto.data.rows import Rows
 from deepmine_auto.errors import NothingLearned
-from deepmine_auto.executors.messages import Assignment
 from deepmine_auto.host import Host
+from deepmine_auto.messages import Assignment
 from deepmine_auto.model.assemble import plugins_of
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row, Store, StudyRow

@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from deepmine_auto.executors import inline
-from deepmine_auto.executors.messages import Assignment, Ended, Message, Reported, attempt_folder
+from deepmine_auto.messages import Assignment, Ended, Message, Reported, attempt_folder
 from deepmine_auto.space import Choice, Float, Param, Space
 from deepmine_auto.storage.engine import Fence, open_writer
 from deepmine_auto.storage.store import Store, StudyRow

@@ -11,8 +11,8 @@ from deepmine_auto.bundle.save import Exported, save
 from deepmine_auto.concluding import model_params, outputs_for
 from deepmine_auto.data import kept
 from deepmine_auto.data.split import split
-from deepmine_auto.executors.messages import Assignment
 from deepmine_auto.host import the_host
+from deepmine_auto.messages import Assignment
 from deepmine_auto.model.assemble import plugins_of
 from deepmine_auto.training.loop import Training
 

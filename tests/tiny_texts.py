@@ -9,7 +9,7 @@ from typing import Any
 from deepmine_auto.data.kept import SEARCH, keep
 from deepmine_auto.data.rows import Rows
 from deepmine_auto.data.split import resplit, split
-from deepmine_auto.executors.messages import Assignment
+from deepmine_auto.messages import Assignment
 
 GOOD = ["good", "great", "fine", "warm", "sunny", "happy", "kind", "bright"]
 BAD = ["bad", "awful", "cold", "grim", "sad", "rude", "dark", "sour"]

@@ -26,8 +26,8 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from deepmine_auto.errors import BadInput, DeepmineError
-from deepmine_auto.executors.messages import Assignment, Message, from_plain, to_plain
 from deepmine_auto.host import the_host
+from deepmine_auto.messages import Assignment, Message, from_plain, to_plain
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.training.trial import messages
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import takewhile
 
 from deepmine_auto.errors import DeepmineError
-from deepmine_auto.executors.messages import Assignment, Ended, Message, Reported
+from deepmine_auto.messages import Assignment, Ended, Message, Reported
 from deepmine_auto.study.budget import Budget, reserve
 from deepmine_auto.study.finals import REPEATS, Rerun, finalists, in_order
 from deepmine_auto.study.ledger import Ledger

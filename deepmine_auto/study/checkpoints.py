@@ -10,7 +10,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from deepmine_auto.contracts import Direction
-from deepmine_auto.executors.messages import Cause, attempt_folder
+from deepmine_auto.messages import Cause, attempt_folder
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.finals import finalists
 from deepmine_auto.study.pruning import oriented

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from deepmine_auto.contracts import Direction, Pruner, Report, Sampler, Verdict
 from deepmine_auto.errors import DeepmineError
-from deepmine_auto.executors.messages import Assignment, Cause, Ended, Reported
+from deepmine_auto.messages import Assignment, Cause, Ended, Reported
 from deepmine_auto.space import Space, Value
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from deepmine_auto.contracts import Batch, Optimizer, Prepared, Task, TrainingFacts
-from deepmine_auto.executors.messages import Assignment, Ended, Message, Reported, attempt_folder
 from deepmine_auto.host import Host
+from deepmine_auto.messages import Assignment, Ended, Message, Reported, attempt_folder
 from deepmine_auto.model.assemble import Model, build_model, task_of, used
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint

@@ -8,8 +8,8 @@ from types import TracebackType
 
 import torch
 
-from deepmine_auto.executors.messages import Assignment, Ended, Message, Reported
 from deepmine_auto.host import Host
+from deepmine_auto.messages import Assignment, Ended, Message, Reported
 from deepmine_auto.model.assemble import plugins_of
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.training.loop import Training

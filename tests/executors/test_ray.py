@@ -89,7 +89,7 @@ class Counted(ray_executor.Worker):
     """A worker that leaves its process's number in the study's folder, at each assignment."""
 
     def reset_config(self, config):
-        from deepmine_auto.executors.messages import Assignment
+        from deepmine_auto.messages import Assignment
 
         assignment = Assignment.from_json(config["assignment"])
         (Path(assignment.folder) / f"pid-{assignment.number}-{os.getpid()}").touch()

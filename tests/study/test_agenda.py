@@ -10,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.executors import inline
-from deepmine_auto.executors.messages import Ended
+from deepmine_auto.messages import Ended
 from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import FINALS_SHARE, Budget, reserve, seconds_of
 from deepmine_auto.study.checkpoints import Standing, being_written, checkpoints_to_keep, sweep

@@ -11,7 +11,7 @@ from fakes import SPACE, STEPS, Desk, ending, quick, told, training_is, value_at
 
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.executors import inline
-from deepmine_auto.executors.messages import Ended, Reported
+from deepmine_auto.messages import Ended, Reported
 from deepmine_auto.space import Choice, Param, Space
 from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import Budget
@@ -74,7 +74,7 @@ def test_every_cause_has_its_state_its_reason_and_its_value(desk, cause):
 def test_every_cause_that_a_worker_may_name_has_an_end():
     from typing import get_args
 
-    from deepmine_auto.executors.messages import Cause
+    from deepmine_auto.messages import Cause
 
     assert set(ENDS) == set(get_args(Cause)) == set(STATES)
 

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from deepmine_auto import Verdict
 from deepmine_auto.executors import inline
-from deepmine_auto.executors.messages import Ended
+from deepmine_auto.messages import Ended
 from deepmine_auto.storage import tables
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.budget import Budget

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny_texts import PARAMS, TECHNIQUES, assignment, kept
 
-from deepmine_auto.executors.messages import Ended, Reported
 from deepmine_auto.host import the_host
+from deepmine_auto.messages import Ended, Reported
 from deepmine_auto.training import checkpoint, loop, trial
 from deepmine_auto.training.loop import Training, outputs_of
 
