@@ -24,11 +24,13 @@ from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment, Message, from_plain, to_plain
 from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.provenance import plugins_in_use
 from deepmine_auto.training.trial import messages
 
 QUIET = {
@@ -156,6 +158,7 @@ class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
 
 def run(agenda: Agenda, resources: Resources, tick: Callable[[], None]) -> None:
     """Work until the agenda is done, on a Ray that `started` opened; `tick` is called after each message."""
+    refuse_other_plugins(plugins_in_use(agenda.ledger))
     searcher = AgendaSearcher(agenda, resources.slots)
     with tempfile.TemporaryDirectory(prefix="deepmine-tune-") as scratch:
         tuner = tune.Tuner(
@@ -179,6 +182,32 @@ def run(agenda: Agenda, resources: Resources, tick: Callable[[], None]) -> None:
             tuner.fit()
         except TuneError as error:
             raise _ours(error) from error
+
+
+Hashes = Mapping[tuple[str, str], str]
+
+
+def refuse_other_plugins(expected: Hashes) -> None:
+    """Compare the plugins of every other node with the driver's, once a node. Raises BadInput naming one that differs.
+
+    `expected` maps the kind and name of a plugin to the hash of its file.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    others = [each for each in ray.nodes() if each["Alive"] and each["NodeID"] != here and each["Resources"].get("CPU")]
+    strategies = [NodeAffinitySchedulingStrategy(each["NodeID"], soft=False) for each in others]
+    hashes = ray.remote(_hashes)
+    asked = [hashes.options(num_cpus=0, scheduling_strategy=each).remote(list(expected)) for each in strategies]
+    for node, found in zip(others, ray.get(asked), strict=True):
+        for (kind, name), hashed in sorted(expected.items()):
+            if found.get((kind, name)) != hashed:
+                what = f"The {kind} '{name}' on node {node['NodeManagerHostname']} is not the driver's."
+                raise BadInput(what, "Install the same distribution there, then resume the study.")
+
+
+def _hashes(asked: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The hashes of plugins on the node that runs this; what is not there is left out."""
+    offered = {kind: the_host().offered(kind) for kind, _ in asked}
+    return {(kind, name): offered[kind][name].hash for kind, name in asked if name in offered[kind]}
 
 
 def _ours(error: BaseException) -> BaseException:

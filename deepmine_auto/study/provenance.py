@@ -25,6 +25,12 @@ def record_plugins(ledger: Ledger, host: Host) -> None:
         ledger.store.add(tables.plugins, ledger.study.id, row)
 
 
+def plugins_in_use(ledger: Ledger) -> dict[tuple[str, str], str]:
+    """The kind and name of every recorded plugin, and the hash that holds now."""
+    rows = sorted(ledger.store.rows(tables.plugins, ledger.study.id), key=lambda row: int(row["since"]))
+    return {(row["kind"], row["name"]): row["hash"] for row in rows}
+
+
 def _may_use(ledger: Ledger) -> set[tuple[str, str]]:
     spec = ledger.study.spec
     found = {("task", spec["task"]), ("sampler", spec["sampler"]), ("pruner", spec["pruner"])}

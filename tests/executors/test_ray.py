@@ -200,12 +200,12 @@ def cluster():
 
     ray.shutdown()
     made = Cluster(initialize_head=True, head_node_args={"num_gpus": 8, "num_cpus": 2})
-    yield made.address
+    yield made
     made.shutdown()
 
 
 def test_eight_logical_gpus_of_a_cluster_are_eight_workers(cluster, tmp_path):
-    with ray_executor.started(cluster, 8):
+    with ray_executor.started(cluster.address, 8):
         resources = ray_executor.resources_of(8, None, None, "deepmine-auto search")
         assert (resources.slots, resources.gpus_per_trial) == (8, 1.0)
         with pytest.raises(BadInput, match=r"9 GPUs were asked for, and Ray reports 8\. This runs: .* --gpus 8"):
@@ -215,6 +215,15 @@ def test_eight_logical_gpus_of_a_cluster_are_eight_workers(cluster, tmp_path):
         agenda = agenda_of(desk, study, 3, halves.slots)
         ray_executor.run(agenda, halves, lambda: None)
         assert [each.state.name for each in desk.trials(study)] == ["COMPLETE"] * 3
+
+
+def test_a_node_with_another_plugin_is_refused_before_the_first_trial(cluster):
+    key = ("attention", "linear")
+    cluster.add_node(num_cpus=1)
+    with ray_executor.started(cluster.address, None):
+        ray_executor.refuse_other_plugins({key: the_host().brought(*key).hash})
+        with pytest.raises(BadInput, match=r"The attention 'linear' on node .* is not the driver's\. Install"):
+            ray_executor.refuse_other_plugins({key: "another"})
 
 
 def test_an_address_where_nothing_answers_is_refused():
