@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import takewhile
 
@@ -15,6 +15,9 @@ from deepmine_auto.study.pruning import oriented
 
 Key = tuple[str, int]
 
+MOST_LOSSES = 5
+"""A trial that takes its worker with it so often is not tried again."""
+
 
 class Agenda:
     """One study's work, handed out over `slots` workers. `closing` estimates the seconds of export and checks."""
@@ -23,6 +26,7 @@ class Agenda:
         self.ledger, self.budget, self.slots, self.closing = ledger, budget, slots, closing
         self.running: dict[Key, Assignment] = {}
         self.left: deque[Key] = deque(ledger.unfinished())
+        self.losses: Counter[Key] = Counter()
         self.stopped = False
 
     # -- what executors ask ------------------------------------------------------------------------------------------
@@ -56,10 +60,16 @@ class Agenda:
         return keep
 
     def lost(self, key: Key, why: str) -> None:
-        """A worker went away: its work is handed out again under the same number."""
-        if self.running.pop(key, None):
-            self.ledger.event("lost", f"{key[0]} {key[1]} lost its worker: {why}", key[1])
+        """A worker went away: its work is handed out again under the same number, but not for ever."""
+        assignment = self.running.pop(key, None)
+        if assignment is None:
+            return
+        self.ledger.event("lost", f"{key[0]} {key[1]} lost its worker: {why}", key[1])
+        self.losses[key] += 1
+        if self.losses[key] < MOST_LOSSES:
             self.left.append(key)
+        else:
+            self._ended(assignment, Ended("error", reason=f"its worker went away {MOST_LOSSES} times: {why}"))
 
     def stop(self) -> None:
         """Begin no new trial; what runs goes on, then the finals follow."""

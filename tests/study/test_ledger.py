@@ -400,6 +400,19 @@ def test_a_lost_worker_costs_an_attempt_and_no_trial(desk):
     assert not agenda.left
 
 
+def test_a_trial_that_takes_its_worker_with_it_is_not_tried_for_ever(desk):
+    study = desk.begin()
+    agenda = desk.agenda(study)
+    for attempt in range(1, 6):
+        assignment = agenda.next()
+        assert (assignment.number, assignment.attempt) == (0, attempt)
+        agenda.lost(assignment.key, "it crashed")
+    assert agenda.next().number == 1
+    row = desk.trials(study)[0]
+    assert row.state.name == "FAIL"
+    assert row.user_attrs["reason"] == "its worker went away 5 times: it crashed"
+
+
 def test_the_stock_tpe_is_what_proposes_by_default(desk):
     assert Desk.__dataclass_fields__["sampler"].default_factory is Tpe
 
