@@ -8,6 +8,7 @@ Shapes: B batch, L length, S source length (keys), D dim, H heads, G key-value h
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
@@ -26,7 +27,7 @@ Direction = Literal["minimize", "maximize"]
 Touches = Literal["input", "weights", "loss"]
 
 
-class Plugin:
+class Plugin(ABC):
     """What all kinds share: a name that is unique within the kind, and the paper or page that it follows."""
 
     kind: ClassVar[str]
@@ -115,9 +116,9 @@ class Attention(Plugin):
     neutral: ClassVar[Mapping[str, Any] | None] = None
     """The field values at which the variant equals softmax attention; None where there are none."""
 
+    @abstractmethod
     def build(self, shape: AttentionShape) -> nn.Module:
         """Make the module that owns the learned parameters."""
-        raise NotImplementedError  # the loader refuses a class without its own build
 
     def adapt(self, shape: AttentionShape) -> AttentionShape:
         """Return the shape that the projections are built for."""
@@ -191,41 +192,41 @@ class Task(Plugin):
     fitted_by: ClassVar[tuple[str, ...]] = ()
     """The fields on which `prepare` depends: trials that agree in them share what it fitted."""
 
+    @abstractmethod
     def read(self, source: Source) -> Rows:
         """Read the user's data, or the bundled data where `source.files` is empty. Raises BadInput."""
-        raise NotImplementedError
 
+    @abstractmethod
     def strata(self, rows: Rows) -> Sequence[Any]:
         """One value a row; a split keeps their shares equal in all parts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, train: Rows) -> Prepared:
         """Fit tokenizer, vocabulary and class weights on training rows alone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, folder: Any) -> Prepared:
         """Read what `Prepared.save` wrote."""
-        raise NotImplementedError
 
+    @abstractmethod
     def head(self, dim: int, prepared: Prepared) -> nn.Module:
         """Make the last layer: `forward(x_BLD, keep_BL) -> outputs`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor, prepared: Prepared) -> Tensor:
         """Return the mean loss of a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """Score outputs (N, ...) against targets; holds at least `objective`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def baseline(self, train: Rows, test: Rows, prepared: Prepared) -> np.ndarray:
         """Return the outputs of the classical baseline for `test`, fitted on `train` alone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answers(self, outputs: np.ndarray, prepared: Prepared) -> list[dict[str, Any]]:
         """Turn outputs into what `predict` prints, one dict a row."""
-        raise NotImplementedError
 
     def describe(self, rows: Rows) -> dict[str, Any]:
         """Say what the model card should know of the data; plain values only."""
@@ -241,9 +242,9 @@ class Backbone(Plugin):
 
     kind = "backbone"
 
+    @abstractmethod
     def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:
         """Build the stack; `attention(shape)` makes the token mixing of one layer."""
-        raise NotImplementedError
 
 
 # -- training --------------------------------------------------------------------------------------------------------
@@ -254,9 +255,9 @@ class Optimizer(Plugin):
 
     kind = "optimizer"
 
+    @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the torch optimizer of these parameters."""
-        raise NotImplementedError
 
 
 class TrainingFacts(NamedTuple):
@@ -300,9 +301,9 @@ class Technique(Plugin):
     kind = "technique"
     touches: ClassVar[frozenset[Touches]]
 
+    @abstractmethod
     def build(self, facts: TrainingFacts) -> Applied:
         """Put the technique to work on one trial."""
-        raise NotImplementedError
 
 
 # -- search ----------------------------------------------------------------------------------------------------------
@@ -313,9 +314,9 @@ class Sampler(Plugin):
 
     kind = "sampler"
 
+    @abstractmethod
     def build(self, seed: int) -> optuna.samplers.BaseSampler:
         """Make the Optuna sampler for one proposal."""
-        raise NotImplementedError
 
 
 class Report(NamedTuple):
@@ -342,9 +343,9 @@ class Pruner(Plugin):
 
     kind = "pruner"
 
+    @abstractmethod
     def keep(self, reports: Sequence[Report], trial: int, share: int) -> Verdict:
         """Judge `trial` at `share`; `reports` holds every report of the study up to and including its own."""
-        raise NotImplementedError
 
     def rungs(self) -> Sequence[int]:
         """The shares, in thousandths, at which a trial may be stopped; a checkpoint is written there."""

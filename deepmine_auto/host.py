@@ -159,9 +159,9 @@ def _wrong_signature(cls: type, base: type[Plugin]) -> str:
         ours, theirs = list(inspect.signature(method).parameters), _parameters(getattr(cls, name))
         if theirs is not None and theirs != ours:
             return f"{cls.__name__}.{name} takes ({', '.join(theirs)}), and must take ({', '.join(ours)})"
-    build = getattr(base, "build", None)
-    if build is not None and getattr(cls, "build") is build:  # noqa: B009
-        return f"{cls.__name__} has no method 'build'"
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        return f"{cls.__name__} has no method '{missing[0]}'"
     return ""
 
 
