@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.terminal.keys import Keys
 from deepmine_auto.terminal.progress import ENDINGS, Line, Progress, progress_of
 from deepmine_auto.terminal.watching import Onlooker, headline, told
 from deepmine_auto.terminal.words import Scale, duration, plain, sparkline
@@ -42,13 +43,16 @@ class LiveView(Onlooker):
         self.events: deque[str] = deque(maxlen=EVENTS)
         self.taken = self.due = 0.0
         self.phase: str | None = None
+        self.keys = Keys()
         self.live = Live(console=self.console, refresh_per_second=DRAWN_A_SECOND, get_renderable=self.drawn)
 
     def __enter__(self) -> Self:
         self.live.start()
+        self.keys.open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.keys.close()
         if self.study:
             self._take("stopped" if error else "done")
         self.live.transient = self.study is None  # a refusal needs no picture above it
@@ -71,8 +75,11 @@ class LiveView(Onlooker):
         self.tick()
 
     def tick(self) -> None:
-        """Take another picture, if the last one is old enough."""
+        """Hear of keys, and take another picture, if the last one is old enough."""
         super().tick()
+        if self.study and "q" in self.keys.pressed() and not self.agenda.stopped:
+            self.agenda.stop()
+            self.happened("stopping", "no new trial begins; the finals follow those that run", None)
         if self.study and time.monotonic() >= self.due:
             self._take()
 
@@ -97,7 +104,8 @@ class LiveView(Onlooker):
         parts += [running_table(picture, width, max(1, self.console.height - OTHER_LINES))] if picture.running else []
         parts += [Text(each, style="dim", no_wrap=True, overflow="ellipsis") for each in tuple(self.events)]
         if picture.phase not in ENDINGS:
-            keys = f"ctrl-c: stop now   go on later: deepmine-auto resume {plain(self.study)}"
+            keys = "q: stop after the running trials   " if self.keys.saved else ""
+            keys += f"ctrl-c: stop now   go on later: deepmine-auto resume {plain(self.study)}"
             parts.append(Text(keys, style="dim"))
         return Group(*parts)
 

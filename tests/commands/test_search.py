@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import os
@@ -5,6 +6,7 @@ import pty
 import re
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -215,3 +217,34 @@ def test_a_terminal_gets_the_live_view_and_the_outcome(tmp_path):
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", raw), "a colour in spite of NO_COLOR"
     assert "winner  trial " in outcome
     assert "next    deepmine-auto predict " in outcome
+
+
+@pytest.mark.slow
+def test_q_ends_the_search_after_the_running_trials(tmp_path):
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "24"}
+    environment.pop("CI", None)
+    args = [*PROGRAM, *search_args(tmp_path, "--trials", "40", "--json")]
+    ends = {"stdin": theirs, "stderr": theirs, "stdout": subprocess.PIPE}
+    with subprocess.Popen(args, cwd=tmp_path, env=environment, **ends) as process:
+        os.close(theirs)
+        shown = b""
+        while b"trial 0 complete" not in shown:
+            shown += os.read(ours, 65536)
+        os.write(ours, b"q")
+        reader = threading.Thread(target=drain, args=(ours,))
+        reader.start()
+        found = json.loads(process.stdout.read())
+        reader.join()
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"q: stop after the running trials" in shown
+    assert found["trials"] < 40
+    assert found["result"]["facts"]["reruns"] > 0
+
+
+def drain(terminal):
+    """Read what a terminal shows until the other end is closed."""
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 65536):
+            pass
