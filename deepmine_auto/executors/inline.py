@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
 
 from deepmine_auto.host import Host
 from deepmine_auto.study.agenda import Agenda
@@ -11,12 +14,24 @@ from deepmine_auto.training.trial import messages
 
 def run(agenda: Agenda, host: Host, tick: Callable[[], None]) -> None:
     """Work until the agenda is done; `tick` is called after each message."""
-    while not agenda.done:
-        assignment = agenda.next()
-        if assignment is None:  # the clock went past the last rerun that fitted
-            continue
-        for message in messages(assignment, host):
-            keep = agenda.heard(assignment.key, message)
-            tick()
-            if not keep:
-                break
+    with _one_thread():
+        while not agenda.done:
+            assignment = agenda.next()
+            if assignment is None:  # the clock went past the last rerun that fitted
+                continue
+            for message in messages(assignment, host):
+                keep = agenda.heard(assignment.key, message)
+                tick()
+                if not keep:
+                    break
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train as a worker does, because sums over other numbers of threads differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
