@@ -24,12 +24,12 @@ class Baseline:
     future: Future[tuple[float, float]]
 
     def value(self) -> float | None:
-        """Its score, or None while it is not known."""
-        return self.future.result()[0] if self.future.done() and not self.future.exception() else None
+        """Its score, or None while it is not known. Raises what fitting it raised: the finals would fail on it too."""
+        return self.future.result()[0] if self.future.done() else None
 
     def seconds(self) -> float:
-        """How long fitting it takes; a guess while it is not known."""
-        return self.future.result()[1] if self.future.done() and not self.future.exception() else GUESSED_SECONDS
+        """How long fitting it takes; a guess while it is not known. Raises what fitting it raised."""
+        return self.future.result()[1] if self.future.done() else GUESSED_SECONDS
 
 
 @contextmanager
