@@ -8,7 +8,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["trial", "rerun"]
-Cause = Literal["budget", "patience", "pruned", "deadline", "diverged", "memory", "plugin", "error"]
+Cause = Literal[
+    "budget", "patience", "pruned", "deadline", "limit", "diverged", "memory", "plugin", "error", "lost", "cancelled"
+]
+"""Why a trial ended. `limit`: it costs more than a limit of the study allows; `lost`: its worker went too often."""
+
+Because = Literal["begun", "resumed", "lost", "hung", "preempted", "memory"]
+"""Why an attempt at a trial was made: the first; after a driver's end; or after what became of the attempt before."""
 
 
 def attempt_folder(kind: str, number: int, attempt: int) -> str:
@@ -21,7 +27,8 @@ class Assignment:
     """One trial or rerun for a worker: where the study's folder is, what to train, and where to go on from.
 
     `checkpoints` are relative to the folder, newest first: the first that is whole counts. `rungs` are the shares of
-    the budget, in thousandths, at which one is due.
+    the budget, in thousandths, at which one is due. `halvings`: a batch is worked off in 2 ** halvings parts, because
+    it did not fit into memory; the weights move as if it had. `processes`: so many, one GPU each, share a batch.
     """
 
     kind: Kind
@@ -35,6 +42,8 @@ class Assignment:
     params: Mapping[str, Any]
     checkpoints: tuple[str, ...] = ()
     rungs: tuple[int, ...] = ()
+    halvings: int = 0
+    processes: int = 1
 
     @property
     def key(self) -> tuple[Kind, int]:
@@ -54,8 +63,9 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Reported:
-    """An evaluation: the step, its share of the budget in thousandths, the value of the objective, all metrics, and the
-    newest and the best checkpoint, which hold what the database may name."""
+    """An evaluation: the step, its share of the budget in thousandths, the value of the first objective, all metrics
+    (the task's scores and what the model costs, `objectives.COSTS`), and the newest and the best checkpoint, which hold
+    what the database may name."""
 
     step: int
     share: int

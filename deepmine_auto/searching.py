@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optuna.study import StudyDirection
-
 from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.concluding import conclude
 from deepmine_auto.data import kept
 from deepmine_auto.errors import BadInput, StudyHeld, unknown
 from deepmine_auto.executors import inline
 from deepmine_auto.host import Host, the_host
+from deepmine_auto.objectives import Objective
 from deepmine_auto.planning import Plan, Request, names_in, plan
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence, file_lock, file_of, open_writer
@@ -169,8 +168,8 @@ def _begin(planned: Plan, store: Store) -> StudyRow:
     spec = dict(planned.spec)
     planned.folder.mkdir(parents=True, exist_ok=True)
     kept.keep(planned.folder, planned.rows, planned.splits)
-    direction = StudyDirection.MAXIMIZE if spec["direction"] == "maximize" else StudyDirection.MINIMIZE
-    study = store.create_study(planned.name, direction, f"val/{spec['objective']}", str(planned.folder), spec)
+    objectives = [Objective(spec["objective"], spec["direction"])]
+    study = store.create_study(planned.name, objectives, str(planned.folder), spec)
     dataset = {"fingerprint": spec["fingerprint"], "rows": len(planned.rows), "described": spec["described"]}
     store.add(tables.datasets, study.id, dataset)
     for note in planned.notes:

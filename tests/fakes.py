@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from deepmine_auto.executors import inline
 from deepmine_auto.messages import Assignment, Ended, Message, Reported, attempt_folder
+from deepmine_auto.objectives import Objective
 from deepmine_auto.space import Choice, Float, Param, Space
 from deepmine_auto.storage.engine import Fence, open_writer
 from deepmine_auto.storage.store import Store, StudyRow
@@ -103,10 +103,9 @@ class Desk:
             "space_name": "s",
             "fingerprint": "0",
         }
-        way = StudyDirection.MAXIMIZE if direction == "maximize" else StudyDirection.MINIMIZE
         (self.folder / name).mkdir()
         self.free()
-        return self.store.create_study(name, way, "val/f", str(self.folder / name), spec)
+        return self.store.create_study(name, [Objective("f", direction)], str(self.folder / name), spec)
 
     def free(self) -> None:
         """Forget the driver before, as its process's end would."""

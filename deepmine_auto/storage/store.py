@@ -15,10 +15,22 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Table, func, insert, inspect, select, update
 
+from deepmine_auto.contracts import Direction
 from deepmine_auto.errors import BadInput
+from deepmine_auto.objectives import COSTS, Limit, Objective
 from deepmine_auto.storage import tables
 
 Row = dict[str, Any]
+
+DIRECTIONS: dict[StudyDirection, Direction] = {
+    StudyDirection.MAXIMIZE: "maximize",
+    StudyDirection.MINIMIZE: "minimize",
+}
+
+
+def shown(objective: str) -> str:
+    """An objective's name on a dashboard's axes."""
+    return objective if objective in COSTS else f"val/{objective}"
 
 
 def now() -> str:
@@ -32,10 +44,26 @@ class StudyRow:
 
     id: int
     name: str
-    direction: StudyDirection
+    directions: tuple[StudyDirection, ...]
     folder: str
     spec: Row
     result: Row | None
+
+    @property
+    def direction(self) -> Direction:
+        """The direction of the first objective."""
+        return self.objectives[0].direction
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the study optimises."""
+        names = self.spec.get("objectives", [self.spec["objective"]])  # studies of schema 0001 have one
+        return tuple(Objective(name, DIRECTIONS[way]) for name, way in zip(names, self.directions, strict=True))
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What its models may cost."""
+        return tuple(Limit(*each) for each in self.spec.get("limits", ()))
 
 
 class Store:
@@ -59,11 +87,12 @@ class Store:
         """Whether Optuna has a study of this name, ours or not."""
         return any(each.study_name == name for each in self.storage.get_all_studies())
 
-    def create_study(self, name: str, direction: StudyDirection, metric: str, folder: str, spec: Row) -> StudyRow:
+    def create_study(self, name: str, objectives: Sequence[Objective], folder: str, spec: Row) -> StudyRow:
         """Write a new study, with what Optuna's tools show of it."""
-        study_id = self.storage.create_new_study([direction], name)
+        ways = {direction: way for way, direction in DIRECTIONS.items()}
+        study_id = self.storage.create_new_study([ways[each.direction] for each in objectives], name)
         self._insert(tables.studies, {"study_id": study_id, "folder": folder, "spec": spec})
-        self.storage.set_study_system_attr(study_id, "study:metric_names", [metric])
+        self.storage.set_study_system_attr(study_id, "study:metric_names", [shown(each.name) for each in objectives])
         for key in ("task", "seed", "space_name", "fingerprint"):
             self.storage.set_study_user_attr(study_id, key, spec[key])
         return self.study(name)
@@ -74,8 +103,8 @@ class Store:
         found = self._rows(tables.studies, study_id)
         if not found:
             raise BadInput(f"The study '{name}' was not begun by deepmine-auto.", "Choose another name.")
-        row, direction = found[0], self.storage.get_study_directions(study_id)[0]
-        return StudyRow(study_id, name, direction, row["folder"], row["spec"], row["result"])
+        row, directions = found[0], tuple(self.storage.get_study_directions(study_id))
+        return StudyRow(study_id, name, directions, row["folder"], row["spec"], row["result"])
 
     def set_result(self, study_id: int, result: Row) -> None:
         """Write what the finals found."""

@@ -37,8 +37,10 @@ sessions = _table(
     Column("pid", Integer, nullable=False),
     Column("started", String(32), nullable=False),
     Column("spent", Float, nullable=False),
+    Column("gpus", Float, nullable=False, server_default="0"),
 )
-"""One row each time a driver took the lock; `spent` is in seconds, and the largest epoch alone may write."""
+"""One row each time a driver took the lock; `spent` is in seconds, with `gpus` GPUs held all the while, and the largest
+epoch alone may write."""
 
 reports = _table(
     "reports",
@@ -74,8 +76,10 @@ attempts = _table(
     _number("number"),
     _number("attempt"),
     Column("epoch", Integer, nullable=False),
+    Column("because", String(16), nullable=False, server_default="begun"),
+    Column("halvings", Integer, nullable=False, server_default="0"),
 )
-"""Every time a trial or rerun was handed to a worker."""
+"""Every time a trial or rerun was handed to a worker, and why; with how many halvings of its batch."""
 
 reruns = _table(
     "reruns",
@@ -118,3 +122,21 @@ datasets = _table(
     Column("described", JSON, nullable=False),
 )
 """What the study was trained on."""
+
+spaces = _table(
+    "spaces",
+    _number("since"),
+    Column("name", Text, nullable=False),
+    Column("space", JSON, nullable=False),
+)
+"""The search spaces of a study: each holds from the trial number `since` on."""
+
+evidence = _table(
+    "evidence",
+    _number("number"),
+    Column("source", String(255), nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("rank", Float, nullable=False),
+)
+"""Trials of earlier studies that the sampler sees and nobody else; `rank` is the share of its own study, from 0 for the
+worst to 1 for the best."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from deepmine_auto.contracts import Direction, Pruner, Report, Sampler, Verdict
@@ -44,10 +43,13 @@ ENDS: dict[Cause, End] = {
     "patience": End(TrialState.COMPLETE, False),
     "pruned": End(TrialState.PRUNED, False),
     "deadline": End(TrialState.PRUNED, False),
+    "limit": End(TrialState.PRUNED, True),
     "diverged": End(TrialState.PRUNED, True),
     "memory": End(TrialState.FAIL, True),
     "plugin": End(TrialState.FAIL, True),
     "error": End(TrialState.FAIL, False),
+    "lost": End(TrialState.FAIL, False),
+    "cancelled": End(TrialState.FAIL, False),
 }
 
 KINDS_OF_PARAMS = {"model": "backbone"}
@@ -65,7 +67,7 @@ class Ledger:
     ) -> None:
         self.store, self.study, self.watch = store, study, watch
         self.sampler, self.pruner = plugins
-        self.direction: Direction = "maximize" if study.direction == StudyDirection.MAXIMIZE else "minimize"
+        self.direction: Direction = study.direction
         self.space = Space.from_json(study.spec["space"])
         self.epoch = store.begin_session(study.id)
         fence.study_id, fence.epoch = study.id, self.epoch
@@ -88,7 +90,7 @@ class Ledger:
         self.reports: list[Report] = curve(reports, self.direction)
         self.seq = max((row["seq"] for row in reports), default=0)
         self.spent_before = sum(row["spent"] for row in self.store.sessions(self.study.id))
-        self.mirror = Mirror(self.space, self.sampler, self.study.direction, self.seed)
+        self.mirror = Mirror(self.space, self.sampler, self.study.directions, self.seed)
         for number in sorted(self.trials):
             self._show_missing(number)
             self.mirror.add(self.trials[number], self._infeasible(self.trials[number]))

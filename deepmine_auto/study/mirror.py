@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from deepmine_auto.contracts import Sampler
@@ -30,13 +31,13 @@ Barred = Callable[[str, Value], Value | None]
 class Mirror:
     """Proposes params from what the rows say. Each proposal has its own seed, so that a restart proposes the same."""
 
-    def __init__(self, space: Space, sampler: Sampler, direction: optuna.study.StudyDirection, seed: int) -> None:
+    def __init__(self, space: Space, sampler: Sampler, directions: Sequence[StudyDirection], seed: int) -> None:
         optuna.logging.set_verbosity(logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.space = space
         self.sampler = sampler
         self.seed = seed
-        self.study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), direction=direction)
+        self.study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), directions=directions)
         self.trials: dict[int, Trial] = {}
 
     def add(self, row: FrozenTrial, infeasible: bool) -> None:

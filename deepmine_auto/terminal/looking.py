@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from deepmine_auto.contracts import Direction
@@ -53,7 +52,7 @@ class SeenStudy:
 
     def __init__(self, store: Store, study: StudyRow) -> None:
         self.store, self.row = store, study
-        self.direction: Direction = "maximize" if study.direction == StudyDirection.MAXIMIZE else "minimize"
+        self.direction: Direction = study.direction
 
     @property
     def name(self) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from fakes import Desk, plain_rows
-from optuna.study import StudyDirection
 from tiny_texts import PARAMS, kept
 
 from deepmine_auto.errors import BadInput, DeepmineError, StudyHeld
 from deepmine_auto.executors import inline
 from deepmine_auto.host import the_host
+from deepmine_auto.objectives import Objective
 from deepmine_auto.space import Choice, Float, Param, Space
 from deepmine_auto.storage import tables
 from deepmine_auto.study.agenda import Agenda
@@ -48,7 +48,7 @@ def study_in(folder: Path, name: str, space: Space = SPACE):
     kept(folder / "files")
     spec = {"task": "text_classification", "objective": "log_loss", "seed": 3, "space": space.to_json()}
     spec |= {"space_name": "s", "fingerprint": "0"}
-    return desk, desk.store.create_study(name, StudyDirection.MINIMIZE, "val/log_loss", str(folder / "files"), spec)
+    return desk, desk.store.create_study(name, [Objective("log_loss", "minimize")], str(folder / "files"), spec)
 
 
 def agenda_of(desk, study, trials, slots):

@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from sqlalchemy import text
 
 from deepmine_auto.errors import BadInput, DatabaseAway, StudyHeld
+from deepmine_auto.objectives import Objective
 from deepmine_auto.storage import engine, tables
 from deepmine_auto.storage.engine import Fence, file_lock, file_of, filesystem_of, open_reader, open_writer
 from deepmine_auto.storage.store import Store
@@ -71,10 +72,10 @@ import sys
 from pathlib import Path
 from deepmine_auto.storage.engine import Fence, open_writer
 from deepmine_auto.storage.store import Store
-from optuna.study import StudyDirection
+from deepmine_auto.objectives import Objective
 store = Store(open_writer(Path(sys.argv[1]), Fence()))
 spec = {"task": "t", "seed": 0, "space_name": "s", "fingerprint": "f"}
-store.create_study(sys.argv[2], StudyDirection.MAXIMIZE, "val/f", "folder", spec)
+store.create_study(sys.argv[2], [Objective("f", "maximize")], "folder", spec)
 """
 
 
@@ -93,7 +94,7 @@ def test_any_file_name_is_the_file_that_is_written_and_read(tmp_path, name):
     (tmp_path / "odd").mkdir()
     file = tmp_path / "odd" / name
     spec = {"task": "t", "seed": 0, "space_name": "s", "fingerprint": "f"}
-    Store(open_writer(file, Fence())).create_study("one", StudyDirection.MAXIMIZE, "val/f", "folder", spec)
+    Store(open_writer(file, Fence())).create_study("one", [Objective("f", "maximize")], "folder", spec)
     assert {each.name.removesuffix("-wal").removesuffix("-shm") for each in file.parent.iterdir()} == {
         name,
         f"{name}.lock",
