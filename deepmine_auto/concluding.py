@@ -77,7 +77,7 @@ def conclude(agenda: Agenda, host: Host, bundle: Path) -> Row:
 def _weights_of(agenda: Agenda, won: Winner) -> Chosen:
     ledger = agenda.ledger
     if won.rerun is None:
-        best = ledger.standing["trial", won.trial].best(ledger.direction)
+        best = ledger.history.of("trial", won.trial).best(ledger.direction)
         assert best is not None
         return Chosen(won.trial, SEARCH, seed_of(ledger.seed, "trial", won.trial), best["best_checkpoint"])
     row = ledger.reruns[won.rerun]

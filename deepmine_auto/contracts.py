@@ -320,13 +320,14 @@ class Sampler(Plugin):
 
 
 class Report(NamedTuple):
-    """An intermediate value: which trial, at which share of its own budget (in thousandths), the value of the objective
-    with larger always better, and its place in the one order of the study."""
+    """An intermediate value: which trial, at which share of its own budget (in thousandths), the value of the first
+    objective with larger always better, its place in the one order of the study, and the values of all objectives."""
 
     trial: int
     share: int
     value: float
     seq: int
+    values: tuple[float, ...] = ()
 
 
 class Verdict(NamedTuple):

@@ -89,7 +89,17 @@ class Ended:
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
-Message = Reported | Ended
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint between two evaluations, written because the worker has to go (SIGTERM); nothing was judged."""
+
+    step: int
+    checkpoint: str
+    seconds: float = 0.0
+
+
+Message = Reported | Saved | Ended
+_TYPES: dict[str, type[Reported | Saved | Ended]] = {each.__name__: each for each in (Reported, Saved, Ended)}
 
 
 def to_plain(message: Message) -> dict[str, Any]:
@@ -100,4 +110,4 @@ def to_plain(message: Message) -> dict[str, Any]:
 def from_plain(plain: Mapping[str, Any]) -> Message:
     """Read what `to_plain` wrote."""
     values = {name: value for name, value in plain.items() if name != "type"}
-    return Reported(**values) if plain["type"] == "Reported" else Ended(**values)
+    return _TYPES[plain["type"]](**values)

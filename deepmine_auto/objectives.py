@@ -21,6 +21,10 @@ class Objective(NamedTuple):
     direction: Direction
 
 
+UNKNOWN = 1e9
+"""So far over every limit is a metric that was not measured; a database cannot hold infinity everywhere."""
+
+
 class Limit(NamedTuple):
     """A bound on a score or cost; `sign` is 1 where values must not be larger, -1 where they must not be smaller."""
 
@@ -28,9 +32,10 @@ class Limit(NamedTuple):
     sign: int
     bound: float
 
-    def excess(self, metrics: Mapping[str, float]) -> float:
-        """How far metrics are over the limit: above 0 is not allowed. Infinite where there is no such metric."""
-        return self.sign * (metrics[self.name] - self.bound) if self.name in metrics else float("inf")
+    def excess(self, metrics: Mapping[str, float | None]) -> float:
+        """How far metrics are over the limit: above 0 is not allowed. What is not known is not allowed either."""
+        value = metrics.get(self.name)
+        return UNKNOWN if value is None else self.sign * (value - self.bound)
 
     def __str__(self) -> str:
         return f"{self.name}{'<=' if self.sign > 0 else '>='}{self.bound:g}"

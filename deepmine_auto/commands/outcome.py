@@ -18,7 +18,7 @@ SHOWN = 5
 def as_text(study: SeenStudy, storage: Path, width: int | None) -> str:
     """The best trials, the verdict, and the next commands."""
     verdict = _finished(study) if study.result else _unfinished(study)
-    facts = _aligned([("study", study.name), *verdict])
+    facts = _aligned([("study", study.name), *_aims(study), *verdict])
     return "\n\n".join([trial_table(study.best(SHOWN), width), facts, _aligned(_next(study, storage))])
 
 
@@ -30,6 +30,8 @@ def to_json(study: SeenStudy, storage: Path) -> dict[str, Any]:
         "task": study.row.spec["task"],
         "objective": study.row.spec["objective"],
         "direction": study.direction,
+        "objectives": [each._asdict() for each in study.row.objectives],
+        "limits": [str(each) for each in study.row.limits],
         "result": study.result,
         "seconds": round(study.seconds, 1),
         "trials": len(study.trials),
@@ -38,19 +40,36 @@ def to_json(study: SeenStudy, storage: Path) -> dict[str, Any]:
 
 
 def trial_table(trials: Iterable[SeenTrial], width: int | None) -> str:
-    """One line a trial; a failed one shows its reason instead of its model."""
+    """One line a trial; a failed one shows its reason instead of its model, and each of several objectives its value."""
+    shown = list(trials)
+    names = list(max((each.values for each in shown), key=len, default={}))
+    heads = names if len(names) > 1 else ["value"]
     rows = [
         (
             str(each.number),
-            "-" if each.value is None else f"{each.value:.4f}",
-            each.state,
+            *(_value(each.values.get(name)) for name in names or ["value"]),
+            each.state if each.feasible or each.cause == "diverged" else "over limit",
             "-" if each.seconds is None else f"{each.seconds:.1f}",
             "-" if each.size is None else f"{each.size:.2f}M",
             each.reason.splitlines()[-1] if each.state == "failed" and each.reason else model_words(each.params),
         )
-        for each in trials
+        for each in shown
     ]
-    return table(("trial", "value", "state", "seconds", "params", "model"), rows, width) if rows else "no trials yet"
+    return table(("trial", *heads, "state", "seconds", "params", "model"), rows, width) if rows else "no trials yet"
+
+
+def _value(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _aims(study: SeenStudy) -> list[tuple[str, str]]:
+    """What was asked for, where that is more than one number."""
+    names = " and ".join(each.name for each in study.row.objectives)
+    front = [("front", f"{_counted(len(study.best(SHOWN)), 'trial')}, beaten by no other in {names}")]
+    over = sum(not each.feasible and each.cause != "diverged" for each in study.trials)
+    limits = " and ".join(map(str, study.row.limits))
+    kept = [("limits", f"{limits}: {_counted(over, 'trial')} over them")] if limits else []
+    return [*(front if study.several else []), *kept]
 
 
 def _finished(study: SeenStudy) -> list[tuple[str, str]]:

@@ -108,7 +108,7 @@ class AgendaSearcher(Unshared, Searcher):  # type: ignore[misc]
         """Hear of an end. The scheduler has already written it, unless the worker was lost."""
         key = self.keys.pop(trial_id, None)
         if error and key:
-            self.agenda.lost(key, "its process ended")
+            self.agenda.lost(key, "lost", "its process ended")
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the database has it."""

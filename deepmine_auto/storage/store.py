@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,10 +15,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ColumnElement, Table, func, insert, inspect, select, update
+from sqlalchemy import ColumnElement, Table, and_, func, insert, inspect, select, update
+from sqlalchemy.exc import IntegrityError
 
+from deepmine_auto import failpoints
 from deepmine_auto.contracts import Direction
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.objectives import COSTS, Limit, Objective
 from deepmine_auto.storage import tables
 
@@ -31,6 +35,16 @@ DIRECTIONS: dict[StudyDirection, Direction] = {
 def shown(objective: str) -> str:
     """An objective's name on a dashboard's axes."""
     return objective if objective in COSTS else f"val/{objective}"
+
+
+def constraint_attrs(constraints: Mapping[str, float]) -> Row:
+    """How Optuna keeps constraints, and how its dashboard still reads them."""
+    if not constraints:
+        return {}
+    return {
+        **{f"constraints:{name}": each for name, each in constraints.items()},
+        "constraints": [*constraints.values()],
+    }
 
 
 def now() -> str:
@@ -64,6 +78,10 @@ class StudyRow:
     def limits(self) -> tuple[Limit, ...]:
         """What its models may cost."""
         return tuple(Limit(*each) for each in self.spec.get("limits", ()))
+
+
+class Conflict(DeepmineError):
+    """What should be written contradicts what stands there: another driver has written it otherwise."""
 
 
 class Store:
@@ -114,13 +132,13 @@ class Store:
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
-    def begin_session(self, study_id: int) -> int:
-        """Add one to the epoch and return it: from now on an older driver may not write."""
+    def begin_session(self, study_id: int, gpus: float = 0.0) -> int:
+        """Add one to the epoch and return it: from now on an older driver may not write. It holds `gpus` GPUs."""
         session = tables.sessions
         with self.engine.begin() as connection:
             newest = select(func.coalesce(func.max(session.c.epoch), 0)).where(session.c.study_id == study_id)
             epoch = int(connection.execute(newest).scalar_one()) + 1
-            row = {"study_id": study_id, "epoch": epoch, "host": socket.gethostname(), "pid": os.getpid()}
+            row = {"study_id": study_id, "epoch": epoch, "host": socket.gethostname(), "pid": os.getpid(), "gpus": gpus}
             connection.execute(insert(session).values(**row, started=now(), spent=0.0))
         return epoch
 
@@ -134,34 +152,72 @@ class Store:
         """All trials by number."""
         return self.storage.get_all_trials(study_id)
 
-    def add_trial(self, study_id: int, template: FrozenTrial) -> FrozenTrial:
-        """Write a whole trial in one transaction, and return it with its number."""
+    def add_trial(self, study_id: int, number: int, template: FrozenTrial) -> FrozenTrial:
+        """Write the trial of this number in one transaction, and return it; done again, it changes nothing."""
+        if self.storage.get_n_trials(study_id) > number:  # its acknowledgement was lost
+            return self.trials(study_id)[number]
         return self.storage.get_trial(self.storage.create_new_trial(study_id, template))
 
+    def show_value(self, trial_id: int, step: int, value: float) -> None:
+        """Write a point of the curve that dashboards draw; done again, it changes nothing."""
+        with suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_intermediate_value(trial_id, step, value)
+
     def finish_trial(
-        self, trial: FrozenTrial, state: TrialState, value: float | None, attrs: Mapping[str, Any]
+        self,
+        trial_id: int,
+        state: str,
+        values: Sequence[float] | None,
+        attrs: Mapping[str, Any],
+        constraints: Mapping[str, float],
     ) -> None:
-        """Write attributes and end; done again, it changes nothing."""
-        try:
+        """Write attributes and end (a state's name), and read them back; done again, it changes nothing.
+
+        Raises Conflict where the trial has ended otherwise.
+        """
+        with suppress(UpdateFinishedTrialError):
             for key, attr in attrs.items():
-                self.storage.set_trial_user_attr(trial._trial_id, key, attr)
-            self.storage.set_trial_state_values(trial._trial_id, state, None if value is None else [value])
-        except UpdateFinishedTrialError:
-            return
+                self.storage.set_trial_user_attr(trial_id, key, attr)
+            for key, attr in constraint_attrs(constraints).items():
+                self.storage.set_trial_system_attr(trial_id, key, attr)
+            failpoints.reach("mid_tell")
+            self.storage.set_trial_state_values(trial_id, TrialState[state], values)
+        found = self.storage.get_trial(trial_id)
+        if found.state.name != state or found.values != (list(values) if values else None):
+            told = f"{state} {values}", f"{found.state.name} {found.values}"
+            raise Conflict(f"Trial {found.number} should have ended as {told[0]}, and stands as {told[1]}.")
 
     # -- our rows ----------------------------------------------------------------------------------------------------
 
     def add_report(self, study_id: int, report: Row, epoch: int, spent: float) -> None:
-        """Write a report, and how long this session has lasted, in one transaction."""
+        """Write a report, and how long this session has lasted, in one transaction; done again, it changes nothing.
+
+        Raises Conflict where another report stands in its place.
+        """
         session = tables.sessions
         mine = (session.c.study_id == study_id) & (session.c.epoch == epoch)
-        with self.engine.begin() as connection:
-            connection.execute(insert(tables.reports).values(study_id=study_id, **report))
-            connection.execute(update(session).where(mine).values(spent=spent))
+        row = {"study_id": study_id, **report}
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(insert(tables.reports).values(**row))
+                connection.execute(update(session).where(mine).values(spent=spent))
+        except IntegrityError:
+            self._compare(tables.reports, row)
 
     def add(self, table: Table, study_id: int, row: Row) -> None:
-        """Write one row of ours."""
-        self._insert(table, {"study_id": study_id, **row})
+        """Write one row of ours; done again, it changes nothing. Raises Conflict where another stands in its place."""
+        whole = {"study_id": study_id, **row}
+        try:
+            self._insert(table, whole)
+        except IntegrityError:
+            self._compare(table, whole)
+
+    def _compare(self, table: Table, row: Row) -> None:
+        key = and_(*(each == row[each.name] for each in table.primary_key.columns))
+        with self.engine.connect() as connection:
+            found = dict(connection.execute(select(table).where(key)).one()._mapping)
+        if any(found[name] != value for name, value in json.loads(json.dumps(row)).items()):
+            raise Conflict(f"Another row of {table.name} stands where {row} should be.")
 
     def change(self, table: Table, study_id: int, number: int, values: Row) -> None:
         """Change the row of this number."""
@@ -169,12 +225,24 @@ class Store:
         with self.engine.begin() as connection:
             connection.execute(update(table).where(where).values(**values))
 
+    def note_saved(self, study_id: int, kind: str, number: int, attempt: int, saved: str) -> None:
+        """Write which checkpoint an attempt left when it had to go."""
+        column = tables.attempts.c
+        mine = (column.study_id == study_id) & (column.kind == kind) & (column.number == number)
+        with self.engine.begin() as connection:
+            connection.execute(update(tables.attempts).where(mine & (column.attempt == attempt)).values(saved=saved))
+
+    def change_spec(self, study_id: int, spec: Row) -> None:
+        """Write how a study is to go on."""
+        with self.engine.begin() as connection:
+            connection.execute(update(tables.studies).where(tables.studies.c.study_id == study_id).values(spec=spec))
+
     def rows(self, table: Table, study_id: int) -> list[Row]:
         """All rows of a study in the order of the table's key."""
         return self._rows(table, study_id)
 
     def add_event(self, study_id: int, kind: str, text: str, trial: int | None = None) -> None:
-        """Write an event in words."""
+        """Write an event in words, after all that stand there. For who is no ledger, which counts them itself."""
         event = tables.events
         with self.engine.begin() as connection:
             newest = select(func.coalesce(func.max(event.c.id), 0)).where(event.c.study_id == study_id)

@@ -78,8 +78,10 @@ attempts = _table(
     Column("epoch", Integer, nullable=False),
     Column("because", String(16), nullable=False, server_default="begun"),
     Column("halvings", Integer, nullable=False, server_default="0"),
+    Column("saved", Text),
 )
-"""Every time a trial or rerun was handed to a worker, and why; with how many halvings of its batch."""
+"""Every time a trial or rerun was handed to a worker, and why; with how many halvings of its batch. `saved` is the
+checkpoint that the worker wrote between two reports because it had to go."""
 
 reruns = _table(
     "reruns",

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import time
+from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
 
 from deepmine_auto.errors import DeepmineError
-from deepmine_auto.messages import Assignment, Ended, Message, Reported
+from deepmine_auto.messages import Assignment, Because, Ended, Message, Reported, Saved
+from deepmine_auto.study import hanging
 from deepmine_auto.study.budget import Budget, reserve
 from deepmine_auto.study.finals import REPEATS, Rerun, finalists, in_order
+from deepmine_auto.study.history import Key
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.pruning import oriented
-
-Key = tuple[str, int]
-
-MOST_LOSSES = 5
-"""A trial that takes its worker with it so often is not tried again."""
 
 
 class Agenda:
@@ -25,17 +23,23 @@ class Agenda:
     def __init__(self, ledger: Ledger, budget: Budget, slots: int, closing: Callable[[], float]) -> None:
         self.ledger, self.budget, self.slots, self.closing = ledger, budget, slots, closing
         self.running: dict[Key, Assignment] = {}
-        self.left: deque[Key] = deque(ledger.unfinished())
-        self.losses: Counter[Key] = Counter()
+        self.left: deque[tuple[Key, Because]] = deque((key, "resumed") for key in ledger.unfinished())
+        self.heard_at: dict[Key, float] = {}
         self.stopped = False
 
     # -- what executors ask ------------------------------------------------------------------------------------------
 
     def next(self) -> Assignment | None:
-        """The next piece of work, or None: then ask again after the next message, unless `done`."""
+        """The next piece of work, or None: then ask again after the next message or a moment, unless `done`.
+
+        Raises DatabaseAway where the database stays away for too long.
+        """
+        if not self.ledger.writer.connected():
+            return None
         assignment = self._adopted() or self._searched() or self._rerun()
         if assignment is not None:
             self.running[assignment.key] = assignment
+            self.heard_at[assignment.key] = time.monotonic()
             self.ledger.watch("begun", assignment.kind, assignment.number)
         return assignment
 
@@ -46,30 +50,51 @@ class Agenda:
 
     def heard(self, key: Key, message: Message) -> bool:
         """Take a worker's message; return whether it shall go on."""
+        self.ledger.writer.connected()  # there may be no other occasion to see that the database is back
         assignment = self.running.get(key)
         if assignment is None:
             self.ledger.event("late", f"{key[0]} {key[1]} sent a message after its end; it is not counted", key[1])
             return False
-        if isinstance(message, Reported):
-            keep = self.ledger.report(assignment, message, out_of_time=self._out_of_time(assignment))
-        else:
-            self._ended(assignment, message)
-            keep = False
+        self.heard_at[key] = time.monotonic()
+        keep = self._take(assignment, message)
         if not keep:
             del self.running[key]
         return keep
 
-    def lost(self, key: Key, why: str) -> None:
+    def _take(self, assignment: Assignment, message: Message) -> bool:
+        if isinstance(message, Reported):
+            return self.ledger.report(assignment, message, out_of_time=self._out_of_time(assignment))
+        if isinstance(message, Saved):
+            self.ledger.saved(assignment, message)
+            return True
+        if message.cause == "memory" and self._may_halve(assignment):
+            self._say_halved(assignment)
+            self.left.append((assignment.key, "memory"))
+        else:
+            self._ended(assignment, message)
+        return False
+
+    def lost(self, key: Key, because: Because, why: str) -> None:
         """A worker went away: its work is handed out again under the same number, but not for ever."""
         assignment = self.running.pop(key, None)
         if assignment is None:
             return
-        self.ledger.event("lost", f"{key[0]} {key[1]} lost its worker: {why}", key[1])
-        self.losses[key] += 1
-        if self.losses[key] < MOST_LOSSES:
-            self.left.append(key)
+        self.ledger.event(because, f"{key[0]} {key[1]} lost its worker: {why}", key[1])
+        if self.ledger.history.may_try_again(key, because):
+            self.left.append((key, because))
         else:
-            self._ended(assignment, Ended("error", reason=f"its worker went away {MOST_LOSSES} times: {why}"))
+            times = len(self.ledger.history.of(*key).attempts)
+            self._ended(assignment, Ended("lost", reason=f"its worker went away, the last of {times} times: {why}"))
+
+    def hung(self) -> list[tuple[Key, str]]:
+        """What runs and has not been heard of for much too long, with the reason; whoever runs it must end it, and then
+        say `lost`."""
+        now, found = time.monotonic(), []
+        for key in self.running:
+            silent, most = now - self.heard_at[key], hanging.patience(key, self.ledger.history.standing)
+            if silent > most:
+                found.append((key, f"no report for {silent:.0f} s, where {most:.0f} s are patience enough"))
+        return found
 
     def stop(self) -> None:
         """Begin no new trial; what runs goes on, then the finals follow."""
@@ -89,19 +114,41 @@ class Agenda:
 
     def _may_search(self) -> bool:
         full = self.budget.trials is not None and len(self.ledger.trials) >= self.budget.trials
-        return not (self.stopped or full or self._search_is_over() or self.ledger.reruns)
+        return not (self.stopped or full or self._search_is_over() or self._finals_begun())
+
+    def _finals_begun(self) -> bool:
+        """Whether reruns were begun since the budget was last widened."""
+        return any(number >= self.ledger.study.spec.get("reopened", 0) for number in self.ledger.reruns)
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the time or the GPU hours are used up, whichever comes first; None without such a budget."""
+        budget, ledger = self.budget, self.ledger
+        left = [] if budget.seconds is None else [budget.seconds - ledger.spent]
+        if budget.gpu_hours is not None and ledger.gpus:
+            left.append((budget.gpu_hours - ledger.gpu_hours) * 3600 / ledger.gpus)
+        return min(left, default=None)
 
     def _search_is_over(self) -> bool:
-        return self.budget.seconds is not None and self.ledger.spent >= self.budget.seconds - self._reserve()
+        left = self.seconds_left()
+        return left is not None and left <= self._reserve(self.ledger.spent + left)
 
-    def _reserve(self) -> float:
-        assert self.budget.seconds is not None
+    def _reserve(self, whole: float) -> float:
         expected = [self.expected(each) for each in self.finalists()]
         reruns = [seconds for seconds in expected for _ in range(REPEATS)]
-        return reserve(self.budget.seconds, self.closing(), reruns, self.slots)
+        return reserve(whole, self.closing(), reruns, self.slots)
+
+    def _may_halve(self, assignment: Assignment) -> bool:
+        part = assignment.params.get("training/batch", 1) >> assignment.halvings
+        return part > 1 and self.ledger.history.may_try_again(assignment.key, "memory")
+
+    def _say_halved(self, assignment: Assignment) -> None:
+        kind, number = assignment.key
+        part = assignment.params["training/batch"] >> assignment.halvings
+        text = f"{kind} {number} out of memory at batch {part}: tried again in parts of {part // 2}"
+        self.ledger.event("memory", text, number)
 
     def _ended(self, assignment: Assignment, message: Ended) -> None:
-        self.ledger.end(assignment, message)
+        self.ledger.end(assignment.key, message)
         reason = self.ledger.unexplained() if assignment.kind == "trial" else None
         if reason is not None:
             remedy = f"See `deepmine-auto trials {self.ledger.study.name}`."
@@ -114,9 +161,7 @@ class Agenda:
 
     def best_values(self) -> dict[int, float]:
         """The best value of each trial that has reported."""
-        best = {number: self.ledger.standing["trial", number].best(self.ledger.direction)
-                for kind, number in self.ledger.standing if kind == "trial"}  # fmt: skip
-        return {number: row["value"] for number, row in best.items() if row}
+        return self.ledger.history.best_values()
 
     def finalists(self) -> list[int]:
         """The trials that are, or would now be, trained again."""
@@ -124,7 +169,7 @@ class Agenda:
 
     def expected(self, trial: int) -> float:
         """Seconds that a rerun of a trial will take: its own whole length, at its own pace."""
-        last = self.ledger.standing["trial", trial].reports[-1]
+        last = self.ledger.history.of("trial", trial).reports[-1]
         return float(last["seconds"]) * 1000 / max(1, int(last["share"]))
 
     def _rerun(self) -> Assignment | None:
@@ -140,13 +185,12 @@ class Agenda:
         return list(takewhile(lambda each: self._fits(each.trial), left))
 
     def _fits(self, trial: int) -> bool:
-        if self.budget.seconds is None:
-            return True
-        return self.ledger.spent + self.expected(trial) <= self.budget.seconds - self.closing()
+        left = self.seconds_left()
+        return left is None or self.expected(trial) <= left - self.closing()
 
     def running_value(self, key: Key) -> float | None:
         """The newest value of something that runs."""
-        standing = self.ledger.standing.get(key)
+        standing = self.ledger.history.standing.get(key)
         return standing.reports[-1]["value"] if standing and standing.reports else None
 
     def rank(self, value: float) -> int:

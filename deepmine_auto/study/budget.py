@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -27,10 +28,11 @@ def seconds_of(text: str) -> float:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a study may use; None is no limit. One of both is always set."""
+    """What a study may use; None is no limit. The first that is reached ends the search."""
 
     trials: int | None = None
     seconds: float | None = None
+    gpu_hours: float | None = None
 
     def check(self) -> Budget:
         """Return it, or raise BadInput if nothing can be learned in it."""
@@ -39,11 +41,20 @@ class Budget:
         if self.seconds is not None and self.seconds < SHORTEST_SECONDS:
             asked = f"A time budget of {self.seconds:g} s is too short to train, export and verify a model."
             raise BadInput(asked, f"Give --time-budget {SHORTEST_SECONDS:g}s or more.")
+        if self.gpu_hours is not None and not 0 < self.gpu_hours < math.inf:
+            raise BadInput(f"{self.gpu_hours:g} GPU hours are no budget.", "Give --max-gpu-hours a number above 0.")
         return self
+
+    @property
+    def set(self) -> bool:
+        """Whether anything is limited."""
+        return any(each is not None for each in (self.trials, self.seconds, self.gpu_hours))
 
     def __str__(self) -> str:
         trials = [] if self.trials is None else [f"{self.trials} trials"]
-        return " or ".join([*trials, *([] if self.seconds is None else [f"{self.seconds:g} s"])])
+        seconds = [] if self.seconds is None else [f"{self.seconds:g} s"]
+        hours = [] if self.gpu_hours is None else [f"{self.gpu_hours:g} GPU hours"]
+        return " or ".join([*trials, *seconds, *hours])
 
 
 def reserve(budget_seconds: float, closing: float, reruns: list[float], slots: int) -> float:

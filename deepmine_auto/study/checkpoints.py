@@ -20,19 +20,26 @@ LAST_KEPT = 2
 
 @dataclass
 class Standing:
-    """What the rows say of a trial or rerun: how often it was begun, its reports, and the verdict that stopped it."""
+    """What the rows say of a trial or rerun: its attempts, its reports, and the verdict that stopped it."""
 
-    attempts: int = 0
+    attempts: list[Row] = field(default_factory=list)
     reports: list[Row] = field(default_factory=list)
     stopped: Cause | None = None
 
     def checkpoints(self) -> tuple[str, ...]:
-        """What its reports name, newest first; the database decides which checkpoint counts, not the disk."""
-        return tuple(each["checkpoint"] for each in reversed(self.reports) if each["checkpoint"])
+        """What rows name, newest first; the database decides which checkpoint counts, not the disk."""
+        reported = [each["checkpoint"] for each in self.reports if each["checkpoint"]]
+        saved = [each["saved"] for each in self.attempts if each["saved"]]
+        return tuple(sorted({*reported, *saved}, key=_step_and_attempt, reverse=True))
 
     def best(self, direction: Direction) -> Row | None:
         """Its best report."""
         return max(self.reports, key=lambda row: oriented(row["value"], direction), default=None)
+
+
+def _step_and_attempt(checkpoint: str) -> tuple[str, int]:
+    attempt, _, step = checkpoint.rpartition("/step-")
+    return step, int(attempt.rpartition("-")[2])
 
 
 Standings = Mapping[tuple[str, int], Standing]
@@ -56,7 +63,7 @@ def checkpoints_to_keep(
 def being_written(trials: Mapping[int, FrozenTrial], reruns: Mapping[int, Row], standings: Standings) -> set[str]:
     """The folders to which workers add checkpoints now: the last attempt of whatever runs."""
     running = (key for key in standings if _runs(*key, trials, reruns))
-    return {attempt_folder(*key, standings[key].attempts) for key in running}
+    return {attempt_folder(*key, len(standings[key].attempts)) for key in running}
 
 
 def _runs(kind: str, number: int, trials: Mapping[int, FrozenTrial], reruns: Mapping[int, Row]) -> bool:

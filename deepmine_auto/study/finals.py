@@ -15,6 +15,9 @@ from deepmine_auto.contracts import Direction
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.pruning import oriented
 
+NEVER = ("diverged", "limit")
+"""Causes of an end after which a trial cannot win."""
+
 FINALISTS = 3
 REPEATS = 3
 
@@ -36,12 +39,17 @@ class Winner(NamedTuple):
 
 def finalists(trials: Iterable[FrozenTrial], best: Mapping[int, float], direction: Direction) -> list[int]:
     """The best trials by their best value, complete ones first: a pruned one competes by its best checkpoint."""
-    able = [each for each in trials if each.number in best and each.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    able = [each for each in able if each.user_attrs.get("cause") != "diverged"]
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    able = [each for each in trials if each.number in best and each.state in ended and feasible(each)]
     able.sort(
         key=lambda each: (each.state != TrialState.COMPLETE, -oriented(best[each.number], direction), each.number)
     )
     return [each.number for each in able[:FINALISTS]]
+
+
+def feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial may win: it did not diverge, and keeps every limit of the study."""
+    return trial.user_attrs.get("cause") not in NEVER and all(each <= 0 for each in trial.constraints.values())
 
 
 def in_order(numbers: Sequence[int]) -> list[Rerun]:

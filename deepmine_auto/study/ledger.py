@@ -4,113 +4,105 @@ of rows, so that a restart decides the same.
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from deepmine_auto.contracts import Direction, Pruner, Report, Sampler, Verdict
+from deepmine_auto import failpoints
+from deepmine_auto.contracts import Pruner, Sampler, Verdict
 from deepmine_auto.errors import DeepmineError
-from deepmine_auto.messages import Assignment, Cause, Ended, Reported
-from deepmine_auto.space import Space, Value
-from deepmine_auto.storage import tables
+from deepmine_auto.messages import Assignment, Because, Cause, Ended, Reported, Saved
+from deepmine_auto.objectives import COSTS
+from deepmine_auto.space import Space
 from deepmine_auto.storage.engine import Fence
-from deepmine_auto.storage.store import Row, Store, StudyRow
-from deepmine_auto.study.checkpoints import Standing, being_written, checkpoints_to_keep, sweep
+from deepmine_auto.storage.store import Row, Store, StudyRow, constraint_attrs, now
+from deepmine_auto.study.causes import ENDS
+from deepmine_auto.study.checkpoints import being_written, checkpoints_to_keep, sweep
+from deepmine_auto.study.history import History, Key
+from deepmine_auto.study.known import write_known
 from deepmine_auto.study.mirror import Mirror
-from deepmine_auto.study.pruning import curve, judge, oriented
+from deepmine_auto.study.pruning import judge, seen
 from deepmine_auto.study.seeding import seed_of
-
-SET_ASIDE_AFTER = 3
-"""A plugin that raised in so many different trials is not proposed again in this study."""
+from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, bar, refuse, set_aside
+from deepmine_auto.study.writer import Watch, Writer
 
 UNEXPLAINED_IN_A_ROW = 5
 """So many failures in a row that no plugin and no limit explains end the search."""
 
+UNEXPLAINED = ("error", "lost")
 
-class End(NamedTuple):
-    """What becomes of a trial: its state, and whether its params are to blame."""
-
-    state: TrialState
-    infeasible: bool
+TOLD = ("plugin", "error", "memory", "diverged", "limit", "lost")
+"""Ends that are worth a sentence."""
 
 
-ENDS: dict[Cause, End] = {
-    "budget": End(TrialState.COMPLETE, False),
-    "patience": End(TrialState.COMPLETE, False),
-    "pruned": End(TrialState.PRUNED, False),
-    "deadline": End(TrialState.PRUNED, False),
-    "limit": End(TrialState.PRUNED, True),
-    "diverged": End(TrialState.PRUNED, True),
-    "memory": End(TrialState.FAIL, True),
-    "plugin": End(TrialState.FAIL, True),
-    "error": End(TrialState.FAIL, False),
-    "lost": End(TrialState.FAIL, False),
-    "cancelled": End(TrialState.FAIL, False),
-}
-
-KINDS_OF_PARAMS = {"model": "backbone"}
-"""The kind of plugin that a param's first word means, where it is another word."""
-
-Watch = Callable[[str, str, int | None], None]
-"""Told of events as (kind, text, trial)."""
+def _nothing() -> None:
+    """The lock of a SQLite file cannot be lost while its process lives."""
 
 
 class Ledger:
-    """Rows of one study, kept in memory as they are in the database."""
+    """Rows of one study, kept in memory as they are in the database. `gpus` are held while this driver works."""
 
     def __init__(
-        self, store: Store, study: StudyRow, fence: Fence, plugins: tuple[Sampler, Pruner], watch: Watch
+        self,
+        store: Store,
+        study: StudyRow,
+        fence: Fence,
+        plugins: tuple[Sampler, Pruner],
+        watch: Watch,
+        regain: Callable[[], None] = _nothing,
+        gpus: float = 0.0,
     ) -> None:
-        self.store, self.study, self.watch = store, study, watch
+        self.store, self.study, self.watch, self.gpus = store, study, watch, gpus
         self.sampler, self.pruner = plugins
-        self.direction: Direction = study.direction
+        self.direction = study.direction
         self.space = Space.from_json(study.spec["space"])
-        self.epoch = store.begin_session(study.id)
+        self.epoch = store.begin_session(study.id, gpus)
         fence.study_id, fence.epoch = study.id, self.epoch
         self.begun = time.monotonic()
+        self.writer = Writer(store, study, self.epoch, self._noticed, regain)
         self._read()
 
     def _read(self) -> None:
-        rows = self.store.rows
-        self.trials: dict[int, FrozenTrial] = {each.number: each for each in self.store.trials(self.study.id)}
-        self.reruns: dict[int, Row] = {row["number"]: row for row in rows(tables.reruns, self.study.id)}
-        self.standing: dict[tuple[str, int], Standing] = {}
-        reports = rows(tables.reports, self.study.id)
-        for row in reports:
-            self._standing(row["kind"], row["number"]).reports.append(row)
-        for row in rows(tables.attempts, self.study.id):
-            self._standing(row["kind"], row["number"]).attempts += 1
-        for row in rows(tables.verdicts, self.study.id):
-            if not row["keep"]:
-                self._standing("trial", row["number"]).stopped = row["cause"]
-        self.reports: list[Report] = curve(reports, self.direction)
-        self.seq = max((row["seq"] for row in reports), default=0)
-        self.spent_before = sum(row["spent"] for row in self.store.sessions(self.study.id))
+        replayed = self.writer.replay_left()
+        sessions = [row for row in self.store.sessions(self.study.id) if row["epoch"] != self.epoch]
+        self.spent_before = sum(row["spent"] for row in sessions)
+        self.gpu_seconds_before = sum(row["spent"] * row["gpus"] for row in sessions)
+        self.history = History(self.store, self.study)
         self.mirror = Mirror(self.space, self.sampler, self.study.directions, self.seed)
         for number in sorted(self.trials):
             self._show_missing(number)
             self.mirror.add(self.trials[number], self._infeasible(self.trials[number]))
+        self.proposed: FrozenTrial | None = None
+        if replayed:
+            self.event("replayed", replayed)
 
     def _show_missing(self, number: int) -> None:
         """Show Optuna a report after which the driver was killed: the worker will not send it again."""
         trial = self.trials[number]
-        rows = [] if trial.state.is_finished() else self._standing("trial", number).reports
-        for row in rows:
+        if self._several or trial.state.is_finished():
+            return
+        for row in self.history.of("trial", number).reports:
             if row["step"] not in trial.intermediate_values:
-                self.store.storage.set_trial_intermediate_value(trial._trial_id, row["step"], row["value"])
-                self.trials[number] = self.store.storage.get_trial(trial._trial_id)
-
-    def _standing(self, kind: str, number: int) -> Standing:
-        return self.standing.setdefault((kind, number), Standing())
+                self._show(number, row["step"], row["value"])
 
     @staticmethod
     def _infeasible(trial: FrozenTrial) -> bool:
         cause = trial.user_attrs.get("cause")
         return cause in ENDS and ENDS[cause].infeasible
+
+    @property
+    def trials(self) -> dict[int, FrozenTrial]:
+        """Trials by number."""
+        return self.history.trials
+
+    @property
+    def reruns(self) -> dict[int, Row]:
+        """Reruns by number."""
+        return self.history.reruns
 
     @property
     def seed(self) -> int:
@@ -122,211 +114,260 @@ class Ledger:
         """Seconds that drivers have worked on this study, over all sessions."""
         return float(self.spent_before) + time.monotonic() - self.begun
 
+    @property
+    def gpu_hours(self) -> float:
+        """Hours for which GPUs were held, over all sessions."""
+        return float(self.gpu_seconds_before + (time.monotonic() - self.begun) * self.gpus) / 3600
+
+    def unfinished(self) -> list[Key]:
+        """Trials and reruns that have no end yet."""
+        return self.history.unfinished()
+
+    @property
+    def _several(self) -> bool:
+        return len(self.study.objectives) > 1
+
     # -- ask ---------------------------------------------------------------------------------------------------------
 
-    def ask(self) -> Assignment:
-        """Propose the next trial, write its row, and return what a worker needs."""
+    def ask(self) -> Assignment | None:
+        """Propose the next trial, write its row, and return what a worker needs; None while nothing can be written."""
         number = len(self.trials)
-        row = self.mirror.ask(number, self._bar(number))
-        self._refuse_set_aside(row.params)
-        self.trials[number] = self.store.add_trial(self.study.id, row)
-        return self._assign("trial", number, row.params, "search", seed_of(self.seed, "trial", number))
+        proposed = self.proposed = self.proposed or self._propose(number)
+        failpoints.reach("mid_ask")
+        row = self.writer.add_trial(number, proposed)
+        if row is None:
+            return None
+        self.proposed = None
+        self.trials[number] = row
+        failpoints.reach("after_ask")
+        return self._assign_trial(number, "begun")
 
-    def unfinished(self) -> list[tuple[str, int]]:
-        """Trials and reruns that an earlier driver left RUNNING."""
-        trials = [("trial", each.number) for each in self.trials.values() if not each.state.is_finished()]
-        return trials + [("rerun", row["number"]) for row in self.reruns.values() if row["state"] == "RUNNING"]
+    def _propose(self, number: int) -> FrozenTrial:
+        out = set_aside(self.trials.values())
+        proposed = self.mirror.ask(number, bar(out, self.space, self.seed, number))
+        write_known(proposed, self.history.seq, self.trials.values())
+        refuse(out, self.study.spec["task"], self.space.complete(proposed.params), self.study.name)
+        return proposed
 
-    def adopt(self, kind: str, number: int) -> Assignment | None:
+    def adopt(self, key: Key, because: Because) -> Assignment | None:
         """Go on with an unfinished one under the same number; None where the verdict on its last report ended it."""
+        kind, number = key
         if kind == "rerun":
-            return self._assign_rerun(self.reruns[number])
+            return self._assign_rerun(self.reruns[number], because)
         if self._ended_by_verdict(number):
             return None
-        return self._assign("trial", number, self.trials[number].params, "search", seed_of(self.seed, "trial", number))
+        return self._assign_trial(number, because)
 
     def _ended_by_verdict(self, number: int) -> bool:
-        standing = self._standing("trial", number)
-        if standing.stopped:
-            self._stop(number, standing.stopped)
+        stopped = self.history.of("trial", number).stopped
+        if stopped:
+            self._stop(number, stopped)
             return True
-        judged = [each.seq for each in self.reports if each.trial == number]
-        written = {row["seq"] for row in self.store.rows(tables.verdicts, self.study.id)}
+        reported = [each.seq for each in self.history.reports if each.trial == number]
         # the driver may have been killed between a report and its verdict: it is computed again, and is the same
-        return bool(judged) and judged[-1] not in written and not self._decide(number, judged[-1], out_of_time=False)
+        return bool(reported) and reported[-1] not in self.history.judged and not self._decide(number, reported[-1])
 
     def add_rerun(self, trial: int, repeat: int) -> Assignment:
         """Write a rerun of a finalist, and return what a worker needs."""
         number = len(self.reruns)
         row: Row = {"number": number, "trial": trial, "repeat": repeat, "state": "RUNNING"}
-        self.store.add(tables.reruns, self.study.id, row)
+        self.writer.write("rerun", **row)
         self.reruns[number] = row
-        return self._assign_rerun(row)
+        failpoints.reach("mid_rerun")
+        return self._assign_rerun(row, "begun")
 
-    def _assign_rerun(self, row: Row) -> Assignment:
+    def _assign_trial(self, number: int, because: Because) -> Assignment:
+        return self._assign(
+            "trial", number, number, "search", seed_of(self.seed, "trial", number), because, tuple(self.pruner.rungs())
+        )
+
+    def _assign_rerun(self, row: Row, because: Because) -> Assignment:
         seed = seed_of(self.seed, "rerun", row["repeat"])
-        return self._assign("rerun", row["number"], self.trials[row["trial"]].params, f"rerun-{row['repeat']}", seed)
+        return self._assign("rerun", row["number"], row["trial"], f"rerun-{row['repeat']}", seed, because, ())
 
-    def _assign(self, kind: Any, number: int, params: Mapping[str, Any], split: str, seed: int) -> Assignment:
-        standing = self._standing(kind, number)
-        standing.attempts += 1
-        row = {"kind": kind, "number": number, "attempt": standing.attempts, "epoch": self.epoch}
-        self.store.add(tables.attempts, self.study.id, row)
+    def _assign(
+        self, kind: Any, number: int, trial: int, split: str, seed: int, because: Because, rungs: tuple[int, ...]
+    ) -> Assignment:
+        standing = self.history.of(kind, number)
+        halvings = sum(row["because"] == "memory" for row in standing.attempts) + (because == "memory")
+        row: Row = {"kind": kind, "number": number, "attempt": len(standing.attempts) + 1, "epoch": self.epoch}
+        row |= {"because": because, "halvings": halvings, "saved": None}
+        self.writer.write("attempt", **row)
+        standing.attempts.append(row)
+        failpoints.reach("after_attempt")
         return Assignment(
             kind=kind,
             number=number,
-            attempt=standing.attempts,
+            attempt=row["attempt"],
             folder=self.study.folder,
             task=self.study.spec["task"],
             objective=self.study.spec["objective"],
             split=split,
             seed=seed,
-            params=self.space.complete(params),
+            params=self.space.complete(self.trials[trial].params),
             checkpoints=standing.checkpoints(),
-            rungs=tuple(self.pruner.rungs()) if kind == "trial" else (),
+            rungs=rungs,
+            halvings=halvings,
         )
-
-    def set_aside(self) -> set[str]:
-        """Plugins (`kind/name`) that raised in too many trials."""
-        raised = Counter(each.user_attrs["plugin"] for each in self.trials.values() if "plugin" in each.user_attrs)
-        return {plugin for plugin, count in raised.items() if count >= SET_ASIDE_AFTER}
-
-    def _bar(self, number: int) -> Callable[[str, Value], Value | None]:
-        out = self.set_aside()
-
-        def bar(name: str, value: Value) -> Value | None:
-            prefix, _, last = name.rpartition("/")
-            kind = KINDS_OF_PARAMS.get(prefix, prefix)
-            if last == "use":
-                return False if value is True and kind in out else None
-            if last != "kind" or f"{kind}/{value}" not in out:
-                return None
-            left = [each for each in self._options(name) if f"{kind}/{each}" not in out]
-            return left[seed_of(self.seed, "instead", number, name) % len(left)] if left else None
-
-        return bar
-
-    def _refuse_set_aside(self, params: Mapping[str, Any]) -> None:
-        out = self.set_aside()
-        if not out:
-            return
-        from deepmine_auto.model.assemble import plugins_of
-
-        for kind, name in plugins_of(self.study.spec["task"], self.space.complete(params)):
-            if f"{kind}/{name}" in out:
-                what = (
-                    f"The {kind} '{name}' raised in {SET_ASIDE_AFTER} trials, and this space has nothing in its place."
-                )
-                raise DeepmineError(what, f"See `deepmine-auto trials {self.study.name}`.")
-
-    def _options(self, name: str) -> tuple[Value, ...]:
-        ranges = {each.name: each.range for each in self.space.params}
-        return tuple(getattr(ranges[name], "options", ()))
 
     # -- report and decide -------------------------------------------------------------------------------------------
 
     def report(self, assignment: Assignment, message: Reported, *, out_of_time: bool) -> bool:
         """Write a report, then the verdict on it; return whether the worker shall go on."""
         row = self._write_report(assignment, message)
+        failpoints.reach("after_report")
         if assignment.kind == "rerun":
             return True
         number = assignment.number
-        if any(each.trial == number and each.share == message.share for each in self.reports):
+        if any(each.trial == number and each.share == message.share for each in self.history.reports):
             return True  # a step that was judged before the driver was killed
-        self.reports.append(Report(number, message.share, oriented(message.value, self.direction), row["seq"]))
-        self._show_report(number, message)
+        self.history.reports.append(seen(row, self.study.objectives))
+        if not self._several:  # TPE cannot read intermediate values beside several objectives
+            self._show(number, message.step, message.value)
+            self.mirror.report(number, message.step, message.value)
+        failpoints.reach("after_show")
         return self._decide(number, row["seq"], out_of_time)
 
-    def _decide(self, number: int, seq: int, out_of_time: bool) -> bool:
-        verdict = judge(self.pruner, self.reports, seq)
-        cause: Cause = "pruned" if not verdict.keep else "deadline"
-        keep = verdict.keep and not out_of_time
-        if verdict.rung is not None or not keep:
-            self._write_verdict(number, seq, verdict._replace(keep=keep), cause)
-        if not keep:
+    def _decide(self, number: int, seq: int, out_of_time: bool = False) -> bool:
+        verdict = judge(self.pruner, self.history.reports, seq)
+        cause = self._cause(number, verdict, out_of_time)
+        if verdict.rung is not None or cause:
+            self._write_verdict(number, seq, verdict._replace(keep=not cause), cause or "")
+            failpoints.reach("after_verdict")
+        if cause:
             self._stop(number, cause)
-        return keep
+        return not cause
+
+    def _cause(self, number: int, verdict: Verdict, out_of_time: bool) -> Cause | None:
+        if self._limits_passed(number):
+            return "limit"
+        if not verdict.keep:
+            return "pruned"
+        return "deadline" if out_of_time else None
+
+    def _limits_passed(self, number: int) -> str:
+        """The limits on costs that a trial passes, in words. A cost does not change while a model learns."""
+        metrics = self.history.of("trial", number).reports[-1]["metrics"]
+        passed = [each for each in self.study.limits if each.name in COSTS and each.excess(metrics) > 0]
+        return ", ".join(f"{metrics.get(each.name)} is over the limit {each}" for each in passed)
 
     def _write_report(self, assignment: Assignment, message: Reported) -> Row:
-        self.seq += 1
+        self.history.seq += 1
         row = {
-            "seq": self.seq,
+            "seq": self.history.seq,
             "kind": assignment.kind,
             "number": assignment.number,
             "attempt": assignment.attempt,
             "step": message.step,
             "share": message.share,
             "value": message.value,
-            "metrics": dict(message.metrics),
+            "metrics": self._metrics(message.metrics),
             "checkpoint": message.checkpoint,
             "best_checkpoint": message.best_checkpoint,
             "seconds": message.seconds,
         }
-        self.store.add_report(self.study.id, row, self.epoch, time.monotonic() - self.begun)
-        self._standing(assignment.kind, assignment.number).reports.append(row)
+        self.writer.write("report", report=row, epoch=self.epoch, spent=time.monotonic() - self.begun)
+        self.history.of(assignment.kind, assignment.number).reports.append(row)
         return row
 
-    def _show_report(self, number: int, message: Reported) -> None:
-        trial_id = self.trials[number]._trial_id
-        self.store.storage.set_trial_intermediate_value(trial_id, message.step, message.value)
-        self.mirror.report(number, message.step, message.value)
+    def _metrics(self, metrics: Mapping[str, float]) -> Row:
+        """Metrics as JSON has them: what is no number is null. Raises DeepmineError where an objective is missing."""
+        for each in self.study.objectives:
+            if each.name not in metrics:
+                raise DeepmineError(f"The task '{self.study.spec['task']}' reports no '{each.name}'.")
+        return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
-    def _write_verdict(self, number: int, seq: int, verdict: Verdict, cause: Cause) -> None:
+    def _show(self, number: int, step: int, value: float) -> None:
+        trial = self.trials[number]
+        self.writer.write("show", trial_id=trial._trial_id, step=step, value=value)
+        trial.intermediate_values[step] = value
+
+    def _write_verdict(self, number: int, seq: int, verdict: Verdict, cause: str) -> None:
         row = {"seq": seq, "number": number, **verdict._asdict(), "cause": cause}
-        self.store.add(tables.verdicts, self.study.id, row)
-        if not verdict.keep:
-            self._standing("trial", number).stopped = cause
+        self.writer.write("verdict", **row)
+        self.history.note_verdict(row)
 
     def _stop(self, number: int, cause: Cause) -> None:
-        standing = self._standing("trial", number)
-        best = standing.best(self.direction)
+        best = self.history.of("trial", number).best(self.direction)
         assert best is not None
-        seconds = standing.reports[-1]["seconds"]
-        self._finish(
-            number, Ended(cause, best["value"], best["step"], best["best_checkpoint"], facts={"seconds": seconds})
-        )
+        reason = self._limits_passed(number) if cause == "limit" else ""
+        self._finish(number, Ended(cause, best["value"], best["step"], best["best_checkpoint"], reason))
+
+    def saved(self, assignment: Assignment, message: Saved) -> None:
+        """Write which checkpoint a worker left between two reports, because it had to go."""
+        key = {"kind": assignment.kind, "number": assignment.number, "attempt": assignment.attempt}
+        self.writer.write("save", **key, saved=message.checkpoint)
+        self.history.of(*assignment.key).attempts[assignment.attempt - 1]["saved"] = message.checkpoint
 
     # -- tell --------------------------------------------------------------------------------------------------------
 
-    def end(self, assignment: Assignment, message: Ended) -> None:
+    def end(self, key: Key, message: Ended) -> None:
         """Write the end of a trial or rerun; written again, it changes nothing."""
-        if assignment.kind == "rerun":
-            if self.reruns[assignment.number]["state"] == "RUNNING":
-                self._finish_rerun(assignment.number, message)
-        elif not self.trials[assignment.number].state.is_finished():
-            self._finish(assignment.number, message)
+        kind, number = key
+        if not self.history.running(kind, number):
+            return
+        if kind == "rerun":
+            self._finish_rerun(number, message)
+        else:
+            self._finish(number, message)
 
     def _finish(self, number: int, message: Ended) -> None:
         state, infeasible = ENDS[message.cause]
-        attrs: dict[str, Any] = {"cause": message.cause, **message.facts}
-        attrs |= {"reason": message.reason} if message.reason else {}
-        attrs |= {"plugin": message.plugin} if message.plugin else {}
-        attrs |= {"best_step": message.step, "checkpoint": message.checkpoint} if message.checkpoint else {}
-        value = self._value(number, state, message)
-        self.store.finish_trial(self.trials[number], state, value, attrs)
-        self.trials[number] = self.store.storage.get_trial(self.trials[number]._trial_id)
-        self.mirror.tell(number, state, value, infeasible)
+        trial, values, attrs = self.trials[number], self._values(number, message), self._attrs(number, message)
+        constraints = self._constraints(number)
+        told = {"state": state.name, "values": values, "attrs": attrs, "constraints": constraints}
+        failpoints.reach("before_tell")
+        self.writer.write("tell", trial_id=trial._trial_id, **told)
+        failpoints.reach("after_tell_commit")
+        trial.state, trial.values = state, values
+        trial.user_attrs = {**trial.user_attrs, **attrs}
+        trial.system_attrs = {**trial.system_attrs, **constraint_attrs(constraints)}
+        self.mirror.tell(number, state, values[0] if values else None, infeasible)
         self._sweep()
         self._tell_watch(number, message)
 
+    def _attrs(self, number: int, message: Ended) -> Row:
+        attrs: Row = {"cause": message.cause, **self._costs(number), **message.facts}
+        attrs |= {"reason": message.reason.replace("\0", " ")} if message.reason else {}
+        attrs |= {"plugin": message.plugin} if message.plugin else {}
+        return attrs | ({"best_step": message.step, "checkpoint": message.checkpoint} if message.checkpoint else {})
+
+    def _costs(self, number: int) -> Row:
+        """What the last report says of seconds and costs, as the numbers that a dashboard shows."""
+        reports = self.history.of("trial", number).reports
+        if not reports:
+            return {}
+        found = {name: reports[-1]["metrics"].get(name) for name in COSTS}
+        return {"seconds": reports[-1]["seconds"], **{name: each for name, each in found.items() if each is not None}}
+
+    def _values(self, number: int, message: Ended) -> list[float] | None:
+        # Optuna's own convention: a pruned trial is shown at its last point, a complete one at the task's best
+        state, reports = ENDS[message.cause].state, self.history.of("trial", number).reports
+        if state == TrialState.FAIL or not reports:
+            return None
+        if self._several:
+            metrics = self.history.metrics_at_best(number)
+            return [metrics[each.name] for each in self.study.objectives] if state == TrialState.COMPLETE else None
+        value = message.value if state == TrialState.COMPLETE else reports[-1]["value"]
+        return None if value is None else [value]
+
+    def _constraints(self, number: int) -> dict[str, float]:
+        metrics = self.history.metrics_at_best(number)
+        return {str(each): each.excess(metrics) for each in self.study.limits} if metrics else {}
+
     def _sweep(self) -> None:
         """Delete the checkpoints that no decision can need any more."""
-        keep = checkpoints_to_keep(self.trials, self.reruns, self.standing, self.direction)
-        sweep(Path(self.study.folder), keep, being_written(self.trials, self.reruns, self.standing))
-
-    def _value(self, number: int, state: TrialState, message: Ended) -> float | None:
-        # Optuna's own convention: a pruned trial is shown at its last point, a complete one at the task's best
-        if state == TrialState.COMPLETE:
-            return message.value
-        reports = self._standing("trial", number).reports
-        return reports[-1]["value"] if state == TrialState.PRUNED and reports else None
+        failpoints.reach("before_sweep")
+        history = self.history
+        keep = checkpoints_to_keep(self.trials, self.reruns, history.standing, self.direction)
+        sweep(Path(self.study.folder), keep, being_written(self.trials, self.reruns, history.standing))
 
     def _tell_watch(self, number: int, message: Ended) -> None:
         last = message.reason.strip().splitlines()[-1] if message.reason.strip() else message.cause
-        if message.cause in ("plugin", "error", "memory", "diverged"):
+        if message.cause in TOLD:
             blamed = f" ({message.plugin})" if message.plugin else ""
             self.event("failed", f"trial {number} failed{blamed}: {last}", number)
-            for plugin in self.set_aside() & {message.plugin or ""}:
+            for plugin in set_aside(self.trials.values()) & {message.plugin or ""}:
                 self.event("set aside", f"{plugin} raised in {SET_ASIDE_AFTER} trials and is set aside for this study")
         self.watch("ended", message.cause, number)
 
@@ -337,22 +378,38 @@ class Ledger:
             "value": message.value,
             "checkpoint": message.checkpoint,
             "seconds": message.facts.get("seconds"),
-            "reason": message.reason or message.cause,
+            "reason": message.reason.replace("\0", " ") or message.cause,
         }
-        self.store.change(tables.reruns, self.study.id, number, values)
+        self.writer.write("end rerun", number=number, values=values)
         self.reruns[number] |= values
         self._sweep()
         self.watch("rerun ended", message.cause, number)
+
+    # -- and else ----------------------------------------------------------------------------------------------------
 
     def unexplained(self) -> str | None:
         """The last reason, where too many trials in a row failed without a plugin to blame."""
         ended = [each for _, each in sorted(self.trials.items()) if each.state.is_finished()]
         last = ended[-UNEXPLAINED_IN_A_ROW:]
-        if len(last) < UNEXPLAINED_IN_A_ROW or any(each.user_attrs.get("cause") != "error" for each in last):
+        if len(last) < UNEXPLAINED_IN_A_ROW or any(each.user_attrs.get("cause") not in UNEXPLAINED for each in last):
             return None
         return str(last[-1].user_attrs.get("reason", "")).strip().splitlines()[-1]
 
     def event(self, kind: str, text: str, trial: int | None = None) -> None:
         """Write an event, and tell whoever watches."""
-        self.store.add_event(self.study.id, kind, text, trial)
+        self.history.event += 1
+        text = text.replace("\0", " ")
+        self.writer.write("event", id=self.history.event, at=now(), kind=kind, trial=trial, text=text)
+        self.history.opened += kind == "test opened"
         self.watch(kind, text, trial)
+
+    def write_result(self, result: Row) -> None:
+        """Write what the finals found."""
+        self.writer.write("result", result=result)
+
+    def _noticed(self, kind: str, text: str, trial: int | None) -> None:
+        """Hear of the database from the writer; that the disk is full cannot be written."""
+        if kind == "full":
+            self.watch(kind, text, trial)
+        else:
+            self.event(kind, text, trial)

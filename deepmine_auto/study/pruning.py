@@ -5,10 +5,12 @@ A trial that went on from a checkpoint reports some steps twice; the first repor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deepmine_auto.contracts import Direction, Pruner, Report, Verdict
+from deepmine_auto.objectives import Objective
 
 
 def oriented(value: float, direction: Direction) -> float:
@@ -16,15 +18,26 @@ def oriented(value: float, direction: Direction) -> float:
     return value if direction == "maximize" else -value
 
 
-def curve(rows: Iterable[Mapping[str, Any]], direction: Direction) -> list[Report]:
+def seen(row: Mapping[str, Any], objectives: Sequence[Objective]) -> Report:
+    """A row of `reports` as a pruner sees it."""
+    first, *others = objectives
+    value = oriented(row["value"], first.direction)
+    values = (value, *(_oriented_or_worst(row["metrics"][each.name], each.direction) for each in others))
+    return Report(row["number"], row["share"], value, row["seq"], values)
+
+
+def _oriented_or_worst(value: float | None, direction: Direction) -> float:
+    return -math.inf if value is None else oriented(value, direction)
+
+
+def curve(rows: Iterable[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[Report]:
     """Rows of `reports` as a pruner sees them, in the order of seq."""
-    seen: set[tuple[int, int]] = set()
+    judged: set[tuple[int, int]] = set()
     reports = []
     for row in rows:
-        if row["kind"] != "trial" or (row["number"], row["step"]) in seen:
-            continue
-        seen.add((row["number"], row["step"]))
-        reports.append(Report(row["number"], row["share"], oriented(row["value"], direction), row["seq"]))
+        if row["kind"] == "trial" and (row["number"], row["step"]) not in judged:
+            judged.add((row["number"], row["step"]))
+            reports.append(seen(row, objectives))
     return reports
 
 

@@ -17,16 +17,24 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import open_reader
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.checkpoints import Standing
+from deepmine_auto.study.finals import feasible
+from deepmine_auto.study.pareto import front
 from deepmine_auto.study.pruning import oriented
 
 
 @dataclass(frozen=True)
 class SeenTrial:
-    """A trial as a person asks for it: `value` is its best, `params` is all that its model was built from."""
+    """A trial as a person asks for it: `value` is its best, `params` is all that its model was built from.
+
+    `values` has what every objective was when the first was best. One that is not feasible is over a limit of the
+    study, or diverged, and cannot win.
+    """
 
     number: int
     state: str
     value: float | None
+    values: Mapping[str, float]
+    feasible: bool
     seconds: float | None
     size: float | None
     params: Mapping[str, Any]
@@ -39,6 +47,8 @@ class SeenTrial:
             "number": self.number,
             "state": self.state,
             "value": self.value,
+            "values": dict(self.values),
+            "feasible": self.feasible,
             "seconds": self.seconds,
             "parameters_million": self.size,
             "cause": self.cause,
@@ -85,7 +95,9 @@ class SeenStudy:
         return SeenTrial(
             number=trial.number,
             state={TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower()),
-            value=best["value"] if best else trial.value,
+            value=best["value"] if best else None,
+            values=self._values(best),
+            feasible=feasible(trial) and not (best and self._over_limit(best)),
             seconds=seconds,
             size=attrs.get("params_million"),
             params=space.complete(trial.params),
@@ -93,10 +105,32 @@ class SeenStudy:
             reason=str(attrs.get("reason", "")).strip(),
         )
 
+    def _values(self, best: Row | None) -> dict[str, float]:
+        found = {} if best is None else {**best["metrics"], self.row.objectives[0].name: best["value"]}
+        return {each.name: found[each.name] for each in self.row.objectives if found.get(each.name) is not None}
+
+    def _over_limit(self, best: Row) -> bool:
+        return any(each.excess(best["metrics"]) > 0 for each in self.row.limits)
+
+    @property
+    def several(self) -> bool:
+        """Whether it has more than one objective."""
+        return len(self.row.objectives) > 1
+
     def best(self, most: int) -> list[SeenTrial]:
-        """The trials with the best values, best first."""
-        valued = [each for each in self.trials if each.value is not None]
-        return sorted(valued, key=lambda each: (-oriented(each.value or 0.0, self.direction), each.number))[:most]
+        """The trials that may win, best first by the first objective: so many; with several objectives the whole
+        Pareto front, because none on it is better than another."""
+        able = [each for each in self.trials if each.feasible and each.state != "failed" and each.value is not None]
+        if self.several:
+            able = self._front(able)
+            most = len(able)
+        return sorted(able, key=lambda each: (-oriented(each.value or 0.0, self.direction), each.number))[:most]
+
+    def _front(self, trials: list[SeenTrial]) -> list[SeenTrial]:
+        names = [each.name for each in self.row.objectives]
+        whole = [each for each in trials if len(each.values) == len(names)]
+        points = [[each.values[name] for name in names] for each in whole]
+        return [whole[at] for at in front(points, [each.direction for each in self.row.objectives])]
 
 
 def open_store(storage: Path) -> Store:

@@ -107,7 +107,7 @@ def _best(agenda: Agenda, values: Mapping[int, float], beside: Beside) -> Line |
 
 
 def _running(agenda: Agenda, kind: str, number: int, values: Mapping[int, float]) -> Line:
-    standing = agenda.ledger.standing.get((kind, number))
+    standing = agenda.ledger.history.standing.get((kind, number))
     last: Row | None = standing.reports[-1] if standing and standing.reports else None
     trial = agenda.ledger.reruns[number]["trial"] if kind == "rerun" else number
     again = f" ({agenda.ledger.reruns[number]['repeat'] + 1}/{REPEATS})" if kind == "rerun" else ""
@@ -124,7 +124,7 @@ def _rank(value: float, values: Mapping[int, float], agenda: Agenda) -> int:
 
 
 def _curve(agenda: Agenda, kind: str, number: int) -> tuple[float, ...]:
-    return tuple(row["value"] for row in agenda.ledger.standing[kind, number].reports)
+    return tuple(row["value"] for row in agenda.ledger.history.standing[kind, number].reports)
 
 
 def _phase(agenda: Agenda) -> str:

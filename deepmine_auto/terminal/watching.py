@@ -106,7 +106,7 @@ def _ended(agenda: Agenda, beside: Beside, cause: str, number: int) -> str:
     value = values.get(number)
     if value is None:
         return f"trial {number} ended ({cause}) before its first evaluation"
-    share = agenda.ledger.standing["trial", number].reports[-1]["share"] / 10
+    share = agenda.ledger.history.standing["trial", number].reports[-1]["share"] / 10
     how = {"pruned": f"pruned at {share:.0f} %", "deadline": f"out of time at {share:.0f} %"}.get(cause, "complete")
     best = f"  new best {beside.lead(value, agenda)}".rstrip() if best_trial(agenda, values) == number else ""
     return f"trial {number} {how}  {value:.4f}  {words_of(agenda, number)}{best}"

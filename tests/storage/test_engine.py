@@ -122,7 +122,7 @@ def test_a_stale_driver_raises_and_changes_no_row(desk):
     store = desk.store
     writes = [
         lambda: agenda.ledger.ask(),
-        lambda: agenda.ledger.adopt(*assignment.key),
+        lambda: agenda.ledger.adopt(assignment.key, "lost"),
         lambda: agenda.ledger.event("kind", "text"),
         lambda: store.set_result(study.id, {}),
         lambda: store.storage.set_trial_user_attr(agenda.ledger.trials[0]._trial_id, "key", 1),

@@ -317,7 +317,9 @@ def test_the_checkpoints_that_finals_and_resume_need_are_always_kept(rows):
         trials[number] = trial_row(number, TrialState["PRUNED" if state == "diverged" else state], state)
         paths = [f"checkpoints/trial-{number:05d}/attempt-1/step-{at:07d}" for at in range(len(values))]
         best = [paths[max(range(at + 1), key=lambda i: values[i])] for at in range(len(values))]
-        standings["trial", number] = Standing(1, [report(*each) for each in zip(values, best, paths, strict=True)])
+        standings["trial", number] = Standing(
+            [{"saved": None}], [report(*each) for each in zip(values, best, paths, strict=True)]
+        )
     keep = checkpoints_to_keep(trials, {}, standings, "maximize")
     best = {n: row["value"] for (_, n), each in standings.items() if (row := each.best("maximize"))}
     for number in finalists(trials.values(), best, "maximize"):
@@ -330,7 +332,9 @@ def test_the_checkpoints_that_finals_and_resume_need_are_always_kept(rows):
 
 def test_a_failed_trial_with_a_high_value_does_not_cost_a_finalist_its_checkpoint():
     trials = {n: trial_row(n, state) for n, state in enumerate([TrialState.FAIL] * 3 + [TrialState.COMPLETE])}
-    standings = {("trial", n): Standing(1, [report(0.5 if n == 3 else 0.9, f"best-{n}")]) for n in range(4)}
+    standings = {
+        ("trial", n): Standing([{"saved": None}], [report(0.5 if n == 3 else 0.9, f"best-{n}")]) for n in range(4)
+    }
     assert checkpoints_to_keep(trials, {}, standings, "maximize") == {"best-3"}
 
 
@@ -346,7 +350,7 @@ def test_the_sweep_spares_what_is_named_and_what_is_on_its_way(tmp_path):
     made(3, 1, 5)  # finished, and no finalist
     keep = {f"checkpoints/trial-{place}" for place in ("00000/attempt-1/step-0000002", "00001/attempt-2/step-0000003")}
     trials = {n: trial_row(n, TrialState.RUNNING if n in (1, 2) else TrialState.COMPLETE) for n in range(4)}
-    standings = {("trial", n): Standing(2 if n == 1 else 1) for n in range(4)}
+    standings = {("trial", n): Standing([{"saved": None}] * (2 if n == 1 else 1)) for n in range(4)}
     written = being_written(trials, {}, standings)
     assert written == {"checkpoints/trial-00001/attempt-2", "checkpoints/trial-00002/attempt-1"}
     sweep(tmp_path, keep, written)

@@ -14,8 +14,11 @@ from deepmine_auto.executors import inline
 from deepmine_auto.messages import Ended, Reported
 from deepmine_auto.space import Choice, Param, Space
 from deepmine_auto.storage import tables
+from deepmine_auto.storage.store import Conflict
 from deepmine_auto.study.budget import Budget
-from deepmine_auto.study.ledger import ENDS, SET_ASIDE_AFTER, Ledger
+from deepmine_auto.study.causes import ENDS
+from deepmine_auto.study.ledger import Ledger
+from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER
 from deepmine_plugins.pruners.none import KeepAll
 from deepmine_plugins.samplers.random import Random
 from deepmine_plugins.samplers.tpe import Tpe
@@ -47,6 +50,9 @@ STATES = {
     "pruned": "PRUNED",
     "deadline": "PRUNED",
     "diverged": "PRUNED",
+    "limit": "PRUNED",
+    "lost": "FAIL",
+    "cancelled": "FAIL",
     "memory": "FAIL",
     "plugin": "FAIL",
     "error": "FAIL",
@@ -58,7 +64,7 @@ def test_every_cause_has_its_state_its_reason_and_its_value(desk, cause):
     study = desk.begin()
     ledger, assignment = asked(desk, study, reports=3)
     ledger.end(
-        assignment,
+        assignment.key,
         Ended(cause, 0.5, 3, "best", reason="why\nbecause", plugin="attention/x" if cause == "plugin" else None),
     )
     (row,) = desk.trials(study)
@@ -83,7 +89,7 @@ def test_every_cause_that_a_worker_may_name_has_an_end():
 def test_what_params_caused_is_infeasible_in_the_mirror_and_not_in_the_study(desk, cause):
     study = desk.begin()
     ledger, assignment = asked(desk, study)
-    ledger.end(assignment, Ended(cause))
+    ledger.end(assignment.key, Ended(cause))
     for mirror in (ledger.mirror, desk.ledger(study).mirror):
         (seen,) = mirror.study.get_trials()
         assert seen.state.name == "PRUNED"
@@ -94,7 +100,7 @@ def test_what_params_caused_is_infeasible_in_the_mirror_and_not_in_the_study(des
 def test_an_unexplained_failure_is_no_evidence_against_its_params(desk):
     study = desk.begin()
     ledger, assignment = asked(desk, study)
-    ledger.end(assignment, Ended("error"))
+    ledger.end(assignment.key, Ended("error"))
     (seen,) = ledger.mirror.study.get_trials()
     assert seen.state.name == "FAIL"
     assert not seen.constraints
@@ -103,10 +109,11 @@ def test_an_unexplained_failure_is_no_evidence_against_its_params(desk):
 def test_an_end_told_twice_changes_nothing(desk):
     study = desk.begin()
     ledger, assignment = asked(desk, study, reports=1)
-    ledger.end(assignment, Ended("budget", 0.5, 1, "a"))
+    ledger.end(assignment.key, Ended("budget", 0.5, 1, "a"))
     before = told(desk.trials(study))
-    ledger.end(assignment, Ended("error", reason="late"))
-    ledger.store.finish_trial(ledger.trials[0], optuna.trial.TrialState.FAIL, None, {"cause": "error"})
+    ledger.end(assignment.key, Ended("error", reason="late"))
+    with pytest.raises(Conflict, match=r"Trial 0 should have ended as FAIL None, and stands as COMPLETE \[0.5\]"):
+        ledger.store.finish_trial(ledger.trials[0]._trial_id, "FAIL", None, {}, {})
     assert told(desk.trials(study)) == before
 
 
@@ -114,8 +121,8 @@ def test_the_end_of_a_rerun_told_twice_changes_nothing(desk):
     study = desk.begin()
     agenda = desk.work(study, Budget(trials=1))
     before = rows(desk, tables.reruns, study)
-    again = agenda.ledger._assign_rerun(agenda.ledger.reruns[0])
-    agenda.ledger.end(again, Ended("error", reason="late"))
+    again = agenda.ledger._assign_rerun(agenda.ledger.reruns[0], "lost")
+    agenda.ledger.end(again.key, Ended("error", reason="late"))
     assert rows(desk, tables.reruns, study) == before
     assert [row["state"] for row in before] == ["COMPLETE"] * 3
 
@@ -148,11 +155,11 @@ def test_reports_of_trials_and_reruns_have_one_order(desk):
 def test_a_step_that_comes_twice_is_judged_and_shown_once(desk):
     study = desk.begin()
     ledger, assignment = asked(desk, study, reports=2)
-    seen = list(ledger.reports)
+    seen = list(ledger.history.reports)
     assert ledger.report(assignment, list(quick(assignment, None))[1], out_of_time=False)
-    assert ledger.reports == seen
+    assert ledger.history.reports == seen
     assert [row["seq"] for row in rows(desk, tables.reports, study)] == [1, 2, 3]
-    assert desk.ledger(study).reports == seen, "a restart sees it the same way"
+    assert desk.ledger(study).history.reports == seen, "a restart sees it the same way"
 
 
 @dataclass(frozen=True)
@@ -371,7 +378,10 @@ def test_each_trial_has_a_seed_of_its_own_that_no_resume_changes(desk):
 def test_a_minimized_study_finds_the_smallest(desk):
     study = desk.begin(direction="minimize")
     agenda = desk.work(study, Budget(trials=5))
-    best = {number: min(row["value"] for row in agenda.ledger.standing["trial", number].reports) for number in range(5)}
+    best = {
+        number: min(row["value"] for row in agenda.ledger.history.standing["trial", number].reports)
+        for number in range(5)
+    }
     assert agenda.finalists() == sorted(best, key=best.get)[:3]
     assert agenda.rank(min(best.values())) == 1
 
@@ -391,8 +401,8 @@ def test_a_lost_worker_costs_an_attempt_and_no_trial(desk):
     first = agenda.next()
     for message in list(quick(first, None))[:2]:
         agenda.heard(first.key, message)
-    agenda.lost(first.key, "its process ended")
-    agenda.lost(first.key, "told twice")
+    agenda.lost(first.key, "lost", "its process ended")
+    agenda.lost(first.key, "lost", "told twice")
     again = agenda.next()
     assert (again.key, again.attempt, again.params) == (first.key, 2, first.params)
     assert again.checkpoints == ("checkpoints/trial-00000/attempt-1/step-0000003",)
@@ -406,11 +416,11 @@ def test_a_trial_that_takes_its_worker_with_it_is_not_tried_for_ever(desk):
     for attempt in range(1, 6):
         assignment = agenda.next()
         assert (assignment.number, assignment.attempt) == (0, attempt)
-        agenda.lost(assignment.key, "it crashed")
+        agenda.lost(assignment.key, "lost", "it crashed")
     assert agenda.next().number == 1
     row = desk.trials(study)[0]
     assert row.state.name == "FAIL"
-    assert row.user_attrs["reason"] == "its worker went away 5 times: it crashed"
+    assert row.user_attrs["reason"] == "its worker went away, the last of 5 times: it crashed"
 
 
 def test_the_stock_tpe_is_what_proposes_by_default(desk):

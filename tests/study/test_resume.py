@@ -159,8 +159,8 @@ def test_a_verdict_that_was_not_written_is_computed_again_and_is_the_same(desk):
     with desk.store.engine.begin() as connection:
         connection.execute(tables.verdicts.delete().where(tables.verdicts.c.study_id == study.id))
     ledger = desk.ledger(study)
-    for report in ledger.reports:
-        verdict = judge(ledger.pruner, ledger.reports, report.seq)
+    for report in ledger.history.reports:
+        verdict = judge(ledger.pruner, ledger.history.reports, report.seq)
         if verdict.rung is not None:
             assert whole[2][report.trial, verdict.rung] == verdict.keep
 
@@ -250,7 +250,7 @@ class Driver(RuleBasedStateMachine):
     def lose_a_worker(self, data):
         key = data.draw(st.sampled_from(sorted(self.waiting)))
         del self.waiting[key]
-        self.agenda.lost(key, "gone")
+        self.agenda.lost(key, "lost", "gone")
 
     @invariant()
     def nothing_finished_is_lost_or_changed(self):
@@ -269,8 +269,8 @@ class Driver(RuleBasedStateMachine):
         found = self.desk.store.rows(tables.reports, self.study.id)
         assert [row["seq"] for row in found] == list(range(1, len(found) + 1))
         ledger = self.agenda.ledger
-        assert ledger.seq == len(found)
-        known = [row for standing in ledger.standing.values() for row in standing.reports]
+        assert ledger.history.seq == len(found)
+        known = [row for standing in ledger.history.standing.values() for row in standing.reports]
         assert sorted(row["seq"] for row in known) == [row["seq"] for row in found]
 
     def teardown(self):

@@ -12,6 +12,7 @@ def upgrade() -> None:
     op.add_column("deepmine_sessions", sa.Column("gpus", sa.Float(), nullable=False, server_default="0"))
     op.add_column("deepmine_attempts", sa.Column("because", sa.String(16), nullable=False, server_default="begun"))
     op.add_column("deepmine_attempts", sa.Column("halvings", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("deepmine_attempts", sa.Column("saved", sa.Text()))
     op.create_table(
         "deepmine_spaces",
         sa.Column("study_id", sa.Integer(), primary_key=True, autoincrement=False),

@@ -1,0 +1,1 @@
+"""The stock optuna-dashboard over a study database: it can be looked at, and nothing else."""

@@ -1,0 +1,81 @@
+"""What the rows of a study say, in memory: read once at the start, then kept up by the one who writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from deepmine_auto.contracts import Direction, Report
+from deepmine_auto.messages import Because
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.study.causes import AGAIN
+from deepmine_auto.study.checkpoints import Standing
+from deepmine_auto.study.pruning import curve
+
+Key = tuple[str, int]
+
+
+class History:
+    """Trials by number, reruns by number, the standing of each, and the reports as a pruner sees them."""
+
+    def __init__(self, store: Store, study: StudyRow) -> None:
+        self.study = study
+        self.trials: dict[int, FrozenTrial] = {each.number: each for each in store.trials(study.id)}
+        self.reruns: dict[int, Row] = {row["number"]: row for row in store.rows(tables.reruns, study.id)}
+        self.standing: dict[Key, Standing] = {}
+        reports = store.rows(tables.reports, study.id)
+        for row in reports:
+            self.of(row["kind"], row["number"]).reports.append(row)
+        for row in store.rows(tables.attempts, study.id):
+            self.of(row["kind"], row["number"]).attempts.append(row)
+        self.judged: set[int] = set()
+        for row in store.rows(tables.verdicts, study.id):
+            self.note_verdict(row)
+        self.reports: list[Report] = curve(reports, study.objectives)
+        self.seq: int = max((row["seq"] for row in reports), default=0)
+        events = store.rows(tables.events, study.id)
+        self.event: int = max((row["id"] for row in events), default=0)
+        self.opened: int = sum(row["kind"] == "test opened" for row in events)
+
+    @property
+    def direction(self) -> Direction:
+        """The direction of the first objective."""
+        return self.study.direction
+
+    def of(self, kind: str, number: int) -> Standing:
+        """The standing of a trial or rerun."""
+        return self.standing.setdefault((kind, number), Standing())
+
+    def note_verdict(self, row: Row) -> None:
+        """Remember a verdict."""
+        self.judged.add(row["seq"])
+        if not row["keep"]:
+            self.of("trial", row["number"]).stopped = row["cause"]
+
+    def running(self, kind: str, number: int) -> bool:
+        """Whether a trial or rerun has no end yet."""
+        if kind == "trial":
+            return not self.trials[number].state.is_finished()
+        return bool(self.reruns[number]["state"] == "RUNNING")
+
+    def unfinished(self) -> list[Key]:
+        """Trials and reruns that have no end yet."""
+        keys = [*(("trial", each) for each in self.trials), *(("rerun", each) for each in self.reruns)]
+        return [key for key in keys if self.running(*key)]
+
+    def may_try_again(self, key: Key, because: Because) -> bool:
+        """Whether a trial may be handed out once more for this reason."""
+        again = AGAIN[because]
+        return sum(row["because"] in again.counted for row in self.of(*key).attempts) < again.most
+
+    def best_values(self) -> dict[int, float]:
+        """The best value of each trial that has reported."""
+        best = {number: each.best(self.direction) for (kind, number), each in self.standing.items() if kind == "trial"}
+        return {number: row["value"] for number, row in best.items() if row}
+
+    def metrics_at_best(self, number: int) -> dict[str, Any]:
+        """The metrics of a trial's best report; empty where it never reported."""
+        best = self.of("trial", number).best(self.direction)
+        return dict(best["metrics"]) if best else {}

@@ -1,0 +1,59 @@
+"""Plugins that raise again and again are proposed no more in this study; what the rows say decides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from deepmine_auto.errors import DeepmineError
+from deepmine_auto.space import Space, Value
+from deepmine_auto.study.mirror import Barred
+from deepmine_auto.study.seeding import seed_of
+
+SET_ASIDE_AFTER = 3
+"""A plugin that raised in so many different trials is set aside."""
+
+KINDS_OF_PARAMS = {"model": "backbone"}
+"""The kind of plugin that a param's first word means, where it is another word."""
+
+
+def set_aside(trials: Iterable[FrozenTrial]) -> set[str]:
+    """Plugins (`kind/name`) that raised in too many trials."""
+    raised = Counter(each.user_attrs["plugin"] for each in trials if "plugin" in each.user_attrs)
+    return {plugin for plugin, count in raised.items() if count >= SET_ASIDE_AFTER}
+
+
+def bar(out: set[str], space: Space, seed: int, number: int) -> Barred:
+    """What replaces a drawn value of trial `number` whose plugin is set aside."""
+
+    def instead(name: str, value: Value) -> Value | None:
+        prefix, _, last = name.rpartition("/")
+        kind = KINDS_OF_PARAMS.get(prefix, prefix)
+        if last == "use":
+            return False if value is True and kind in out else None
+        if last != "kind" or f"{kind}/{value}" not in out:
+            return None
+        left = [each for each in _options(space, name) if f"{kind}/{each}" not in out]
+        return left[seed_of(seed, "instead", number, name) % len(left)] if left else None
+
+    return instead
+
+
+def refuse(out: set[str], task: str, params: Mapping[str, Any], study: str) -> None:
+    """Raise DeepmineError where params still ask for what is set aside: nothing could take its place."""
+    if not out:
+        return
+    from deepmine_auto.model.assemble import plugins_of
+
+    for kind, name in plugins_of(task, params):
+        if f"{kind}/{name}" in out:
+            what = f"The {kind} '{name}' raised in {SET_ASIDE_AFTER} trials, and this space has nothing in its place."
+            raise DeepmineError(what, f"See `deepmine-auto trials {study}`.")
+
+
+def _options(space: Space, name: str) -> tuple[Value, ...]:
+    ranges = {each.name: each.range for each in space.params}
+    return tuple(getattr(ranges[name], "options", ()))

@@ -1,0 +1,178 @@
+"""Every write of a ledger goes through here: to the study database, or to the outbox while that cannot be reached.
+
+Each write may be done again and then changes nothing, because a lost acknowledgement looks like a lost write.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from deepmine_auto import failpoints
+from deepmine_auto.errors import DatabaseAway
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.away import is_away, probe
+from deepmine_auto.storage.store import Conflict, Store, StudyRow
+from deepmine_auto.study.outbox import Entry, Outbox
+
+MOST_AWAY = 600.0
+"""Seconds without a database after which the driver gives up; what it has is kept."""
+
+SECONDS_BETWEEN_PROBES = 1.0
+
+TABLES = {"verdict": tables.verdicts, "attempt": tables.attempts, "rerun": tables.reruns, "event": tables.events}
+"""Entries that are one new row of ours; all others name what the store is to do."""
+
+Watch = Callable[[str, str, int | None], None]
+"""Told of events as (kind, text, trial)."""
+
+
+class Writer:
+    """Writes for one study and one epoch. `regain` takes the study's lock again, where it can be lost."""
+
+    def __init__(self, store: Store, study: StudyRow, epoch: int, watch: Watch, regain: Callable[[], None]) -> None:
+        self.store, self.study, self.epoch, self.watch, self.regain = store, study, epoch, watch, regain
+        self.outbox = Outbox(Path(study.folder))
+        self.away_since: float | None = None
+        self.reached = threading.Event()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, op: str, **row: Any) -> None:
+        """Write an entry where it lasts: when this returns, no crash loses it."""
+        entry = Entry(op, row)
+        if self.away_since is None and self._written(entry):
+            return
+        self._keep(entry)
+
+    def add_trial(self, number: int, proposed: FrozenTrial) -> FrozenTrial | None:
+        """Write a new trial, and return its row; None while the database cannot be reached."""
+        try:
+            return self.store.add_trial(self.study.id, number, proposed)
+        except Exception as error:
+            self._lose(error)
+            return None
+
+    def _written(self, entry: Entry) -> bool:
+        try:
+            self._apply(entry)
+        except Exception as error:
+            self._lose(error)
+            return False
+        return True
+
+    def _apply(self, entry: Entry) -> None:
+        store, study_id = self.store, self.study.id
+        if entry.op in TABLES:
+            store.add(TABLES[entry.op], study_id, entry.row)
+        else:
+            ops: dict[str, Callable[..., None]] = {
+                "report": partial(store.add_report, study_id),
+                "show": store.show_value,
+                "tell": store.finish_trial,
+                "end rerun": partial(store.change, tables.reruns, study_id),
+                "save": partial(store.note_saved, study_id),
+                "result": partial(store.set_result, study_id),
+            }
+            ops[entry.op](**entry.row)
+
+    def _keep(self, entry: Entry) -> None:
+        """Append to the outbox; a full disk makes the driver wait. Raises DatabaseAway where it stays full."""
+        until = time.monotonic() + MOST_AWAY
+        while True:
+            try:
+                return self.outbox.append(entry, self.epoch)
+            except OSError as error:
+                if time.monotonic() > until:
+                    what = f"Neither the study database nor {self.outbox.file} can be written: {error.strerror}."
+                    raise DatabaseAway(what, f"Make room, then: deepmine-auto resume {self.study.name}") from error
+                self.watch("full", f"waiting: {self.outbox.file} cannot be written: {error.strerror}", None)
+                time.sleep(SECONDS_BETWEEN_PROBES)
+
+    # -- away and back -----------------------------------------------------------------------------------------------
+
+    def _lose(self, error: Exception) -> None:
+        """Go on without the database; whatever else is wrong is raised."""
+        if not is_away(error):
+            raise error
+        if self.away_since is None:
+            self.away_since = time.monotonic()
+            text = f"the study database cannot be reached: work goes on, and {self.outbox.file} keeps what it finds"
+            self.watch("away", text, None)
+            self._begin_to_probe()
+
+    def _begin_to_probe(self) -> None:
+        self.reached.clear()
+        threading.Thread(target=self._probe, daemon=True).start()
+
+    def _probe(self) -> None:
+        while not probe(self.store.storage):
+            time.sleep(SECONDS_BETWEEN_PROBES)
+        self.reached.set()
+
+    def connected(self) -> bool:
+        """Whether the database can be written. After a time without it, what waited is written first.
+
+        Raises DatabaseAway after ten minutes, and StudyHeld if another driver has taken the study meanwhile.
+        """
+        if self.away_since is None:
+            return True
+        if self.reached.is_set() and self._come_back():
+            return True
+        if time.monotonic() - self.away_since > MOST_AWAY:
+            raise self.given_up()
+        return False
+
+    def given_up(self) -> DatabaseAway:
+        """What is said when the driver ends without its database."""
+        what = f"The study database cannot be reached; {len(self.outbox.entries())} entries wait in {self.outbox.file}."
+        return DatabaseAway(what, f"They are written first by: deepmine-auto resume {self.study.name}")
+
+    def _come_back(self) -> bool:
+        waited = len(self.outbox.entries())
+        try:
+            self.regain()
+            self.replay(self._apply)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            self._begin_to_probe()
+            return False
+        self.away_since = None
+        self.watch("back", f"the study database is back: {waited} entries were written to it", None)
+        return True
+
+    # -- the outbox --------------------------------------------------------------------------------------------------
+
+    def replay(self, apply: Callable[[Entry], None]) -> None:
+        """Write what waits, in order, and forget it."""
+        for entry in self.outbox.entries():
+            apply(entry)
+            failpoints.reach("mid_replay")
+        self.outbox.clear()
+
+    def replay_left(self) -> str | None:
+        """Write what an earlier driver could not, before anything is read; return what happened, in words.
+
+        Where a driver has handed out work since without it, it is late, and is kept beside.
+        """
+        epoch = self.outbox.epoch
+        if epoch is None:
+            return None
+        waited = len(self.outbox.entries())
+        attempts = self.store.rows(tables.attempts, self.study.id)
+        if any(row["epoch"] > epoch for row in attempts):
+            return f"{waited} entries of a driver that was overtaken are not counted: {self.outbox.put_aside()}"
+        self.replay(self._apply_left)
+        return f"{waited} entries that waited for the database were written to it"
+
+    def _apply_left(self, entry: Entry) -> None:
+        with suppress(Conflict):  # `studies stop` may have ended it in between; what stands there is the truth
+            self._apply(entry)
