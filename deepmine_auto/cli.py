@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -23,7 +26,9 @@ Standard output is the result, standard error is progress; `--json` prints one J
 def main() -> NoReturn:
     """Run the command that was typed, and end with its exit code."""
     interrupts.listen()
-    sys.exit(run(sys.argv[1:], the_host()))
+    code = run(sys.argv[1:], the_host())
+    interrupts.deafen()
+    sys.exit(code)
 
 
 def run(args: Sequence[str], host: Host) -> int:
@@ -37,9 +42,14 @@ def run(args: Sequence[str], host: Host) -> int:
         click.echo(str(error), err=True)
         return error.exit_code
     except click.Abort as abort:
-        for note in getattr(abort.__cause__, "__notes__", ()):
-            click.echo(note, err=True)
+        with suppress(OSError):  # a terminal that hung up
+            for note in getattr(abort.__cause__, "__notes__", ()):
+                click.echo(note, err=True)
         return interrupts.exit_code(abort.__cause__)
+    except OSError as error:
+        if (interrupt := interrupts.behind(error)) is None:
+            raise
+        return interrupts.exit_code(interrupt)
     except click.ClickException as error:
         click.echo(_told(error, host, args), err=True)
         return error.exit_code
@@ -58,6 +68,24 @@ class InOrder(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names."""
         return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Where nobody reads on (`| head -1`), it ends as if by SIGPIPE, and says nothing."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            unread = [each for each in (sys.stdout, sys.stderr) if _nobody_reads(each)]
+            if not unread:
+                raise
+            for each in unread:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), each.fileno())  # Python flushes once more at its end
+            ctx.exit(interrupts.CLOSED_PIPE)
+
+
+def _nobody_reads(stream: TextIO) -> bool:
+    asked = select.poll()
+    asked.register(stream, 0)
+    return any(what & select.POLLERR for _, what in asked.poll(0))
 
 
 def _told(error: click.ClickException, host: Host, args: Sequence[str]) -> str:

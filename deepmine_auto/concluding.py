@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,9 +27,9 @@ from deepmine_auto.errors import NothingLearned
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment
 from deepmine_auto.model.assemble import plugins_of
-from deepmine_auto.storage import tables
-from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.storage.store import Row, StudyRow
 from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.budget import duration
 from deepmine_auto.study.evidence import Evidence, weigh
 from deepmine_auto.study.finals import Winner, winner
 from deepmine_auto.study.seeding import seed_of
@@ -56,22 +56,34 @@ def conclude(agenda: Agenda, host: Host, bundle: Path) -> Row:
     ledger = agenda.ledger
     won = winner(agenda.finalists(), ledger.reruns.values(), agenda.best_values(), ledger.direction)
     if won is None:
-        raise NothingLearned(
-            f"Nothing was learned in {ledger.spent:.0f} s: no trial reached its first evaluation.",
-            f"Go on with more time: deepmine-auto resume {ledger.study.name} --time-budget 10m",
-        )
+        raise _nothing(agenda)
     chosen = _weights_of(agenda, won)
     training = restored(ledger.study, ledger.space.complete(ledger.trials[chosen.trial].params), chosen, host)
     ledger.event("test opened", f"the locked test was opened for the weights of trial {won.trial}", won.trial)
     examined = examine(training, chosen, ledger.study, ledger.seed)
     facts = {**training.facts(), **_facts(agenda, training, examined.rows)}
-    story = story_of(
-        ledger.store, ledger.study, chosen, host, _sentence(examined.evidence, won), examined.evidence, facts
-    )
+    sentence = _sentence(examined.evidence, won)
+    story = story_of(ledger.study, training.assignment.params, chosen, host, sentence, examined.evidence, facts)
     difference = export(bundle, training, story, examined.rows)
     result = _result(won, story, bundle, difference, ledger.spent)
-    ledger.store.set_result(ledger.study.id, result)
+    ledger.write_result(result)
     return result
+
+
+def _nothing(agenda: Agenda) -> NothingLearned:
+    ledger = agenda.ledger
+    remedy = f"deepmine-auto resume {ledger.study.name} --time-budget 10m"
+    if agenda.best_values() and ledger.study.limits:
+        limits = ", ".join(map(str, ledger.study.limits))
+        return NothingLearned(f"No trial keeps the limits: {limits}.", f"Ease them in a new study, or go on: {remedy}")
+    what = f"Nothing was learned in {ledger.spent:.0f} s: no trial reached its first evaluation{_pace(agenda)}."
+    return NothingLearned(what, f"Go on with more time: {remedy}")
+
+
+def _pace(agenda: Agenda) -> str:
+    """How long a trial would take, by the last sign of life of the slowest."""
+    whole = [each.seconds * each.steps / each.step for each in agenda.beats.values() if each.step]
+    return f"; a whole trial takes about {duration(max(whole))}" if whole else ""
 
 
 def _weights_of(agenda: Agenda, won: Winner) -> Chosen:
@@ -144,12 +156,15 @@ def model_params(params: Any) -> dict[str, Any]:
 
 
 def story_of(
-    store: Store, study: StudyRow, chosen: Chosen, host: Host, sentence: str, evidence: Evidence | None, facts: Row
+    study: StudyRow,
+    params: Mapping[str, Any],
+    chosen: Chosen,
+    host: Host,
+    sentence: str,
+    evidence: Evidence | None,
+    facts: Row,
 ) -> Story:
-    """What the card tells of chosen weights."""
-    from deepmine_auto.space import Space
-
-    params = Space.from_json(study.spec["space"]).complete(store.trials(study.id)[chosen.trial].params)
+    """What the card tells of chosen weights, which were trained with `params`."""
     named = [host.brought(kind, name) for kind, name in plugins_of(study.spec["task"], params)]
     keys = ("kind", "name", "distribution", "version", "hash")
     return Story(
@@ -176,14 +191,13 @@ def _sentence(evidence: Evidence, won: Winner) -> str:
 def _facts(agenda: Agenda, training: Training, rows: Rows) -> dict[str, Any]:
     ledger = agenda.ledger
     states = [each.state for each in ledger.trials.values()]
-    opened = [row for row in ledger.store.rows(tables.events, ledger.study.id) if row["kind"] == "test opened"]
     return {
         "search_seconds": round(ledger.spent, 1),
         "trials": len(states),
         "pruned_share": round(states.count(TrialState.PRUNED) / max(1, len(states)), 3),
         "reruns": sum(row["state"] == "COMPLETE" for row in ledger.reruns.values()),
         "ms_per_text": round(_milliseconds(training, rows.inputs), 2),
-        "test_opened": len(opened),
+        "test_opened": ledger.history.opened,
     }
 
 

@@ -15,12 +15,13 @@ from deepmine_auto.concluding import Chosen, export, restored, story_of
 from deepmine_auto.data.kept import SEARCH, rows_of
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import the_host
-from deepmine_auto.space import Space
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import open_reader
 from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.checkpoints import Standing
+from deepmine_auto.study.provenance import unavailable
 from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.training.checkpoint import Damaged, load
 
 
@@ -94,11 +95,15 @@ def _refuse_lost(row: StudyRow, chosen: Chosen) -> None:
 def _write(row: StudyRow, store: Store, chosen: Chosen, result: Mapping[str, Any] | None, folder: Path) -> None:
     host = the_host()
     trial: FrozenTrial = store.trials(row.id)[chosen.trial]
-    training = restored(row, Space.from_json(row.spec["space"]).complete(trial.params), chosen, host)
+    params = Spaces.of(store, row).complete(trial.number, trial.params)
+    missing = unavailable(row, params, host)
+    if missing:
+        raise BadInput(f"Trial {trial.number} cannot be exported: {missing}.", "Install it, or export another trial.")
+    training = restored(row, params, chosen, host)
     rows = rows_of(Path(row.folder), chosen.split, "validation")
     if result is None:
-        story = story_of(store, row, chosen, host, UNOPENED, None, training.facts())
+        story = story_of(row, params, chosen, host, UNOPENED, None, training.facts())
     else:
-        closed = story_of(store, row, chosen, host, result["sentence"], None, result["facts"])
+        closed = story_of(row, params, chosen, host, result["sentence"], None, result["facts"])
         story = replace(closed, evidence=result["evidence"])
     export(folder, training, story, rows)

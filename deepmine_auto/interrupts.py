@@ -1,32 +1,60 @@
-"""Ctrl-C and SIGTERM: both end a command at once, and what they leave can be resumed."""
+"""Ctrl-C, SIGTERM and SIGHUP: each ends a command at once, and what it leaves can be resumed."""
 
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType
-from typing import NoReturn
 
 CTRL_C = 130
 TERMINATED = 143
+HUNG_UP = 129
+CLOSED_PIPE = 141
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM. It is a KeyboardInterrupt, so that it passes wherever Ctrl-C passes."""
 
 
-KINDS: dict[int, type[KeyboardInterrupt]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+class HungUp(KeyboardInterrupt):
+    """SIGHUP: the terminal is gone."""
+
+
+KINDS: dict[int, type[KeyboardInterrupt]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGTERM: Terminated,
+    signal.SIGHUP: HungUp,
+}
 _received: list[int] = []
 
 
 def listen() -> None:
-    """Take both signals; to be called again after a library took one for itself, as Ray does."""
+    """Take the signals; to be called again after a library took one for itself, as Ray does.
+
+    A command that was started to outlive its terminal (nohup) still does.
+    """
     for each in KINDS:
-        signal.signal(each, _interrupt)
+        if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, _interrupt)
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+def deafen() -> None:
+    """Hear no more: the command is over, and what is left is Python's own end."""
+    for each in KINDS:
+        signal.signal(each, signal.SIG_IGN)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
     _received.append(number)
-    raise KINDS[number]
+    if behind(sys.exception()) is None:  # a second Ctrl-C must not break off what the first one tidies up
+        raise KINDS[number]
+
+
+def behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt in whose handling an error was raised, or None."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
 
 
 def raise_if_lost() -> None:
@@ -37,4 +65,6 @@ def raise_if_lost() -> None:
 
 def exit_code(interrupt: BaseException | None) -> int:
     """The exit code that an interrupt ends with."""
+    if isinstance(interrupt, HungUp):
+        return HUNG_UP
     return TERMINATED if isinstance(interrupt, Terminated) else CTRL_C

@@ -98,8 +98,19 @@ class Saved:
     seconds: float = 0.0
 
 
-Message = Reported | Saved | Ended
-_TYPES: dict[str, type[Reported | Saved | Ended]] = {each.__name__: each for each in (Reported, Saved, Ended)}
+@dataclass(frozen=True)
+class Beat:
+    """A sign of life between two evaluations: so many of so many steps are done, in so many seconds."""
+
+    step: int
+    steps: int
+    seconds: float
+
+
+Message = Reported | Saved | Beat | Ended
+_TYPES: dict[str, type[Reported | Saved | Beat | Ended]] = {
+    each.__name__: each for each in (Reported, Saved, Beat, Ended)
+}
 
 
 def to_plain(message: Message) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from deepmine_auto.data.rows import Rows, Source
 from deepmine_auto.data.split import Split, resplit, split, without_duplicates
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
+from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.space_file import SpaceFile, build_space, read_space, space_for
 from deepmine_auto.storage.engine import file_of
 from deepmine_auto.study.budget import Budget, seconds_of
@@ -36,7 +38,8 @@ class Request:
 
     data: files (`FILE`, or `train=FILE` and so on) or one folder; none is the task's own data. attention: variants to
     choose from instead of the space's. time_budget: seconds, or text such as 5m. storage: a SQLite file.
-    output: the study's folder. gpus: in all; None is as many as there are.
+    output: the study's folder. gpus: in all; None is as many as there are. objective: one or several scores or costs;
+    trials are pruned by the first. limit: bounds such as `latency_ms<=5`.
     """
 
     task: str = "sentiment"
@@ -47,18 +50,39 @@ class Request:
     attention: Sequence[str] = ()
     trials: int | None = None
     time_budget: str | float | None = None
+    max_gpu_hours: float | None = None
     gpus: int | None = None
     gpus_per_trial: float | None = None
     workers: int | None = None
     executor: str = "ray"
     address: str | None = None
+    insecure_cluster: bool = False
     storage: str | None = None
     study: str | None = None
     seed: int = 0
-    objective: str | None = None
+    objective: Sequence[str] | str = ()
+    limit: Sequence[str] | str = ()
     sampler: str | None = None
     pruner: str | None = None
     output: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a user may change of a study when it goes on; each field is an option of `deepmine-auto resume`.
+
+    Budgets count from the study's beginning; one that is given replaces all of them.
+    """
+
+    trials: int | None = None
+    time_budget: str | float | None = None
+    max_gpu_hours: float | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """The new budget; nothing is limited where none is given. Raises BadInput."""
+        seconds = None if self.time_budget is None else seconds_of(str(self.time_budget))
+        return Budget(self.trials, seconds, self.max_gpu_hours).check()
 
 
 @dataclass(frozen=True)
@@ -79,7 +103,9 @@ def plan(request: Request, host: Host) -> Plan:
     """Read the data, join the space, and check it all. Raises BadInput."""
     _check_numbers(request)
     task_class: type[Task] = host.get("task", request.task)
-    objective = _objective(request, task_class)
+    scores, asked = task_class.directions, _listed(request.objective) or [task_class.objective]
+    objectives = objectives_from(asked, scores, request.task)
+    limits = limits_from(_listed(request.limit), scores, request.task)
     file = _overridden(read_space(request.space or space_for(request.task)), request, host)
     storage, folder, name = _places(request)
     task = task_class()
@@ -95,14 +121,18 @@ def plan(request: Request, host: Host) -> Plan:
     space = build_space(file, host, task_class, admit)
     spec = {
         "task": request.task,
-        "objective": objective,
-        "direction": task_class.directions[objective],
+        "objective": objectives[0].name,
+        "direction": objectives[0].direction,
+        "objectives": [each.name for each in objectives],
+        "directions": [each.direction for each in objectives],
+        "limits": [list(each) for each in limits],
         "seed": request.seed,
         "space": space.to_json(),
         "space_name": file.where,
-        "budget": {"trials": file.budget.trials, "seconds": file.budget.seconds},
+        "budget": asdict(file.budget),
         "sampler": file.sampler,
         "pruner": file.pruner,
+        "versions": {each: version(each) for each in VERSIONS},
         "fingerprint": fingerprint(rows),
         "described": task.describe(rows),
         "parts": {part: len(getattr(splits[SEARCH], part)) for part in Split._fields},
@@ -111,7 +141,10 @@ def plan(request: Request, host: Host) -> Plan:
     return Plan(name, storage, folder, rows, splits, file.budget, spec, (*rows.notes, *left_out))
 
 
-_WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "address")
+_WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "address", "insecure_cluster")
+
+VERSIONS = ("deepmine-auto", "torch", "optuna", "ray")
+"""Distributions whose change can change what a study finds."""
 
 
 def _check_numbers(request: Request) -> None:
@@ -124,11 +157,8 @@ def _check_numbers(request: Request) -> None:
             raise BadInput(f"--{name.replace('_', '-')} is {value}.", "Give a larger number.")
 
 
-def _objective(request: Request, task: type[Task]) -> str:
-    objective = request.objective or task.objective
-    if objective not in task.directions:
-        raise unknown(objective, task.directions, f"objective of the task '{task.name}'")
-    return objective
+def _listed(given: Sequence[str] | str) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _overridden(file: SpaceFile, request: Request, host: Host) -> SpaceFile:
@@ -138,10 +168,9 @@ def _overridden(file: SpaceFile, request: Request, host: Host) -> SpaceFile:
     host.get("sampler", sampler)
     host.get("pruner", pruner)
     asked = None if request.time_budget is None else seconds_of(str(request.time_budget))
-    budget = file.budget
-    if request.trials is not None or asked is not None:
-        budget = Budget(request.trials, asked)
-    if budget.trials is None and budget.seconds is None:
+    given = Budget(request.trials, asked, request.max_gpu_hours)
+    budget = given if given.set else file.budget
+    if not budget.set:
         raise BadInput(f"{file.where} sets no budget.", "Give --trials or --time-budget.")
     return replace(file, plugins=plugins, sampler=sampler, pruner=pruner, budget=budget.check())
 
@@ -157,7 +186,7 @@ def _places(request: Request) -> tuple[Path, Path, str]:
 
 def _free_name(request: Request, storage: Path) -> str:
     """Task, data and day, and a number where that exists: a dashboard's home page shows nothing but the name."""
-    paths = [request.data] if isinstance(request.data, str) else list(request.data)
+    paths = _listed(request.data)
     data = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(paths[0].rpartition("=")[2]).stem) if paths else "tweets"
     stem = f"{request.task}-{data}"[:50].rstrip("-.") + f"-{date.today():%m%d}"
     taken = names_in(storage)
@@ -174,7 +203,7 @@ def names_in(storage: Path) -> set[str]:
 
 
 def _source(request: Request) -> Source:
-    paths = [request.data] if isinstance(request.data, str) else list(request.data)
+    paths = _listed(request.data)
     return source_from(paths, request.text_column, request.label_column) if paths else Source()
 
 

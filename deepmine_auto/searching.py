@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.concluding import conclude
@@ -15,7 +15,7 @@ from deepmine_auto.errors import BadInput, StudyHeld, unknown
 from deepmine_auto.executors import inline
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.objectives import Objective
-from deepmine_auto.planning import Plan, Request, names_in, plan
+from deepmine_auto.planning import Change, Plan, Request, names_in, plan
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence, file_lock, file_of, open_writer
 from deepmine_auto.storage.store import Store, StudyRow
@@ -85,15 +85,13 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
         return _conduct(opened, run, watcher, host)
 
 
-def resume(
-    study: str, storage: str | None = None, *, trials: int | None = None, time_budget: float | None = None,
-    watcher: Watcher | None = None
-) -> Result:  # fmt: skip
+def resume(study: str, storage: str | None = None, watcher: Watcher | None = None, **fields: Any) -> Result:
     """Go on with a study where it stood: the same trials, from their checkpoints. Raises BadInput, StudyHeld.
 
-    `trials` and `time_budget` (seconds, in all) replace the budget that the study was begun with.
+    The fields are those of `planning.Change`. With a new budget it is searched further, and the finals are held again; a
+    finished study without one is returned as it is.
     """
-    watcher, host = watcher or Watcher(), the_host()
+    watcher, host, change = watcher or Watcher(), the_host(), Change(**fields)
     file = file_of(storage or str(Path("deepmine-auto") / "studies.db"))
     if study not in names_in(file):
         raise unknown(study, names_in(file), f"study in {file}")
@@ -101,12 +99,23 @@ def resume(
         fence = Fence()
         store = Store(open_writer(file, fence))
         held.enter_context(_hold(file, study))
-        row = store.study(study)
-        budget = Budget(**row.spec["budget"])
-        if trials is not None or time_budget is not None:
-            budget = Budget(trials, time_budget).check()
+        row = _reopened(store, store.study(study), change.budget)
+        if row.result is not None:
+            return _result(row, file)
         with workers(row.spec["workers"], f"deepmine-auto resume {study}") as run:
-            return _conduct(Opened(row, file, store, fence, budget), run, watcher, host)
+            return _conduct(Opened(row, file, store, fence, Budget(**row.spec["budget"])), run, watcher, host)
+
+
+def _reopened(store: Store, row: StudyRow, wider: Budget) -> StudyRow:
+    """The study with its new budget, where one is given: what was found counts no more, and finals are held again."""
+    if not wider.set:
+        return row
+    there = len(store.trials(row.id))
+    if row.result is not None and wider.trials is not None and there >= (wider.trials or 0):
+        raise BadInput(f"The study '{row.name}' is finished and has {there} trials.", f"Give --trials above {there}.")
+    reopened = len(store.rows(tables.reruns, row.id))
+    store.reopen(row.id, {**row.spec, "budget": asdict(wider), "reopened": reopened})
+    return store.study(row.name)
 
 
 # -- the road --------------------------------------------------------------------------------------------------------
@@ -114,18 +123,33 @@ def resume(
 Run = Callable[[Agenda, Host, Callable[[], None]], None]
 
 
-def _conduct(opened: Opened, run: tuple[Run, int], watcher: Watcher, host: Host) -> Result:
-    study, (execute, slots) = opened.study, run
+class Workers(NamedTuple):
+    """What trials run on: how an agenda is run on it, the number of trials at a time, and the GPUs that they hold."""
+
+    run: Run
+    slots: int
+    gpus: float
+
+
+def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Result:
+    study = opened.study
     plugins = host.get("sampler", study.spec["sampler"])(), host.get("pruner", study.spec["pruner"])()
-    ledger = Ledger(opened.store, study, opened.fence, plugins, watcher.happened)
+    ledger = Ledger(opened.store, study, opened.fence, plugins, watcher.happened, gpus=on.gpus)
     record_plugins(ledger, host)
     with begun(study, host) as baseline:
-        agenda = Agenda(ledger, opened.budget, slots, lambda: VERIFY_SECONDS + 2 * baseline.seconds())
+        agenda = Agenda(ledger, opened.budget, on.slots, lambda: VERIFY_SECONDS + 2 * baseline.seconds())
         watcher.opened(agenda, opened.notes, baseline.value)
-        execute(agenda, host, watcher.tick)
+        on.run(agenda, host, watcher.tick)
         watcher.concluding()
         found = conclude(agenda, host, _bundle_folder(study))
-    return Result(study.name, opened.storage, found["winner"], found["sentence"], Path(found["bundle"]), found)
+    ledger.writer.settle()
+    return _result(replace(study, result=found), opened.storage)
+
+
+def _result(study: StudyRow, storage: Path) -> Result:
+    found = study.result
+    assert found is not None
+    return Result(study.name, storage, found["winner"], found["sentence"], Path(found["bundle"]), found)
 
 
 def _bundle_folder(study: StudyRow) -> Path:
@@ -168,7 +192,7 @@ def _begin(planned: Plan, store: Store) -> StudyRow:
     spec = dict(planned.spec)
     planned.folder.mkdir(parents=True, exist_ok=True)
     kept.keep(planned.folder, planned.rows, planned.splits)
-    objectives = [Objective(spec["objective"], spec["direction"])]
+    objectives = [Objective(*each) for each in zip(spec["objectives"], spec["directions"], strict=True)]
     study = store.create_study(planned.name, objectives, str(planned.folder), spec)
     dataset = {"fingerprint": spec["fingerprint"], "rows": len(planned.rows), "described": spec["described"]}
     store.add(tables.datasets, study.id, dataset)
@@ -181,12 +205,12 @@ def _begin(planned: Plan, store: Store) -> StudyRow:
 
 
 @contextmanager
-def workers(asked: Mapping[str, Any], command: str) -> Iterator[tuple[Run, int]]:
-    """Open what trials run on: this process, or Ray; yield how to run an agenda on it, and the number of workers."""
+def workers(asked: Mapping[str, Any], command: str) -> Iterator[Workers]:
+    """Open what trials run on: this process, or Ray."""
     if asked["executor"] == "inline":
         if asked["gpus"]:
             raise BadInput("The inline executor has one worker.", "Use --executor ray for GPUs.")
-        yield inline.run, 1
+        yield Workers(inline.run, 1, 0.0)
         return
     from deepmine_auto.executors import ray
 
@@ -196,7 +220,7 @@ def workers(asked: Mapping[str, Any], command: str) -> Iterator[tuple[Run, int]]
         def run(agenda: Agenda, _host: Host, tick: Callable[[], None]) -> None:
             ray.run(agenda, resources, tick)
 
-        yield run, resources.slots
+        yield Workers(run, resources.slots, resources.slots * resources.gpus_per_trial)
 
 
 def _command(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""The search space: ranges, the params that plugins bring, and what a TOML file chooses and narrows.
+"""The search space: ranges, and the params that plugins bring.
 
 A param has a slash-separated name (`attention/sliding_window/window`), a range, and conditions: it exists only where
 other params have certain values. Names never change meaning.
@@ -7,12 +7,11 @@ other params have certain values. Names never change meaning.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from deepmine_auto.contracts import AttentionCore, AttentionModifier, Plugin
-from deepmine_auto.errors import BadInput
 
 if TYPE_CHECKING:
     import optuna
@@ -119,8 +118,24 @@ class Space:
         return drawn
 
     def complete(self, drawn: Mapping[str, Value]) -> dict[str, Value]:
-        """Add what is fixed, which a worker must know and a row need not repeat."""
-        return {**self.fixed, **drawn}
+        """Add what is fixed, which a worker must know and a row need not repeat; names are plain ones."""
+        return {**self.fixed, **plain(drawn)}
+
+    def fit(self, params: Mapping[str, Value]) -> dict[str, Value] | None:
+        """The searched part of complete params that were drawn from another space; None where this space cannot say
+        them. What the other space did not know is left out, and a plugin that it did not know was not used."""
+        left = relevant(params)
+        if any(left.pop(name, _unused(name, value)) != value for name, value in self.fixed.items()):
+            return None
+        found: dict[str, Value] = {}
+        for param in self.params:
+            value = left.pop(param.name, _unused(param.name, None)) if param.active({**self.fixed, **found}) else None
+            if value is None:
+                continue
+            if value not in param.range:
+                return None
+            found[param.name] = value
+        return None if left else found
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as the study keeps them."""
@@ -138,6 +153,27 @@ class Space:
             for row in plain["params"]
         )
         return cls(params, plain["fixed"], tuple(plain["recipes"]))
+
+
+def plain(params: Mapping[str, T]) -> dict[str, T]:
+    """Params by today's names: a row says `attention/kind@2` where `attention/kind` once had other choices."""
+    return {name.partition("@")[0]: value for name, value in params.items()}
+
+
+def relevant(params: Mapping[str, T]) -> dict[str, T]:
+    """Complete params without those of plugins that they do not use."""
+
+    def counts(name: str) -> bool:
+        first, *plugin, _ = name.split("/")
+        used = not plugin or params.get(f"{first}/kind") == plugin[0]
+        return used or params.get(f"{first}/{plugin[0]}/use") is True
+
+    return {name: value for name, value in params.items() if counts(name)}
+
+
+def _unused(name: str, value: Value | None) -> Value | None:
+    """What holds where params do not name it: a plugin is not used; for anything else, `value`."""
+    return False if name.endswith("/use") else value
 
 
 def _range_from(kind: str, values: Mapping[str, Any]) -> Range:
@@ -220,47 +256,3 @@ def _optional(prefix: str, cls: type, when: Conditions) -> list[Param]:
     use = Param(f"{prefix}/use", Choice(False, True), when)
     inner = {**when, f"{prefix}/use": (True,)}
     return [use, *(Param(f"{prefix}/{name}", each, inner) for name, each in ranges(cls).items())]
-
-
-# -- what a file narrows ---------------------------------------------------------------------------------------------
-
-
-def narrowed(
-    params: Iterable[Param], wishes: Mapping[str, Any], where: str
-) -> tuple[tuple[Param, ...], dict[str, Value]]:
-    """Apply a file's `[ranges]`: `{low, high}` or a list narrows, a single value fixes. Raises BadInput."""
-    kept, fixed = [], {}
-    for param in params:
-        wish = wishes.get(param.name)
-        if wish is None:
-            kept.append(param)
-        elif isinstance(wish, list | dict):
-            kept.append(Param(param.name, _narrow(param, wish, where), param.when))
-        else:
-            fixed[param.name] = _inside(param, wish, where)
-    return tuple(kept), fixed
-
-
-def _inside(param: Param, value: Any, where: str) -> Value:
-    if isinstance(param.range, Float) and type(value) is int:
-        value = float(value)
-    if value not in param.range:
-        raise BadInput(f"{where}: '{param.name}' is {value!r}.", f"It must be {param.range}.")
-    return value  # type: ignore[no-any-return]
-
-
-def _narrow(param: Param, wish: Any, where: str) -> Range:
-    if isinstance(wish, list):
-        if not wish:
-            raise BadInput(f"{where}: the range of '{param.name}' is empty.", f"Give some of: {param.range}.")
-        return Choice(*(_inside(param, each, where) for each in wish))
-    if isinstance(param.range, Choice):
-        raise BadInput(f"{where}: '{param.name}' takes a list.", f"Give some of: {param.range}.")
-    odd = set(wish) - {"low", "high"}
-    if odd:
-        raise BadInput(f"{where}: '{param.name}' has the unknown key '{min(odd)}'.", "Use low and high.")
-    low = _inside(param, wish.get("low", param.range.low), where)
-    high = _inside(param, wish.get("high", param.range.high), where)
-    if low > high:  # type: ignore[operator]
-        raise BadInput(f"{where}: the range of '{param.name}' is empty: {low} to {high}.", f"Give {param.range}.")
-    return type(param.range)(**{**asdict(param.range), "low": low, "high": high})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from deepmine_auto.contracts import Attention, Plugin
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
-from deepmine_auto.space import Choice, Param, Space, join, narrowed
+from deepmine_auto.space import Choice, Float, Param, Range, Space, Value, join
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.training.recipe import Recipe, Schedule
 
@@ -126,6 +126,50 @@ def _ranges(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     walk("", _table(plain, "ranges", where))
     return flat
+
+
+# -- narrowing what plugins declare ----------------------------------------------------------------------------------
+
+
+def narrowed(
+    params: Iterable[Param], wishes: Mapping[str, Any], where: str
+) -> tuple[tuple[Param, ...], dict[str, Value]]:
+    """Apply a file's `[ranges]`: `{low, high}` or a list narrows, a single value fixes. Raises BadInput."""
+    kept, fixed = [], {}
+    for param in params:
+        wish = wishes.get(param.name)
+        if wish is None:
+            kept.append(param)
+        elif isinstance(wish, list | dict):
+            kept.append(Param(param.name, _narrow(param, wish, where), param.when))
+        else:
+            fixed[param.name] = _inside(param, wish, where)
+    return tuple(kept), fixed
+
+
+def _inside(param: Param, value: Any, where: str) -> Value:
+    if isinstance(param.range, Float) and type(value) is int:
+        value = float(value)
+    if value not in param.range:
+        raise BadInput(f"{where}: '{param.name}' is {value!r}.", f"It must be {param.range}.")
+    return value  # type: ignore[no-any-return]
+
+
+def _narrow(param: Param, wish: Any, where: str) -> Range:
+    if isinstance(wish, list):
+        if not wish:
+            raise BadInput(f"{where}: the range of '{param.name}' is empty.", f"Give some of: {param.range}.")
+        return Choice(*(_inside(param, each, where) for each in wish))
+    if isinstance(param.range, Choice):
+        raise BadInput(f"{where}: '{param.name}' takes a list.", f"Give some of: {param.range}.")
+    odd = set(wish) - {"low", "high"}
+    if odd:
+        raise BadInput(f"{where}: '{param.name}' has the unknown key '{min(odd)}'.", "Use low and high.")
+    low = _inside(param, wish.get("low", param.range.low), where)
+    high = _inside(param, wish.get("high", param.range.high), where)
+    if low > high:  # type: ignore[operator]
+        raise BadInput(f"{where}: the range of '{param.name}' is empty: {low} to {high}.", f"Give {param.range}.")
+    return type(param.range)(**{**asdict(param.range), "low": low, "high": high})
 
 
 # -- building a space ------------------------------------------------------------------------------------------------

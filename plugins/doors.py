@@ -73,6 +73,7 @@ def pruners() -> Iterable[str]:
     """Our pruners."""
     return (
         "deepmine_plugins.pruners.asha:Asha",
+        "deepmine_plugins.pruners.pareto_asha:ParetoAsha",
         "deepmine_plugins.pruners.median:Median",
         "deepmine_plugins.pruners.none:KeepAll",
     )
@@ -81,5 +82,8 @@ def pruners() -> Iterable[str]:
 @hookimpl
 def commands() -> Iterable[str]:
     """Our subcommands."""
-    names = ("search", "resume", "studies", "trials", "best", "plugins", "export", "evaluate", "predict", "doctor")
+    names = (
+        "search", "resume", "studies", "trials", "best", "dashboard", "plugins", "export", "evaluate", "predict",
+        "doctor",
+    )  # fmt: skip
     return tuple(f"deepmine_auto.commands.{name}:{name}" for name in names)

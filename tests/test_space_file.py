@@ -4,8 +4,8 @@ import pytest
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
-from deepmine_auto.space import Choice, Int
-from deepmine_auto.space_file import build_space, bundled, read_space, space_for
+from deepmine_auto.space import Choice, Float, Int, Param
+from deepmine_auto.space_file import build_space, bundled, narrowed, read_space, space_for
 from deepmine_auto.study.budget import Budget
 
 BASE = """
@@ -133,3 +133,52 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
         read_space(str(tmp_path / "binary.toml"))
     with pytest.raises(BadInput, match=r"'tniy' is no search space\. Did you mean 'tiny'\? Or give a TOML file"):
         read_space("tniy")
+
+
+# -- narrowing ---------------------------------------------------------------------------------------------------------
+
+PARAMS = (
+    Param("model/depth", Int(1, 6), {}),
+    Param("optimizer/adamw/lr", Float(1e-4, 1e-2, log=True), {}),
+    Param("model/dim", Choice(32, 64, 128), {}),
+)
+
+
+def test_a_table_narrows_a_list_chooses_and_a_value_fixes():
+    wishes = {"model/depth": {"low": 2}, "optimizer/adamw/lr": 0.001, "model/dim": [32, 64]}
+    kept, fixed = narrowed(PARAMS, wishes, "x.toml")
+    assert kept == (Param("model/depth", Int(2, 6), {}), Param("model/dim", Choice(32, 64), {}))
+    assert fixed == {"optimizer/adamw/lr": 0.001}
+
+
+def test_a_narrowed_range_keeps_its_log_and_takes_whole_numbers_for_numbers():
+    kept, fixed = narrowed([Param("x", Float(0.5, 8.0, log=True), {})], {"x": {"high": 2}}, "x.toml")
+    assert kept[0].range == Float(0.5, 2.0, log=True)
+    _, fixed = narrowed([Param("x", Float(0.5, 8.0), {})], {"x": 2}, "x.toml")
+    assert fixed == {"x": 2.0}
+    assert type(fixed["x"]) is float
+
+
+@pytest.mark.parametrize(
+    ("wishes", "told"),
+    [
+        ({"model/depth": 9}, r"x\.toml: 'model/depth' is 9\. It must be a whole number from 1 to 6\."),
+        ({"model/depth": 2.5}, r"'model/depth' is 2\.5\. It must be a whole number from 1 to 6"),
+        ({"model/depth": "two"}, r"'model/depth' is 'two'\. It must be a whole number"),
+        ({"model/depth": True}, r"'model/depth' is True\. It must be a whole number"),
+        (
+            {"model/depth": {"low": 5, "high": 2}},
+            r"x\.toml: the range of 'model/depth' is empty: 5 to 2\. Give a whole",
+        ),
+        ({"model/depth": {"low": 0}}, r"'model/depth' is 0\. It must be a whole number from 1 to 6"),
+        ({"model/depth": {"low": 2, "hihg": 3}}, r"'model/depth' has the unknown key 'hihg'\. Use low and high"),
+        ({"model/depth": []}, r"the range of 'model/depth' is empty\. Give some of: a whole number from 1 to 6"),
+        ({"model/depth": [1, 9]}, r"'model/depth' is 9\. It must be a whole number from 1 to 6"),
+        ({"model/dim": {"low": 32}}, r"'model/dim' takes a list\. Give some of: one of 32, 64, 128"),
+        ({"model/dim": 33}, r"'model/dim' is 33\. It must be one of 32, 64, 128"),
+        ({"optimizer/adamw/lr": 1}, r"'optimizer/adamw/lr' is 1\.0\. It must be a number from 0\.0001 to 0\.01"),
+    ],
+)
+def test_what_a_range_does_not_hold_is_refused_with_the_range(wishes, told):
+    with pytest.raises(BadInput, match=told):
+        narrowed(PARAMS, wishes, "x.toml")

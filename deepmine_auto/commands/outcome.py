@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from deepmine_auto.commands.options import storage_flag
+from deepmine_auto.study.budget import duration
 from deepmine_auto.terminal.looking import SeenStudy, SeenTrial
-from deepmine_auto.terminal.words import duration, model_words, table
+from deepmine_auto.terminal.words import model_words, table
 
 SHOWN = 5
 
@@ -40,9 +41,9 @@ def to_json(study: SeenStudy, storage: Path) -> dict[str, Any]:
 
 
 def trial_table(trials: Iterable[SeenTrial], width: int | None) -> str:
-    """One line a trial; a failed one shows its reason instead of its model, and each of several objectives its value."""
+    """One line a trial, with the value of each objective; a failed one shows its reason instead of its model."""
     shown = list(trials)
-    names = list(max((each.values for each in shown), key=len, default={}))
+    names = max((list(each.values) for each in shown), key=len, default=[])
     heads = names if len(names) > 1 else ["value"]
     rows = [
         (

@@ -15,11 +15,10 @@ from deepmine_auto.dashboard.access import is_loopback
 
 METHODS = ("GET", "HEAD")
 
-
 PAGE = "; ".join(
     (
         "default-src 'none'",
-        "script-src 'self'",
+        "script-src 'self' 'unsafe-eval'",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
         "connect-src 'self'",
@@ -28,7 +27,8 @@ PAGE = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""What the stock pages need, and no more."""
+"""What the stock pages need, and no more: parallel coordinates build their shaders by `new Function`, and `<style>` is
+everywhere. A script that stands in a page, or comes from elsewhere, never runs."""
 
 SAFE = {
     "Content-Security-Policy": PAGE,
@@ -37,7 +37,7 @@ SAFE = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 ARTIFACT = {"Content-Security-Policy": "default-src 'none'; sandbox", "Content-Disposition": "attachment"}
-"""An artifact's bytes and type are whatever somebody wrote: it is downloaded, or shown as an image, and never a page."""
+"""An artifact's bytes and type are whatever somebody wrote: it is shown as an image or downloaded, and never a page."""
 
 
 class Guard:
@@ -84,8 +84,11 @@ def _same(given: str, token: str) -> bool:
 
 
 def _host(environ: WSGIEnvironment) -> str:
-    """The name by which the page was asked for, without its port."""
-    return (urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or "").lower()
+    """The name by which the page was asked for, without its port; empty where it is none."""
+    try:
+        return urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _under_our_headers(environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:

@@ -5,6 +5,7 @@ Nothing but the database and this folder is needed to resume, so a study outlive
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,12 @@ def rows_of(folder: Path, split: str, part: str) -> Rows:
 def test_rows(folder: Path) -> Rows:
     """Open the locked test. Only the finals do, and each opening is an event."""
     return _rows(folder / LOCKED)
+
+
+def digest(folder: Path) -> str:
+    """The sha256, in hex, of all that is kept. Nothing is looked at, so that this opens no test."""
+    hashes = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (OPEN, LOCKED, SPLITS)]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _plain(rows: Rows) -> dict[str, Any]:

@@ -130,6 +130,12 @@ class Store:
             where = tables.studies.c.study_id == study_id
             connection.execute(update(tables.studies).where(where).values(result=result))
 
+    def reopen(self, study_id: int, spec: Row) -> None:
+        """Write how a study is to go on; what was found before does not count any more."""
+        with self.engine.begin() as connection:
+            where = tables.studies.c.study_id == study_id
+            connection.execute(update(tables.studies).where(where).values(spec=spec, result=None))
+
     # -- sessions ----------------------------------------------------------------------------------------------------
 
     def begin_session(self, study_id: int, gpus: float = 0.0) -> int:
@@ -231,11 +237,6 @@ class Store:
         mine = (column.study_id == study_id) & (column.kind == kind) & (column.number == number)
         with self.engine.begin() as connection:
             connection.execute(update(tables.attempts).where(mine & (column.attempt == attempt)).values(saved=saved))
-
-    def change_spec(self, study_id: int, spec: Row) -> None:
-        """Write how a study is to go on."""
-        with self.engine.begin() as connection:
-            connection.execute(update(tables.studies).where(tables.studies.c.study_id == study_id).values(spec=spec))
 
     def rows(self, table: Table, study_id: int) -> list[Row]:
         """All rows of a study in the order of the table's key."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import takewhile
 
 from deepmine_auto.errors import DeepmineError
-from deepmine_auto.messages import Assignment, Because, Ended, Message, Reported, Saved
+from deepmine_auto.messages import Assignment, Beat, Because, Ended, Message, Reported, Saved
 from deepmine_auto.study import hanging
 from deepmine_auto.study.budget import Budget, reserve
 from deepmine_auto.study.finals import REPEATS, Rerun, finalists, in_order
@@ -25,6 +25,7 @@ class Agenda:
         self.running: dict[Key, Assignment] = {}
         self.left: deque[tuple[Key, Because]] = deque((key, "resumed") for key in ledger.unfinished())
         self.heard_at: dict[Key, float] = {}
+        self.beats: dict[Key, Beat] = {}
         self.stopped = False
 
     # -- what executors ask ------------------------------------------------------------------------------------------
@@ -67,11 +68,21 @@ class Agenda:
         if isinstance(message, Saved):
             self.ledger.saved(assignment, message)
             return True
+        if isinstance(message, Beat):
+            return self._beaten(assignment, message)
         if message.cause == "memory" and self._may_halve(assignment):
             self._say_halved(assignment)
             self.left.append((assignment.key, "memory"))
         else:
             self._ended(assignment, message)
+        return False
+
+    def _beaten(self, assignment: Assignment, message: Beat) -> bool:
+        """Look at the clock between two reports: an evaluation may be further away than the deadline."""
+        self.beats[assignment.key] = message
+        if not self._out_of_time(assignment):
+            return True
+        self.ledger.stop_at_deadline(assignment.key)
         return False
 
     def lost(self, key: Key, because: Because, why: str) -> None:
@@ -155,7 +166,10 @@ class Agenda:
             raise DeepmineError(f"The last trials all failed: {reason.rstrip('.')}.", remedy)
 
     def _out_of_time(self, assignment: Assignment) -> bool:
-        return assignment.kind == "trial" and self._search_is_over()
+        if assignment.kind == "trial":
+            return self._search_is_over()
+        left = self.seconds_left()
+        return left is not None and left <= self.closing()
 
     # -- finals ------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,19 @@ def seconds_of(text: str) -> float:
     return sum(float(number) * UNITS[unit] for number, unit in units) if units else float(text)
 
 
+def duration(seconds: float) -> str:
+    """A time such as 8s, 4m03s, 2h05m or 3d04h.
+
+    >>> duration(243)
+    '4m03s'
+    """
+    whole = max(0, round(seconds))
+    for unit, smaller, size, part in (("d", "h", 86400, 3600), ("h", "m", 3600, 60), ("m", "s", 60, 1)):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // part:02d}{smaller}"
+    return f"{whole}s"
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a study may use; None is no limit. The first that is reached ends the search."""

@@ -1,77 +1,80 @@
 """A confusion matrix as a picture, for a dashboard that shows PNG files.
 
-Shapes: C classes.
+Shapes: N rows, C classes.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-MOST_CLASSES = 30
-"""With more, the rarest are one class of their own."""
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
 
-CELL, MARGIN, LETTERS = 56, 12, 14
+MOST_CLASSES = 30
+"""With more, the rarest are drawn as one."""
+
+CELL, MARGIN, LETTERS, LONGEST = 56, 12, 14, 16
 DEEP = np.array([21, 76, 121])
 """The colour of a cell that holds its whole row."""
 
 
-def confusion(targets_N: np.ndarray, predicted_N: np.ndarray, classes: int) -> np.ndarray:
-    """Count how often each true class (rows) was predicted as each class (columns): int64 (C, C)."""
-    pairs = targets_N.astype(np.int64) * classes + predicted_N
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-
-
-def confusion_png(labels: Sequence[str], counts_CC: np.ndarray) -> bytes:
-    """Draw counts (C, C) as PNG: true classes down, predicted ones across, each row shaded by its own shares.
+def confusion_png(labels: Sequence[str], targets_N: np.ndarray, predicted_N: np.ndarray) -> bytes:
+    """Draw how often each true class (down) was predicted as each class (across), shaded by shares of the true class.
 
     Raises ImportError where Pillow is missing.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    labels, counts_CC = _fewer(labels, counts_CC)
+    names, counts_CC = _counted(labels, targets_N, predicted_N)
     font = ImageFont.load_default(LETTERS)
-    names = [_drawable(label, at) for at, label in enumerate(labels)]
-    side = round(max(font.getlength(each) for each in [*names, "true"])) + 2 * MARGIN
+    wide = max(CELL, round(max(map(font.getlength, [*names, "predicted"]))) + 2 * MARGIN)
     top = 2 * LETTERS + 3 * MARGIN
-    wide = max(CELL, side)
-    image = Image.new("RGB", (side + wide * len(names) + MARGIN, top + CELL * len(names) + MARGIN), "white")
+    image = Image.new("RGB", (wide * (len(names) + 1) + MARGIN, top + CELL * len(names) + MARGIN), "white")
     draw = ImageDraw.Draw(image)
-    draw.text((side, MARGIN), "predicted", "gray", font)
-    draw.text((MARGIN, top - MARGIN - LETTERS), "true", "gray", font)
-    shares_CC = counts_CC / np.maximum(1, counts_CC.sum(1, keepdims=True))
-    for row, name in enumerate(names):
-        y = top + CELL * row
-        draw.text((side + wide * row + wide / 2, top - MARGIN / 2), name, "black", font, "mb")
-        draw.text((side - MARGIN, y + CELL / 2), name, "black", font, "rm")
-        for column, share in enumerate(shares_CC[row]):
-            x = side + wide * column
-            draw.rectangle((x, y, x + wide - 2, y + CELL - 2), _shade(share))
-            count = f"{counts_CC[row, column]:,}"
-            draw.text((x + wide / 2, y + CELL / 2), count, "white" if share > 0.5 else "black", font, "mm")
+    draw.font = font
+    _draw_names(draw, names, wide, top)
+    _draw_cells(draw, counts_CC, wide, top)
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
 
 
-def _shade(share: float) -> tuple[int, int, int]:
-    red, green, blue = (255 + share * (DEEP - 255)).astype(int).tolist()
-    return red, green, blue
+def _draw_names(draw: ImageDraw, names: Sequence[str], wide: int, top: int) -> None:
+    draw.text((wide, MARGIN), "predicted", "gray")
+    draw.text((wide - MARGIN, top - MARGIN), "true", "gray", anchor="rs")
+    for at, name in enumerate(names):
+        draw.text((wide * (at + 1.5), top - MARGIN), name, "black", anchor="ms")
+        draw.text((wide - MARGIN, top + CELL * (at + 0.5)), name, "black", anchor="rm")
+
+
+def _draw_cells(draw: ImageDraw, counts_CC: np.ndarray, wide: int, top: int) -> None:
+    shares_CC = counts_CC / np.maximum(1, counts_CC.sum(1, keepdims=True))
+    for (row, column), share in np.ndenumerate(shares_CC):
+        x, y = wide * (column + 1), top + CELL * row
+        red, green, blue = (255 + share * (DEEP - 255)).astype(int).tolist()
+        draw.rectangle((x, y, x + wide - 2, y + CELL - 2), (red, green, blue))
+        ink = "white" if share > 0.5 else "black"
+        draw.text((x + wide / 2, y + CELL / 2), f"{counts_CC[row, column]:,}", ink, anchor="mm")
+
+
+def _counted(labels: Sequence[str], targets_N: np.ndarray, predicted_N: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The names of at most so many classes, and the counts (C, C) of true classes (rows) and predicted ones."""
+    names = [_drawable(label, at) for at, label in enumerate(labels)]
+    place_C = np.arange(len(labels))
+    if len(labels) > MOST_CLASSES:
+        frequent = np.argsort(-np.bincount(targets_N, minlength=len(labels)), kind="stable")
+        kept = np.sort(frequent[: MOST_CLASSES - 1])
+        place_C = np.full(len(labels), len(kept))
+        place_C[kept] = np.arange(len(kept))
+        names = [*(names[at] for at in kept), "the rest"]
+    pairs_N = place_C[targets_N] * len(names) + place_C[predicted_N]
+    return names, np.bincount(pairs_N, minlength=len(names) ** 2).reshape(len(names), len(names))
 
 
 def _drawable(label: str, at: int) -> str:
-    """The label as the font has it: its number among the labels where letters are missing, its beginning where long."""
-    return label[:16] if label.isprintable() and label.isascii() and label else f"class {at}"
-
-
-def _fewer(labels: Sequence[str], counts_CC: np.ndarray) -> tuple[list[str], np.ndarray]:
-    if len(labels) <= MOST_CLASSES:
-        return list(labels), counts_CC
-    kept = np.sort(np.argsort(-counts_CC.sum(1), kind="stable")[: MOST_CLASSES - 1])
-    of = np.full(len(labels), len(kept))
-    of[kept] = np.arange(len(kept))
-    joined_CC = np.zeros((len(kept) + 1, len(kept) + 1), np.int64)
-    np.add.at(joined_CC, (of[:, None], of[None, :]), counts_CC)
-    return [*(labels[at] for at in kept), "the rest"], joined_CC
+    """A label's beginning; its place among the labels where the font may not have its letters."""
+    return label[:LONGEST] if label.isascii() and label.isprintable() and label.strip() else f"class {at}"

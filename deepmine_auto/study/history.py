@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from optuna.trial import FrozenTrial
+from sqlalchemy import Table
 
 from deepmine_auto.contracts import Direction, Report
 from deepmine_auto.messages import Because
 from deepmine_auto.storage import tables
-from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.storage.store import Row, StudyRow
 from deepmine_auto.study.causes import AGAIN
 from deepmine_auto.study.checkpoints import Standing
 from deepmine_auto.study.pruning import curve
@@ -17,10 +18,20 @@ from deepmine_auto.study.pruning import curve
 Key = tuple[str, int]
 
 
+class Rows(Protocol):
+    """Where rows are read: a database, or a record of a study."""
+
+    def trials(self, study_id: int) -> list[FrozenTrial]:
+        """All trials by number."""
+
+    def rows(self, table: Table, study_id: int) -> list[Row]:
+        """All rows of a table in the order of its key."""
+
+
 class History:
     """Trials by number, reruns by number, the standing of each, and the reports as a pruner sees them."""
 
-    def __init__(self, store: Store, study: StudyRow) -> None:
+    def __init__(self, store: Rows, study: StudyRow) -> None:
         self.study = study
         self.trials: dict[int, FrozenTrial] = {each.number: each for each in store.trials(study.id)}
         self.reruns: dict[int, Row] = {row["number"]: row for row in store.rows(tables.reruns, study.id)}

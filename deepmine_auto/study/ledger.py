@@ -18,16 +18,18 @@ from deepmine_auto.errors import DeepmineError
 from deepmine_auto.messages import Assignment, Because, Cause, Ended, Reported, Saved
 from deepmine_auto.objectives import COSTS
 from deepmine_auto.space import Space
+from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.store import Row, Store, StudyRow, constraint_attrs, now
 from deepmine_auto.study.causes import ENDS
 from deepmine_auto.study.checkpoints import being_written, checkpoints_to_keep, sweep
 from deepmine_auto.study.history import History, Key
-from deepmine_auto.study.known import write_known
+from deepmine_auto.study.known import held_against, write_known
 from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.pruning import judge, seen
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, bar, refuse, set_aside
+from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.study.writer import Watch, Writer
 
 UNEXPLAINED_IN_A_ROW = 5
@@ -59,7 +61,7 @@ class Ledger:
         self.store, self.study, self.watch, self.gpus = store, study, watch, gpus
         self.sampler, self.pruner = plugins
         self.direction = study.direction
-        self.space = Space.from_json(study.spec["space"])
+        self.spaces = Spaces.of(store, study)
         self.epoch = store.begin_session(study.id, gpus)
         fence.study_id, fence.epoch = study.id, self.epoch
         self.begun = time.monotonic()
@@ -72,10 +74,11 @@ class Ledger:
         self.spent_before = sum(row["spent"] for row in sessions)
         self.gpu_seconds_before = sum(row["spent"] * row["gpus"] for row in sessions)
         self.history = History(self.store, self.study)
-        self.mirror = Mirror(self.space, self.sampler, self.study.directions, self.seed)
+        evidence = self.store.rows(tables.evidence, self.study.id)
+        self.mirror = Mirror(self.spaces, self.sampler, self.study.directions, self.seed, evidence)
         for number in sorted(self.trials):
             self._show_missing(number)
-            self.mirror.add(self.trials[number], self._infeasible(self.trials[number]))
+            self.mirror.add(self.trials[number], held_against(self.trials[number]))
         self.proposed: FrozenTrial | None = None
         if replayed:
             self.event("replayed", replayed)
@@ -89,10 +92,10 @@ class Ledger:
             if row["step"] not in trial.intermediate_values:
                 self._show(number, row["step"], row["value"])
 
-    @staticmethod
-    def _infeasible(trial: FrozenTrial) -> bool:
-        cause = trial.user_attrs.get("cause")
-        return cause in ENDS and ENDS[cause].infeasible
+    @property
+    def space(self) -> Space:
+        """The space that new trials are drawn from."""
+        return self.spaces.now
 
     @property
     def trials(self) -> dict[int, FrozenTrial]:
@@ -204,7 +207,7 @@ class Ledger:
             objective=self.study.spec["objective"],
             split=split,
             seed=seed,
-            params=self.space.complete(self.trials[trial].params),
+            params=self.spaces.complete(trial, self.trials[trial].params),
             checkpoints=standing.checkpoints(),
             rungs=rungs,
             halvings=halvings,
@@ -293,6 +296,15 @@ class Ledger:
         reason = self._limits_passed(number) if cause == "limit" else ""
         self._finish(number, Ended(cause, best["value"], best["step"], best["best_checkpoint"], reason))
 
+    def stop_at_deadline(self, key: Key) -> None:
+        """End what runs between two reports, with its best checkpoint if it has one."""
+        best = self.history.of(*key).best(self.direction)
+        if best is None:
+            self.end(key, Ended("deadline", reason="the time was over before its first evaluation"))
+        else:
+            facts = {"seconds": self.history.of(*key).reports[-1]["seconds"]}
+            self.end(key, Ended("deadline", best["value"], best["step"], best["best_checkpoint"], facts=facts))
+
     def saved(self, assignment: Assignment, message: Saved) -> None:
         """Write which checkpoint a worker left between two reports, because it had to go."""
         key = {"kind": assignment.kind, "number": assignment.number, "attempt": assignment.attempt}
@@ -312,7 +324,7 @@ class Ledger:
             self._finish(number, message)
 
     def _finish(self, number: int, message: Ended) -> None:
-        state, infeasible = ENDS[message.cause]
+        state = ENDS[message.cause].state
         trial, values, attrs = self.trials[number], self._values(number, message), self._attrs(number, message)
         constraints = self._constraints(number)
         told = {"state": state.name, "values": values, "attrs": attrs, "constraints": constraints}
@@ -322,7 +334,7 @@ class Ledger:
         trial.state, trial.values = state, values
         trial.user_attrs = {**trial.user_attrs, **attrs}
         trial.system_attrs = {**trial.system_attrs, **constraint_attrs(constraints)}
-        self.mirror.tell(number, state, values[0] if values else None, infeasible)
+        self.mirror.tell(number, state, values, held_against(trial))
         self._sweep()
         self._tell_watch(number, message)
 

@@ -1,108 +1,184 @@
-"""The mirror: what the sampler sees of a study.
+"""The mirror: what the sampler sees of a study, and what it proposes.
 
-An in-memory Optuna study rebuilt from the rows at start. It differs from the ledger where it must: failures that params
-caused stand here as infeasible. Optuna's samplers never read FAIL, so that what always fails would look unexplored.
+It differs from the rows where it must. Every row speaks of today's space, whatever its params were called; a row that
+today's space cannot say is no evidence. What params caused stands as infeasible, because Optuna's samplers never read
+FAIL, so that what always fails would look unexplored. Trials of earlier studies may stand beside the rows.
+
+All of it is worked out from the rows anew at every proposal, so that a restart proposes the same.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from threading import Thread
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import RandomSampler
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from deepmine_auto.contracts import Sampler
-from deepmine_auto.space import Param, Space, Value
+from deepmine_auto.space import Param, Value
+from deepmine_auto.storage.store import Row
+from deepmine_auto.study.names import Names
 from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.spaces import Spaces
+from deepmine_auto.study.view import Given, Shown, View
 
 INFEASIBLE = "deepmine"
 """The name of the constraint that stands above zero for what failed because of its params."""
 
+ASK_AGAIN = 5
+"""So often a sampler is asked again for params that no earlier trial has had."""
+
+SAMPLER_SECONDS = 30.0
+MOST_WAITS = 3
+"""A sampler is waited for so long, and after so many waits in vain it is asked no more."""
+
+SAMPLER_ERROR = "sampler_error"
+"""The attribute of a row that was drawn at random, and why."""
+
 Barred = Callable[[str, Value], Value | None]
 """What replaces a drawn value whose plugin was set aside; None where nothing does."""
 
+Build = Callable[[int], BaseSampler]
+
 
 class Mirror:
-    """Proposes params from what the rows say. Each proposal has its own seed, so that a restart proposes the same."""
+    """Proposes params from what the rows say. Each proposal has its own seed.
 
-    def __init__(self, space: Space, sampler: Sampler, directions: Sequence[StudyDirection], seed: int) -> None:
+    `evidence` are rows of the table of that name.
+    """
+
+    def __init__(
+        self,
+        spaces: Spaces,
+        sampler: Sampler,
+        directions: Sequence[StudyDirection],
+        seed: int,
+        evidence: Iterable[Row] = (),
+    ) -> None:
         optuna.logging.set_verbosity(logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        self.space = space
-        self.sampler = sampler
-        self.seed = seed
-        self.study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), directions=directions)
-        self.trials: dict[int, Trial] = {}
+        self.spaces, self.sampler, self.directions, self.seed = spaces, sampler, directions, seed
+        self.evidence = list(evidence)
+        self.names = Names()
+        self.given: dict[int, Given] = {}
+        self.known: dict[int, str] = {}
+        self.waits: set[int] = set()
+        self._view = View(spaces.now, directions, self.evidence)
 
-    def add(self, row: FrozenTrial, infeasible: bool) -> None:
-        """Take over a row of the study."""
-        seen = create_trial(
-            state=TrialState.RUNNING,
-            params=row.params,
-            distributions=row.distributions,
-            system_attrs=row.system_attrs,
-            intermediate_values=row.intermediate_values,
-        )
-        storage = self.study._storage
-        self.trials[row.number] = Trial(self.study, storage.create_new_trial(self.study._study_id, seen))
-        if row.state.is_finished():
-            self.tell(row.number, row.state, row.value, infeasible)
+    # -- rows --------------------------------------------------------------------------------------------------------
 
-    def ask(self, number: int, bar: Barred) -> FrozenTrial:
-        """Propose trial `number`: a RUNNING row without a number, ready to be written."""
-        seed = seed_of(self.seed, "ask", number)
-        try:
-            return self._draw(number, self.sampler.build(seed), bar)
-        except Exception as error:  # a sampler is a plugin: whatever it raises, the study goes on
-            self._drop_unwritten()
-            proposed = self._draw(number, RandomSampler(seed), bar)
-            proposed.user_attrs["sampler_error"] = f"{type(error).__name__}: {error}"
-            return proposed
+    def add(self, row: FrozenTrial, constraints: Mapping[str, float]) -> None:
+        """Take over a row of the study, and how far its trial is over each constraint: above 0 is infeasible."""
+        self._give(row.number, row, constraints)
 
-    def _draw(self, number: int, sampler: optuna.samplers.BaseSampler, bar: Barred) -> FrozenTrial:
-        self.study.sampler = sampler
-        if number < len(self.space.recipes):
-            self.study.enqueue_trial(dict(self.space.recipes[number]))
-        trial = self.study.ask()
-        self.space.draw(lambda param: _suggest(trial, param, bar))
-        self.trials[number] = trial
-        return self._row(trial)
-
-    def _drop_unwritten(self) -> None:
-        """Fail what has no row: a running trial repels the sampler, and after a restart it would not be there."""
-        written = {each._trial_id for each in self.trials.values()}
-        for each in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-            if each._trial_id not in written:
-                self.study._storage.set_trial_state_values(each._trial_id, TrialState.FAIL)
-
-    def _row(self, trial: Trial) -> FrozenTrial:
-        drawn = self.study._storage.get_trial(trial._trial_id)
-        return create_trial(
-            state=TrialState.RUNNING,
-            params=drawn.params,
-            distributions=drawn.distributions,
-            system_attrs=_kept(drawn.system_attrs),
-        )
+    def _give(self, number: int, row: FrozenTrial, constraints: Mapping[str, float]) -> None:
+        params = self.spaces.complete(number, row.params)
+        curve, attrs = dict(row.intermediate_values), of_sampler(row.system_attrs)
+        self.names.note(row.distributions)
+        self.known[number] = _one_text(params)
+        if str(row.user_attrs.get(SAMPLER_ERROR, "")).startswith(TimeoutError.__name__):
+            self.waits.add(number)
+        self._change(number, Given(params, row.state, row.values, curve, attrs, constraints))
 
     def report(self, number: int, step: int, value: float) -> None:
         """See an intermediate value."""
-        self.study._storage.set_trial_intermediate_value(self.trials[number]._trial_id, step, value)
+        given = self.given[number]
+        self._change(number, replace(given, curve={**given.curve, step: value}))
 
-    def tell(self, number: int, state: TrialState, value: float | None, infeasible: bool) -> None:
-        """See the end of a trial; an infeasible one is seen as pruned and against a constraint."""
-        trial = self.trials[number]
-        storage = self.study._storage
-        if infeasible:
-            trial.set_constraint(INFEASIBLE, 1.0)
-            state = TrialState.PRUNED
-        keeps_value = state == TrialState.COMPLETE
-        storage.set_trial_state_values(trial._trial_id, state, [value] if keeps_value and value is not None else None)
+    def tell(
+        self, number: int, state: TrialState, values: Sequence[float] | None, constraints: Mapping[str, float]
+    ) -> None:
+        """See the end of a trial, and how far it is over each constraint: above 0 is infeasible."""
+        self._change(number, replace(self.given[number], state=state, values=values, constraints=constraints))
+
+    def _change(self, number: int, given: Given) -> None:
+        self.given[number] = given
+        self._view.forget(number)
+
+    # -- proposals ---------------------------------------------------------------------------------------------------
+
+    def ask(self, number: int, bar: Barred) -> FrozenTrial:
+        """Propose trial `number` from the rows before it: a RUNNING row without a number, ready to be written."""
+        draw = partial(self._draw, number, self._shown(number), bar)
+        proposed = self._in_time(number, partial(draw, self.sampler.build))
+        if isinstance(proposed, BaseException):
+            why = f"{type(proposed).__name__}: {proposed}"
+            proposed = draw(RandomSampler)
+            proposed.user_attrs[SAMPLER_ERROR] = why
+        self._give(number, proposed, {})
+        return proposed
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study as the next proposal will see it."""
+        return self._study(self._shown(max(self.given, default=-1) + 1), RandomSampler())
+
+    def _shown(self, number: int) -> list[Shown]:
+        space = self.spaces.at(number)
+        if self._view.space is not space:
+            self._view = View(space, self.directions, self.evidence)
+        return self._view.trials({each: given for each, given in self.given.items() if each < number})
+
+    def _in_time(self, number: int, draw: Callable[[], FrozenTrial]) -> FrozenTrial | BaseException:
+        """A sampler's proposal, or what it raised: a sampler is a plugin, and whatever it does, the study goes on."""
+        if sum(each < number for each in self.waits) >= MOST_WAITS:
+            return TimeoutError(f"no proposal in time in {MOST_WAITS} trials")
+        future: Future[FrozenTrial] = Future()
+        Thread(target=_carry_out, args=(future, draw), daemon=True).start()
+        try:
+            return future.exception(SAMPLER_SECONDS) or future.result()
+        except TimeoutError:
+            return TimeoutError(f"no proposal within {SAMPLER_SECONDS:g} s")
+
+    def _draw(self, number: int, shown: Sequence[Shown], bar: Barred, build: Build) -> FrozenTrial:
+        known = {text for each, text in self.known.items() if each < number}
+        for again in range(1 + ASK_AGAIN):
+            seed = seed_of(self.seed, "ask", number, *([again] if again else []))
+            drawn = self._drawn(number, self._study(shown, build(seed)), bar)
+            if _one_text(self.spaces.complete(number, drawn.params)) not in known:
+                break
+        return self._row(drawn)
+
+    def _study(self, shown: Iterable[Shown], sampler: BaseSampler) -> optuna.Study:
+        storage = InMemoryStorage()
+        study = optuna.create_study(storage=storage, sampler=sampler, directions=self.directions)
+        for each in shown:
+            storage.create_new_trial(study._study_id, each)
+        return study
+
+    def _drawn(self, number: int, study: optuna.Study, bar: Barred) -> FrozenTrial:
+        recipe = self.spaces.recipe(number)
+        if recipe:
+            study.enqueue_trial(dict(recipe))
+        trial = study.ask()
+        self.spaces.at(number).draw(lambda param: _suggest(trial, param, bar))
+        return trial.storage.get_trial(trial._trial_id)
+
+    def _row(self, drawn: FrozenTrial) -> FrozenTrial:
+        names = {name: self.names.written(name, each) for name, each in drawn.distributions.items()}
+        return create_trial(
+            state=TrialState.RUNNING,
+            params={names[name]: value for name, value in drawn.params.items()},
+            distributions={names[name]: each for name, each in drawn.distributions.items()},
+            system_attrs=of_sampler(drawn.system_attrs),
+        )
+
+
+def _carry_out(future: Future[FrozenTrial], draw: Callable[[], FrozenTrial]) -> None:
+    try:
+        future.set_result(draw())
+    except BaseException as error:  # sys.exit and Rust panics in a plugin must not end the host either
+        future.set_exception(error)
 
 
 def _suggest(trial: Trial, param: Param, bar: Barred) -> Value:
@@ -116,10 +192,15 @@ def _suggest(trial: Trial, param: Param, bar: Barred) -> Value:
 
 def _overwrite(trial: Trial, name: str, value: Value) -> None:
     storage, trial_id = trial.storage, trial._trial_id
-    distribution: BaseDistribution = storage.get_trial(trial_id).distributions[name]
+    distribution = storage.get_trial(trial_id).distributions[name]
     storage.set_trial_param(trial_id, name, distribution.to_internal_repr(value), distribution)
 
 
-def _kept(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    # a recipe's fixed params are for the mirror's own queue; anything else is a sampler's state, which lives in rows
-    return {key: value for key, value in attrs.items() if key != "fixed_params"}
+def _one_text(params: Mapping[str, Value]) -> str:
+    return repr(sorted(params.items()))
+
+
+def of_sampler(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sampler noted of a trial. Its constraints are told apart from it, and a recipe is for the queue alone."""
+    others = ("constraints", "fixed_params", "deepmine:")
+    return {key: value for key, value in attrs.items() if not key.startswith(others)}

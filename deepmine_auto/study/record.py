@@ -17,6 +17,7 @@ from deepmine_auto.errors import BadInput, StudyHeld
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.history import History
+from deepmine_auto.study.spaces import Spaces
 
 FORMAT = 1
 MOST_READINGS = 20
@@ -48,6 +49,11 @@ class Record:
     def rows(self, table: Table, study_id: int = 0) -> list[Row]:
         """All rows of a table in the order of its key."""
         return self.rows_by_table[table.name]
+
+    @property
+    def spaces(self) -> Spaces:
+        """The spaces that trials were drawn from."""
+        return Spaces(self.study.spec, self.rows(tables.spaces))
 
     @property
     def history(self) -> History:
@@ -144,7 +150,7 @@ def from_json(plain: Any) -> Record:
 
 def _rows_from_json(table: Table, rows: list[Row]) -> list[Row]:
     names = [each.name for each in table.columns if each.name not in PRIVATE]
-    return [{name: row[name] for name in names} | {name: None for name in PRIVATE} for row in rows]
+    return [{name: row[name] for name in names} | dict.fromkeys(PRIVATE) for row in rows]
 
 
 def _trial_from_json(number: int, plain: Row) -> FrozenTrial:

@@ -22,7 +22,9 @@ KINDS_OF_PARAMS = {"model": "backbone"}
 
 def set_aside(trials: Iterable[FrozenTrial]) -> set[str]:
     """Plugins (`kind/name`) that raised in too many trials."""
-    raised = Counter(each.user_attrs["plugin"] for each in trials if "plugin" in each.user_attrs)
+    # a driver that was killed may have told of an end by half
+    ended = (each.user_attrs for each in trials if each.state.is_finished())
+    raised = Counter(attrs["plugin"] for attrs in ended if "plugin" in attrs)
     return {plugin for plugin, count in raised.items() if count >= SET_ASIDE_AFTER}
 
 

@@ -102,13 +102,18 @@ def attach(store: Store, study: StudyRow, name: str, content: bytes, trial: Froz
 
 @_decoration
 def attach_confusion(
-    store: Store, study: StudyRow, trial: FrozenTrial, labels: Sequence[str], counts_CC: np.ndarray
+    store: Store,
+    study: StudyRow,
+    trial: FrozenTrial,
+    labels: Sequence[str],
+    targets_N: np.ndarray,
+    predicted_N: np.ndarray,
 ) -> None:
-    """Attach a picture of a confusion matrix (true classes, predicted classes) to a trial and to the study.
+    """Attach a picture of how often each true class was predicted as each class, to a trial and to the study.
 
     Returns False where it could not be written, or where Pillow is missing.
     """
-    picture = confusion_png(labels, counts_CC)
+    picture = confusion_png(labels, targets_N, predicted_N)
     for each in (trial, None):
         _attach(store, study, "confusion.png", picture, each)
 

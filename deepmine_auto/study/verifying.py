@@ -1,42 +1,41 @@
-"""What must hold of a study's rows and checkpoints, computed again from the reports: one function a check.
-
-A driver that is alive, or was killed, may stand between two steps of the ledger: the last report of a trial that runs
-may lack its verdict and its point on the curve, and nothing else may be missing.
-"""
+"""Verify a study: everything that its rows say of one another is computed again, and every checkpoint is read."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from optuna.trial import FrozenTrial, TrialState
+from deepmine_auto.errors import StudyHeld
+from deepmine_auto.host import Host
+from deepmine_auto.storage.store import Store
+from deepmine_auto.study import checks_of_ends as of_ends
+from deepmine_auto.study import checks_of_rows as of_rows
+from deepmine_auto.study.checks_of_rows import Findings, Seen
+from deepmine_auto.study.record import read
 
-from deepmine_auto.contracts import Pruner, Report, Verdict
-from deepmine_auto.disk import sha256
-from deepmine_auto.objectives import COSTS, Limit
-from deepmine_auto.space import Space
-from deepmine_auto.storage import tables
-from deepmine_auto.storage.store import Row
-from deepmine_auto.study.budget import Budget
-from deepmine_auto.study.causes import ENDS
-from deepmine_auto.study.checkpoints import checkpoints_to_keep
-from deepmine_auto.study.finals import Rerun, finalists, in_order, winner
-from deepmine_auto.study.history import History, Key
-from deepmine_auto.study.pruning import judge
-from deepmine_auto.study.record import Record
+if TYPE_CHECKING:
+    from deepmine_auto.storage.place import Place
 
-MANIFEST = "manifest.json"
-"""The file of a checkpoint that has the sha256 of every other."""
+Look = Callable[[Seen], Findings]
 
-BY_VERDICT = ("pruned", "deadline", "limit")
-"""Causes of an end that a verdict names."""
+CHECKS: tuple[Look, ...] = (
+    of_rows.order,
+    of_rows.sessions,
+    of_rows.attempts,
+    of_rows.proposals,
+    of_rows.curves,
+    of_ends.verdicts,
+    of_ends.ends,
+    of_ends.budget,
+    of_ends.running,
+    of_ends.checkpoints,
+    of_ends.reruns,
+    of_ends.winner,
+)
 
-Findings = Iterator[str]
-"""One for each thing that was looked at: empty where it holds, else a sentence without a full stop."""
+ALIVE: tuple[Look, ...] = (of_ends.running, of_ends.checkpoints)
+"""Checks of a study where it lives; an export has neither a driver nor checkpoints."""
 
 
 class Check(NamedTuple):
@@ -46,265 +45,35 @@ class Check(NamedTuple):
     counted: int
     wrong: tuple[str, ...]
 
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the checks look at: the rows, the study's pruner, its folder, and whether a driver is alive."""
-
-    record: Record
-    pruner: Pruner
-    folder: Path
-    driven: bool
-
-    @cached_property
-    def history(self) -> History:
-        """The rows put in order."""
-        return self.record.history
-
-    @property
-    def trials(self) -> list[FrozenTrial]:
-        """All trials by number."""
-        return list(self.record.trials_by_number)
-
-    def rows_of(self, name: str) -> list[Row]:
-        """The rows of one of our tables."""
-        return self.record.rows(tables.metadata.tables[f"{tables.PREFIX}{name}"])
+    @classmethod
+    def of(cls, name: str, findings: Iterable[str]) -> Check:
+        """Count what was found."""
+        found = list(findings)
+        return cls(name, len(found), tuple(filter(None, found)))
 
 
-def verify(evidence: Evidence) -> list[Check]:
+def checked(look: Look, seen: Seen) -> Check:
+    """Make one check."""
+    return Check.of(look.__name__, look(seen))
+
+
+def verify(seen: Seen) -> list[Check]:
     """Make every check."""
-    found = ((each.__name__, list(each(evidence))) for each in CHECKS)
-    return [Check(name, len(findings), tuple(filter(None, findings))) for name, findings in found]
+    return [checked(each, seen) for each in CHECKS]
 
 
-# -- rows in order ---------------------------------------------------------------------------------------------------
+def verify_study(place: Place, name: str, host: Host) -> list[Check]:
+    """Make every check of a study in a database. Raises BadInput where its pruner is gone."""
+    record = read(Store(place.open_reader()), name)
+    pruner = host.get("pruner", record.study.spec["pruner"])()
+    driven = bool(record.history.unfinished()) and _driven(place, name)
+    return verify(Seen(record, pruner, Path(record.study.folder), driven))
 
 
-def order(seen: Evidence) -> Findings:
-    """Reports are numbered from 1 without a gap, and each is of an attempt whose steps grow."""
-    last: dict[tuple[Key, int], int] = {}
-    for at, row in enumerate(seen.rows_of("reports"), 1):
-        key, attempt = (row["kind"], row["number"]), row["attempt"]
-        if row["seq"] != at:
-            yield f"report {row['seq']} stands in the place of report {at}"
-        elif attempt > len(seen.history.of(*key).attempts):
-            yield f"report {at} is of an attempt {attempt} at {_named(key)} that was not made"
-        elif row["step"] <= last.get((key, attempt), -1):
-            yield f"report {at} of {_named(key)} comes after a later step"
-        else:
-            yield ""
-        last[key, attempt] = row["step"]
-
-
-def sessions(seen: Evidence) -> Findings:
-    """Epochs are numbered from 1 without a gap."""
-    for at, row in enumerate(seen.rows_of("sessions"), 1):
-        yield "" if row["epoch"] == at else f"epoch {row['epoch']} stands in the place of epoch {at}"
-
-
-def attempts(seen: Evidence) -> Findings:
-    """The attempts at a trial or rerun are numbered from 1 without a gap, in the order of epochs that there were."""
-    epochs = {row["epoch"] for row in seen.rows_of("sessions")}
-    for key, standing in seen.history.standing.items():
-        before = 0
-        for at, row in enumerate(standing.attempts, 1):
-            fits = row["attempt"] == at and before <= row["epoch"] and row["epoch"] in epochs
-            yield "" if fits else f"attempt {row['attempt']} at {_named(key)}, of epoch {row['epoch']}, has no place"
-            before = row["epoch"]
-
-
-def proposals(seen: Evidence) -> Findings:
-    """Trials are numbered from 0 without a gap, and each one's params lie in its space."""
-    space = Space.from_json(seen.record.study.spec["space"])
-    for at, trial in enumerate(seen.trials):
-        odd = _outside(trial, space)
-        if trial.number != at:
-            yield f"trial {trial.number} stands in the place of trial {at}"
-        else:
-            yield f"trial {at} has no place in its space: {odd}" if odd else ""
-
-
-def _outside(trial: FrozenTrial, space: Space) -> str:
-    """What of a trial's params does not fit, or an empty string."""
+def _driven(place: Place, name: str) -> bool:
+    """Whether a driver is alive: it holds the study, and nobody else can."""
     try:
-        drawn = space.draw(lambda param: trial.params[param.name])
-    except KeyError as missing:
-        return f"{missing.args[0]} is missing"
-    more = trial.params.keys() - drawn.keys()
-    ranges = {each.name: each.range for each in space.params}
-    bad = [f"{name} is {value!r}" for name, value in drawn.items() if value not in ranges[name]]
-    return f"{min(more)} is too many" if more else ", ".join(bad)
-
-
-def curves(seen: Evidence) -> Findings:
-    """What dashboards draw is the first report of every step; with several objectives it is nothing."""
-    first: dict[int, dict[int, float]] = {}
-    for row in seen.rows_of("reports") if len(seen.record.study.objectives) == 1 else ():
-        if row["kind"] == "trial":
-            first.setdefault(row["number"], {}).setdefault(row["step"], row["value"])
-    for trial in seen.trials:
-        expected = list(first.get(trial.number, {}).items())
-        shown = sorted(trial.intermediate_values.items())
-        on_the_way = not trial.state.is_finished() and shown == sorted(expected[:-1])
-        yield "" if on_the_way or shown == sorted(expected) else f"the curve of trial {trial.number} is not its reports"
-
-
-# -- decisions and ends ----------------------------------------------------------------------------------------------
-
-
-def verdicts(seen: Evidence) -> Findings:
-    """A verdict stands where the pruner gives one at a rung or stops a trial, and nowhere else, and is that one."""
-    written = {row["seq"]: row for row in seen.rows_of("verdicts")}
-    rows = {row["seq"]: row for row in seen.rows_of("reports")}
-    reports = seen.history.reports
-    for at, report in enumerate(reports, 1):
-        row, given = written.pop(report.seq, None), judge(seen.pruner, reports[:at], report.seq)
-        limited = any(each.excess(rows[report.seq]["metrics"]) > 0 for each in _costs(seen))
-        if row is not None:
-            yield _compared(row, given, limited)
-        elif given.rung is not None or not given.keep or limited:
-            yield "" if _undecided(report, seen) else f"report {report.seq} of trial {report.trial} has no verdict"
-    yield from (f"the verdict on report {seq} is on none that is judged" for seq in written)
-
-
-def _costs(seen: Evidence) -> list[Limit]:
-    """The limits by which a trial is stopped on its way: a cost does not change while a model learns."""
-    return [each for each in seen.record.study.limits if each.name in COSTS]
-
-
-def _compared(row: Row, given: Verdict, limited: bool) -> str:
-    cause = "limit" if limited else "" if given.keep else "pruned"
-    as_computed = (row["value"], row["cutoff"], row["rung"]) == given[1:]
-    if row["keep"]:
-        right = as_computed and not cause and given.rung is not None
-    else:
-        right = as_computed and row["cause"] == (cause or "deadline")
-    return "" if right else f"the verdict on report {row['seq']} of trial {row['number']} comes out otherwise: {given}"
-
-
-def _undecided(report: Report, seen: Evidence) -> bool:
-    """Whether a driver's end may have come before the verdict on this report."""
-    trial = seen.history.trials[report.trial]
-    last = seen.history.of("trial", report.trial).reports[-1]["seq"]
-    return report.seq == last and (not trial.state.is_finished() or trial.user_attrs.get("cause") == "cancelled")
-
-
-def ends(seen: Evidence) -> Findings:
-    """A trial's state belongs to its cause, its cause to its verdict, and its values to its reports."""
-    for trial in seen.trials:
-        if not trial.state.is_finished():
-            continue
-        cause, standing = trial.user_attrs.get("cause"), seen.history.of("trial", trial.number)
-        if cause not in ENDS:
-            yield f"trial {trial.number} is {trial.state.name} for no reason"
-        elif ENDS[cause].state != trial.state:
-            yield f"trial {trial.number} is {trial.state.name}, and its cause is '{cause}'"
-        elif (standing.stopped or cause) != cause or (cause in BY_VERDICT and not standing.stopped):
-            yield f"trial {trial.number} ended as '{cause}', and its verdict says '{standing.stopped or 'go on'}'"
-        elif trial.values != _values(trial, seen):
-            yield f"trial {trial.number} has the values {trial.values}, and its reports say {_values(trial, seen)}"
-        else:
-            yield ""
-
-
-def _values(trial: FrozenTrial, seen: Evidence) -> list[float] | None:
-    study, reports = seen.record.study, seen.history.of("trial", trial.number).reports
-    if trial.state == TrialState.FAIL or not reports:
-        return None
-    if len(study.objectives) > 1:
-        metrics = seen.history.metrics_at_best(trial.number)
-        return [metrics[each.name] for each in study.objectives] if trial.state == TrialState.COMPLETE else None
-    best = seen.history.best_values()[trial.number]
-    return [best if trial.state == TrialState.COMPLETE else reports[-1]["value"]]
-
-
-def budget(seen: Evidence) -> Findings:
-    """No more trials, seconds and GPU hours than the study was given."""
-    study, asked = seen.record.study, Budget(**seen.record.study.spec["budget"])
-    if asked.trials is not None:
-        yield "" if len(seen.trials) <= asked.trials else f"there are {len(seen.trials)} trials of {asked.trials}"
-    if asked.seconds is not None and study.result:
-        took = study.result["seconds"]
-        yield "" if took <= asked.seconds else f"it took {took:.1f} s of {asked.seconds:g} s"
-    if asked.gpu_hours is not None:
-        hours = sum(row["spent"] * row["gpus"] for row in seen.rows_of("sessions")) / 3600
-        yield "" if hours <= asked.gpu_hours else f"it took {hours:.3f} GPU hours of {asked.gpu_hours:g}"
-
-
-def running(seen: Evidence) -> Findings:
-    """Nothing runs that nobody drives."""
-    unfinished = seen.history.unfinished()
-    yield from ("" for _ in range(len(seen.trials) + len(seen.history.reruns) - len(unfinished)))
-    for key in unfinished:
-        yield "" if seen.driven else f"{_named(key)} is RUNNING, and no driver is alive"
-
-
-# -- checkpoints and finals ------------------------------------------------------------------------------------------
-
-
-def checkpoints(seen: Evidence) -> Findings:
-    """Every checkpoint that a decision may still need is on the disk, and is what was written."""
-    history = seen.history
-    kept = checkpoints_to_keep(history.trials, history.reruns, history.standing, history.direction)
-    for path in sorted(filter(None, kept)):
-        damage = damage_of(seen.folder / path)
-        yield f"{path}: {damage}" if damage else ""
-
-
-def damage_of(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint, or an empty string. It is not loaded: bytes are compared alone."""
-    try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text())
-        changed = [name for name, written in manifest.items() if sha256(checkpoint / name) != written]
-    except OSError as error:
-        return f"{Path(error.filename).name} cannot be read: {error.strerror}"
-    except (ValueError, AttributeError):
-        return f"{MANIFEST} is not what was written"
-    return f"{changed[0]} is not what was written" if changed else ""
-
-
-def reruns(seen: Evidence) -> Findings:
-    """The finals followed their order, and each rerun's value is the best of its reports."""
-    rows = seen.rows_of("reruns")
-    begun = [Rerun(row["trial"], row["repeat"]) for row in rows]
-    before = int(seen.record.study.spec.get("reopened", 0))
-    due = iter(each for each in in_order(_finalists(seen)) if each not in begun[:before])
-    for at, row in enumerate(rows):
-        if row["number"] != at or begun.index(begun[at]) != at:
-            yield f"rerun {row['number']} has no place"
-        elif at >= before and begun[at] != next(due, None):
-            yield f"rerun {at} is of trial {row['trial']}, whose turn it was not"
-        else:
-            yield _rerun_end(row, seen)
-
-
-def _rerun_end(row: Row, seen: Evidence) -> str:
-    best = seen.history.of("rerun", row["number"]).best(seen.history.direction)
-    if row["state"] == "COMPLETE" and (best is None or row["value"] != best["value"] or not row["checkpoint"]):
-        return f"rerun {row['number']} has the value {row['value']}, and its reports say {best and best['value']}"
-    return f"rerun {row['number']} failed for no reason" if row["state"] == "FAIL" and not row["reason"] else ""
-
-
-def _finalists(seen: Evidence) -> list[int]:
-    return finalists(seen.trials, seen.history.best_values(), seen.history.direction)
-
-
-def won(seen: Evidence) -> Findings:
-    """The winner that was named is the one that the reruns name."""
-    result, done = seen.record.study.result, [row for row in seen.rows_of("reruns") if row["state"] == "COMPLETE"]
-    counted = len(seen.trials), len(done)
-    if result is None or (result["facts"]["trials"], result["facts"]["reruns"]) != counted:
-        return  # not named yet, or more was searched since
-    again = winner(_finalists(seen), done, seen.history.best_values(), seen.history.direction)
-    named = result["winner"], result["rerun"]
-    right = again is not None and (again.trial, again.rerun) == named
-    yield "" if right else f"trial {named[0]} (rerun {named[1]}) was named, and the rows name {again}"
-
-
-def _named(key: Key) -> str:
-    return f"{key[0]} {key[1]}"
-
-
-CHECKS: tuple[Callable[[Evidence], Findings], ...] = (
-    order, sessions, attempts, proposals, curves, verdicts, ends, budget, running, checkpoints, reruns, won
-)  # fmt: skip
+        with place.hold(name):
+            return False
+    except StudyHeld:
+        return True

@@ -130,6 +130,11 @@ class Writer:
             raise self.given_up()
         return False
 
+    def settle(self) -> None:
+        """At the end: raise DatabaseAway if anything still waits."""
+        if not self.connected():
+            raise self.given_up()
+
     def given_up(self) -> DatabaseAway:
         """What is said when the driver ends without its database."""
         what = f"The study database cannot be reached; {len(self.outbox.entries())} entries wait in {self.outbox.file}."

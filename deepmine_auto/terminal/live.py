@@ -15,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.budget import duration
 from deepmine_auto.terminal.keys import Keys
 from deepmine_auto.terminal.progress import ENDINGS, Line, Progress, progress_of
 from deepmine_auto.terminal.watching import Onlooker, headline, told
-from deepmine_auto.terminal.words import Scale, duration, plain, sparkline
+from deepmine_auto.terminal.words import Scale, plain, sparkline
 
 DRAWN_A_SECOND = 4
 EVENTS = 4

@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from deepmine_auto.contracts import Direction
 from deepmine_auto.errors import BadInput, unknown
-from deepmine_auto.space import Space
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import open_reader
 from deepmine_auto.storage.store import Row, Store, StudyRow
@@ -20,6 +19,7 @@ from deepmine_auto.study.checkpoints import Standing
 from deepmine_auto.study.finals import feasible
 from deepmine_auto.study.pareto import front
 from deepmine_auto.study.pruning import oriented
+from deepmine_auto.study.spaces import Spaces
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,11 @@ class SeenStudy:
         for report in self.store.rows(tables.reports, self.row.id):
             if report["kind"] == "trial":
                 curves.setdefault(report["number"], Standing()).reports.append(report)
-        space = Space.from_json(self.row.spec["space"])
-        return [self._seen(each, curves.get(each.number, Standing()), space) for each in self.store.trials(self.row.id)]
+        spaces = Spaces.of(self.store, self.row)
+        found = self.store.trials(self.row.id)
+        return [self._seen(each, curves.get(each.number, Standing()), spaces) for each in found]
 
-    def _seen(self, trial: FrozenTrial, curve: Standing, space: Space) -> SeenTrial:
+    def _seen(self, trial: FrozenTrial, curve: Standing, spaces: Spaces) -> SeenTrial:
         attrs, best = trial.user_attrs, curve.best(self.direction)
         seconds = attrs.get("seconds", curve.reports[-1]["seconds"] if curve.reports else None)
         return SeenTrial(
@@ -100,7 +101,7 @@ class SeenStudy:
             feasible=feasible(trial) and not (best and self._over_limit(best)),
             seconds=seconds,
             size=attrs.get("params_million"),
-            params=space.complete(trial.params),
+            params=spaces.complete(trial.number, trial.params),
             cause=attrs.get("cause", ""),
             reason=str(attrs.get("reason", "")).strip(),
         )

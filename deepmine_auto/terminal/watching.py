@@ -9,10 +9,12 @@ from typing import Any, Self
 from deepmine_auto.host import the_host
 from deepmine_auto.interrupts import raise_if_lost
 from deepmine_auto.searching import Watcher
+from deepmine_auto.storage.store import shown
 from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.budget import duration
 from deepmine_auto.study.finals import REPEATS
 from deepmine_auto.terminal.progress import Beside, best_trial, words_of
-from deepmine_auto.terminal.words import duration, plain
+from deepmine_auto.terminal.words import plain
 
 TOLD_AS_FAILED = ("plugin", "error", "memory", "diverged")
 """Causes whose end comes with an event `failed`, which says more."""
@@ -79,10 +81,11 @@ def headline(agenda: Agenda) -> tuple[str, str]:
     study, spec = agenda.ledger.study, agenda.ledger.study.spec
     parts = " / ".join(f"{spec['parts'][part]:,}" for part in ("train", "validation", "test"))
     workers = f"{agenda.slots} worker" + ("s" if agenda.slots > 1 else "")
-    objective = f"objective val/{spec['objective']}, {spec['direction']}"
+    objectives = "  ".join(f"objective {shown(each.name)}, {each.direction}" for each in study.objectives)
+    limits = "".join(f"  limit {each}" for each in study.limits)
     return (
         f"{study.name}  {parts} rows  {agenda.budget}, {workers}",
-        f"{objective}  sampler {spec['sampler']}  pruner {spec['pruner']}",
+        f"{objectives}{limits}  sampler {spec['sampler']}  pruner {spec['pruner']}",
     )
 
 

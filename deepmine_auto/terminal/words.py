@@ -1,4 +1,4 @@
-"""How things are put to a person: models, curves, durations and tables. Pure functions of plain values."""
+"""How things are put to a person: models, curves and tables. Pure functions of plain values."""
 
 from __future__ import annotations
 
@@ -104,19 +104,6 @@ def sparkline(values: Sequence[float], scale: Scale, width: int) -> str:
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
-
-
-def duration(seconds: float) -> str:
-    """A time such as 8s, 4m03s, 2h05m or 3d04h.
-
-    >>> duration(243)
-    '4m03s'
-    """
-    whole = max(0, round(seconds))
-    for unit, smaller, size, part in (("d", "h", 86400, 3600), ("h", "m", 3600, 60), ("m", "s", 60, 1)):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // part:02d}{smaller}"
-    return f"{whole}s"
 
 
 def lead_words(value: float, baseline: float, name: str, direction: Direction) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,13 @@ def training_order(lengths: np.ndarray, size: int, seed: Sequence[int]) -> list[
     ordered = np.concatenate([run[np.argsort(lengths[run], kind="stable")] for run in runs])
     batches = [ordered[at : at + size] for at in range(0, len(ordered), size)]
     return [batches[each] for each in rng.permutation(len(batches))]
+
+
+def training_batches(lengths: np.ndarray, size: int, seed: int, begin: int) -> Iterator[np.ndarray]:
+    """The batches from step `begin` on, epoch after epoch, without an end."""
+    first, at = divmod(begin, -(-len(lengths) // size))
+    for epoch in count(first):
+        yield from training_order(lengths, size, [seed, epoch])[at if epoch == first else 0 :]
 
 
 def evaluation_order(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -5,10 +5,12 @@ A folder holds `tensors.safetensors`, `state.json`, and `manifest.json` with the
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from deepmine_auto import failpoints
+from deepmine_auto.disk import flush as flush
+from deepmine_auto.disk import sha256 as sha256
 from deepmine_auto.errors import DeepmineError
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+SECONDS_BETWEEN_TRIES, TRIES = 5.0, 120
+"""How often a full disk is tried again: for ten minutes."""
 
 
 class Damaged(DeepmineError):
@@ -28,20 +37,60 @@ class Damaged(DeepmineError):
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint: files, fsync, manifest, fsync, rename. An existing one of this name is replaced."""
+    """Write a checkpoint. An existing one of this name is replaced.
+
+    While the disk is full it waits for up to ten minutes, and says so once. Raises OSError, or SafetensorError where
+    tensors cannot be written; then nothing is left of it.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            _write(folder, tensors, state)
+            return
+        except (OSError, SafetensorError) as error:
+            if not left or not _is_full(error):
+                raise
+        if left == TRIES - 1:
+            print(f"The disk of {folder} is full. Free some space: training waits up to ten minutes.", file=sys.stderr)
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def _is_full(error: OSError | SafetensorError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return any(f"(os error {each})" in str(error) for each in FULL)  # its text alone says what the system said
+
+
+def _write(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Files, fsync, manifest, fsync, rename, and fsync of the folder that has the name."""
+    _make(folder.parent)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    save_file({name: each.detach().contiguous() for name, each in tensors.items()}, unfinished / TENSORS)
-    (unfinished / STATE).write_text(json.dumps(state))
-    manifest = {name: sha256(unfinished / name) for name in (TENSORS, STATE)}
-    (unfinished / MANIFEST).write_text(json.dumps(manifest))
-    for name in (TENSORS, STATE, MANIFEST):
-        flush(unfinished / name)
-    flush(unfinished)
+    try:
+        unfinished.mkdir()
+        save_file({name: each.detach().contiguous() for name, each in tensors.items()}, unfinished / TENSORS)
+        (unfinished / STATE).write_text(json.dumps(state))
+        for name in (TENSORS, STATE):
+            flush(unfinished / name)
+        manifest = {name: sha256(unfinished / name) for name in (TENSORS, STATE)}
+        (unfinished / MANIFEST).write_text(json.dumps(manifest))
+        flush(unfinished / MANIFEST)
+        flush(unfinished)
+    except (OSError, SafetensorError):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    failpoints.reach("before_checkpoint_rename")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+    failpoints.reach("after_checkpoint_rename")
     flush(folder.parent)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it; a name is on the disk only when the folder that has it is."""
+    if not folder.exists():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        flush(folder.parent)
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -54,21 +103,6 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load_file(folder / TENSORS), json.loads((folder / STATE).read_text())
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise Damaged(f"{folder} cannot be read: {error}.", "The checkpoint before it is used.") from error
-
-
-def sha256(file: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Ask the operating system to bring a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # -- an optimizer's state as tensors and plain values ----------------------------------------------------------------

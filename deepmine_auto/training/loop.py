@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,22 @@ from torch.func import functional_call
 
 from deepmine_auto.contracts import Batch, Optimizer, Prepared, Task, TrainingFacts
 from deepmine_auto.host import Host
-from deepmine_auto.messages import Assignment, Ended, Message, Reported, attempt_folder
+from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
 from deepmine_auto.model.assemble import Model, build_model, task_of, used
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
-from deepmine_auto.training.batching import Columns, evaluation_order, training_order
+from deepmine_auto.training.batching import Columns, evaluation_order, training_batches
+from deepmine_auto.training.measure import costs_of, params_million
+from deepmine_auto.training.parts import InParts
 from deepmine_auto.training.prepared import ready
 from deepmine_auto.training.recipe import Recipe, Schedule
+from deepmine_auto.training.state import Progress, collect, restore
+from deepmine_auto.training.team import Alone
 
 EVALUATION_ROWS = 256
+BEAT_SECONDS = 2.0
+"""So often a trial gives a sign of life between two evaluations."""
+
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 WRITING_SHARE = 20.0
 """A checkpoint is due after so many times what writing one takes, or after the seconds above, whichever is later."""
@@ -41,13 +47,17 @@ def device_here() -> torch.device:
 
 
 def outputs_of(
-    model: Model, weights: Mapping[str, Tensor] | None, columns: Columns, device: torch.device
+    model: Model,
+    weights: Mapping[str, Tensor] | None,
+    columns: Columns,
+    device: torch.device,
+    batch_rows: int = EVALUATION_ROWS,
 ) -> np.ndarray:
     """The model's outputs (N, ...) for all rows, in their order, with other weights put in its place if given."""
     outputs: np.ndarray | None = None
     model.eval()
     with torch.inference_mode():
-        for indices in evaluation_order(columns.lengths, EVALUATION_ROWS):
+        for indices in evaluation_order(columns.lengths, batch_rows):
             batch = columns.batch(indices, device)
             args = (batch.tokens_BL, batch.keep_BL)
             mixed = model(*args) if weights is None else functional_call(model, dict(weights), args)
@@ -58,23 +68,11 @@ def outputs_of(
     return outputs
 
 
-@dataclass
-class Progress:
-    """What a checkpoint must know beside weights: where the trial stands, and its best so far."""
-
-    step: int = 0
-    best: float | None = None
-    best_step: int = 0
-    best_checkpoint: str | None = None
-    stale: int = 0
-    seconds: float = 0.0
-
-
 class Training:
-    """A model with its optimizer and techniques on its way through one assignment."""
+    """A model with its optimizer and techniques on its way through one assignment, alone or as one of a team."""
 
-    def __init__(self, assignment: Assignment, host: Host) -> None:
-        self.assignment = assignment
+    def __init__(self, assignment: Assignment, host: Host, team: Alone | None = None) -> None:
+        self.assignment, self.team = assignment, team or Alone()
         self.folder = Path(assignment.folder)
         self.device = device_here()
         params = assignment.params
@@ -83,8 +81,7 @@ class Training:
         self.prepared, self.train, self.validation = ready(self.folder, assignment.split, self.task)
         self.recipe = plugin_from(Recipe, params, "training")
         self.schedule = plugin_from(Schedule, params, "schedule")
-        self.per_epoch = math.ceil(len(self.train) / self.recipe.batch)
-        self.steps = self.per_epoch * self.recipe.epochs
+        self.steps = math.ceil(len(self.train) / self.recipe.batch) * self.recipe.epochs
         torch.manual_seed(assignment.seed)
         self.model = build_model(params, self.task, self.prepared, host).to(self.device)
         self.optimizer = self._optimizer(host)
@@ -93,8 +90,15 @@ class Training:
         facts = TrainingFacts(self.model, self.prepared, self.steps, self.generator)
         self.techniques = {name: self._technique(host, name).build(facts) for name in used(params, "technique")}
         self.progress = Progress()
+        self.costs: dict[str, float] = {}
+        self.newest: str | None = None
         self.written = (time.monotonic(), 0.0)
         self._go_on()
+        self.batches = training_batches(self.train.lengths, self.recipe.batch, assignment.seed, self.progress.step)
+        self.forward = self.team.over(InParts(self.model, 2**assignment.halvings))
+        self.begun = time.monotonic() - self.progress.seconds
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
 
     def _optimizer(self, host: Host) -> torch.optim.Optimizer:
         kind = self.assignment.params["optimizer/kind"]
@@ -107,56 +111,94 @@ class Training:
     # -- the road ----------------------------------------------------------------------------------------------------
 
     def messages(self) -> Iterator[Message]:
-        """Train and report until the budget ends or patience does. A diverged trial ends at its last finite step."""
-        begun, share = time.monotonic() - self.progress.seconds, self._share()
+        """Train and report until the budget ends or patience does. A diverged trial ends at its last finite step. One
+        that is asked to stop ends with `Saved`, and goes on from there as if it had not."""
         for stop in self.recipe.evaluations(self.steps):
             if stop <= self.progress.step:
                 continue
             if self.progress.stale >= self.recipe.patience:  # asked first: a checkpoint may stand where patience ended
                 yield self._end("patience")
                 return
-            finite = self._train_until(stop)
-            metrics = self._judge() if finite else {}
-            value = metrics.get(self.assignment.objective, math.nan)
-            if not math.isfinite(value):
+            if not (yield from self._towards(stop)):
+                return
+            report = self._report()
+            if report is None:
                 yield self._end("diverged")
                 return
-            before, share = share, self._share()
-            self.progress.seconds = time.monotonic() - begun
-            path = self._note(value, any(before < rung <= share for rung in self.assignment.rungs))
-            best = self.progress.best_checkpoint
-            yield Reported(self.progress.step, share, value, metrics, path, best, self.progress.seconds)
+            yield report
         yield self._end("budget")
 
-    def _share(self) -> int:
-        return round(1000 * self.progress.step / self.steps)
+    def _towards(self, stop: int) -> Generator[Message, None, bool]:
+        """Train up to `stop`, with signs of life; return whether the trial came there, and goes on."""
+        ahead, said = 1, time.monotonic()
+        while self.progress.step < stop:
+            start, goal = time.monotonic(), min(stop, self.progress.step + ahead)
+            if not self._train_until(self.team.agree(self.progress.step, goal)):
+                yield self._end("diverged")
+                return False
+            if self.progress.step < goal:
+                yield self._saved()
+                return False
+            now = time.monotonic()
+            ahead = 2 * ahead if now - start < BEAT_SECONDS / 2 else max(1, ahead // 2)
+            if now - said > BEAT_SECONDS:
+                yield Beat(self.progress.step, self.steps, now - self.begun)
+                said = now
+        return True
+
+    def follow(self) -> Iterator[Message]:
+        """Take every step with the leader of the team, and say nothing, until whoever runs the team ends it."""
+        while True:
+            self._train_until(self.team.agree(self.progress.step, self.progress.step))
+        yield  # a generator of no messages
+
+    def _report(self) -> Reported | None:
+        """Judge and note where the training stands; None where the outputs are not finite."""
+        self.costs = self.costs or costs_of(self)
+        metrics = self._judge()
+        value = metrics.get(self.assignment.objective, math.nan)
+        if not math.isfinite(value):
+            return None
+        before, share = self._share(self.progress.judged), self._share(self.progress.step)
+        self.progress.judged = self.progress.step
+        self.progress.seconds = time.monotonic() - self.begun
+        path = self._note(value, any(before < rung <= share for rung in self.assignment.rungs))
+        best, seconds = self.progress.best_checkpoint, self.progress.seconds
+        return Reported(self.progress.step, share, value, {**metrics, **self.costs}, path, best, seconds)
+
+    def _saved(self) -> Saved:
+        self.progress.seconds = time.monotonic() - self.begun
+        return Saved(self.progress.step, self._write(), self.progress.seconds)
+
+    def _share(self, step: int) -> int:
+        return round(1000 * step / self.steps)
 
     def _end(self, cause: Any) -> Ended:
         best = self.progress
-        return Ended(cause, best.best, best.best_step, best.best_checkpoint, facts=self.facts())
+        return Ended(cause, best.best, best.best_step, best.best_checkpoint, facts={**self.costs, **self.facts()})
 
     def facts(self) -> dict[str, float]:
         """Numbers that a trial's row keeps."""
-        count = sum(each.numel() for each in self.model.parameters())
-        return {"params_million": round(count / 1e6, 4), "seconds": round(self.progress.seconds, 3)}
+        return {"params_million": params_million(self.model), "seconds": round(self.progress.seconds, 3)}
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def _train_until(self, stop: int) -> bool:
-        """Take steps up to `stop`; return whether every loss was finite."""
+        """Take steps up to `stop`, or until asked to stop; return whether every loss was finite."""
         self.model.train()
         total = torch.zeros((), device=self.device)
-        while self.progress.step < stop:
-            epoch, at = divmod(self.progress.step, self.per_epoch)
-            order = training_order(self.train.lengths, self.recipe.batch, [self.assignment.seed, epoch])
-            for indices in order[at : at + stop - self.progress.step]:
-                total += self._step(self.train.batch(indices, self.device))
-        return bool(torch.isfinite(total))
+        for _ in range(self.progress.step, stop):
+            if self.team.stops_at(self.progress.step):
+                break
+            total += self._step(self.train.batch(next(self.batches), self.device))
+        return bool(torch.isfinite(self.team.sum(total)))
 
     def _step(self, batch: Batch) -> Tensor:
+        """Move the weights by one batch. Techniques see it whole, once, however it is worked off."""
+        self.team.draw_for(self.assignment.seed, self.progress.step)
         for each in self.techniques.values():
             batch = each.on_batch(batch)
-        mixed = self.model(batch.tokens_BL, batch.keep_BL)
+        mixed = self.forward(batch.tokens_BL, batch.keep_BL)
         loss = self.task.loss(mixed.out, batch.targets, self.prepared)
         for each in self.techniques.values():
             loss = each.on_loss(loss, mixed.out, batch.targets)
@@ -182,7 +224,8 @@ class Training:
         return next((each for each in found if each is not None), None)
 
     def _judge(self) -> dict[str, float]:
-        outputs = outputs_of(self.model, self.evaluated(), self.validation, self.device)
+        rows = max(1, EVALUATION_ROWS >> self.assignment.halvings)
+        outputs = outputs_of(self.model, self.evaluated(), self.validation, self.device, rows)
         if not np.isfinite(outputs).all():
             return {}
         return self.task.scores(outputs, self.validation.targets)
@@ -193,16 +236,10 @@ class Training:
         best = self.progress.best
         better = best is None or (value > best if larger else value < best)
         self.progress.stale = 0 if better else self.progress.stale + 1
-        path = str(self._place().relative_to(self.folder))
         if better:
             self.progress.best, self.progress.best_step = value, self.progress.step
-            self.progress.best_checkpoint = path
-        if not (better or at_rung or self._due()):
-            return None
-        start = time.monotonic()
-        self._write(self._place())
-        self.written = (time.monotonic(), time.monotonic() - start)
-        return path
+            self.progress.best_checkpoint = self._place()
+        return self._write() if better or at_rung or self._due() else None
 
     def _due(self) -> bool:
         last, took = self.written
@@ -210,38 +247,24 @@ class Training:
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
-    def _place(self) -> Path:
+    def _place(self) -> str:
         attempt = attempt_folder(*self.assignment.key, self.assignment.attempt)
-        return self.folder / attempt / f"step-{self.progress.step:07d}"
+        return f"{attempt}/step-{self.progress.step:07d}"
 
-    def _write(self, place: Path) -> None:
-        tensors, optimizer = checkpoint.flatten_optimizer(self.optimizer)
-        named = {f"model.{name}": each for name, each in self.model.state_dict().items()}
-        named |= {f"optimizer.{name}": each for name, each in tensors.items()}
-        for name, each in self.techniques.items():
-            named |= {f"technique.{name}.{key}": value for key, value in each.state_dict().items()}
-        named["rng.torch"] = torch.get_rng_state()
-        named["rng.generator"] = self.generator.get_state()
-        if torch.cuda.is_available():
-            named["rng.cuda"] = torch.cuda.get_rng_state()
-        checkpoint.save(place, named, {"progress": asdict(self.progress), "optimizer": optimizer})
+    def _write(self) -> str:
+        """Write a checkpoint unless this step has one; return its path in the study's folder."""
+        path = self._place()
+        if path != self.newest:  # a report may name it already: it must not be away for a moment
+            start = time.monotonic()
+            checkpoint.save(self.folder / path, *collect(self))
+            self.newest, self.written = path, (time.monotonic(), time.monotonic() - start)
+        return path
 
     def _go_on(self) -> None:
         """Restore the newest checkpoint that is whole; without one, the trial begins anew."""
         for path in self.assignment.checkpoints:
             try:
-                self._restore(*checkpoint.load(self.folder / path))
+                restore(self, *checkpoint.load(self.folder / path))
                 return
             except checkpoint.Damaged as damaged:
                 print(damaged, file=sys.stderr)
-
-    def _restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(checkpoint.under("model", tensors))
-        checkpoint.restore_optimizer(self.optimizer, checkpoint.under("optimizer", tensors), state["optimizer"])
-        for name, each in self.techniques.items():
-            each.load_state_dict(checkpoint.under(f"technique.{name}", tensors))
-        torch.set_rng_state(tensors["rng.torch"])
-        self.generator.set_state(tensors["rng.generator"])
-        if "rng.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["rng.cuda"])
-        self.progress = Progress(**state["progress"])

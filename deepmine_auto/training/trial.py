@@ -1,60 +1,23 @@
-"""One assignment from its first message to its end: whatever happens inside becomes a message."""
+"""One assignment from its first message to its end, in this process or in several that it starts."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
-from types import TracebackType
-
-import torch
 
 from deepmine_auto.host import Host
-from deepmine_auto.messages import Assignment, Ended, Message, Reported
-from deepmine_auto.model.assemble import plugins_of
-from deepmine_auto.model.guard import Refused
+from deepmine_auto.messages import Assignment, Message
+from deepmine_auto.training import parallel
+from deepmine_auto.training.ends import guarded
 from deepmine_auto.training.loop import Training
-
-REASON_BYTES = 4096
-"""So much of a traceback's end is kept in a trial's row."""
 
 
 def messages(assignment: Assignment, host: Host) -> Iterator[Message]:
-    """Yield reports, and at last the end, whose cause says what stopped it. Ctrl-C alone passes through."""
-    last: Reported | None = None
-    try:
-        for message in Training(assignment, host).messages():
-            last = message if isinstance(message, Reported) else last
-            yield message
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:  # user code may raise anything, sys.exit and Rust panics included
-        yield _ended(error, assignment, host, last)
+    """Yield reports and signs of life, and at last the end, whose cause says what stopped it; or `Saved`, once this
+    process is asked to stop. Nothing is trained while the generator waits, and closing it ends what it started. Ctrl-C
+    alone passes through.
 
-
-def _ended(error: BaseException, assignment: Assignment, host: Host, last: Reported | None) -> Ended:
-    reason = "".join(traceback.format_exception(error))[-REASON_BYTES:]
-    facts = {"seconds": last.seconds} if last else {}
-    if _out_of_memory(error):
-        return Ended("memory", reason=reason, facts=facts)
-    if isinstance(error, Refused):  # the params ask for what cannot be; whoever passed them on is not to blame
-        return Ended("plugin", reason=reason, facts=facts)
-    plugin = _blamed(error.__traceback__, assignment, host)
-    return Ended("plugin" if plugin else "error", reason=reason, plugin=plugin, facts=facts)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # on a CPU torch raises a RuntimeError
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _blamed(frames: TracebackType | None, assignment: Assignment, host: Host) -> str | None:
-    """The `kind/name` of the plugin whose file stands deepest in the traceback, or None."""
-    modules = {}
-    for kind, name in plugins_of(assignment.task, assignment.params):
-        if name in host.offered(kind):
-            modules[host.get(kind, name).__module__] = f"{kind}/{name}"
-    blamed = None
-    while frames is not None:
-        blamed = modules.get(frames.tb_frame.f_globals.get("__name__", ""), blamed)
-        frames = frames.tb_next
-    return blamed
+    Several processes find their plugins themselves: they know no other host than `the_host()`.
+    """
+    if assignment.processes > 1:
+        return guarded(lambda: parallel.messages(assignment), assignment, host)
+    return guarded(lambda: Training(assignment, host).messages(), assignment, host)

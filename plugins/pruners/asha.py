@@ -53,18 +53,21 @@ class Asha(Pruner):
         rung = max((each for each in self.rungs() if before < each <= share), default=None)
         if rung is None:
             return Verdict(keep=True)
-        return self._verdict(judged.value, rung, _values_at(rung, (each for each in reports if each.seq <= judged.seq)))
+        there = _first_at(rung, (each for each in reports if each.seq <= judged.seq))
+        return self.verdict(judged, rung, there)
 
-    def _verdict(self, value: float, rung: int, values: Sequence[float]) -> Verdict:
-        if len(values) < self.eta:
-            return Verdict(keep=True, value=value, rung=rung)
-        cutoff = sorted(values, reverse=True)[len(values) // self.eta - 1]
-        return Verdict(value >= cutoff, value, cutoff, rung)
+    def verdict(self, judged: Report, rung: int, there: Sequence[Report]) -> Verdict:
+        """Judge a report among those of all trials that have come to `rung`, its own among them."""
+        if len(there) < self.eta:
+            return Verdict(keep=True, value=judged.value, rung=rung)
+        cutoff = sorted((each.value for each in there), reverse=True)[len(there) // self.eta - 1]
+        return Verdict(judged.value >= cutoff, judged.value, cutoff, rung)
 
 
-def _values_at(rung: int, reports: Iterable[Report]) -> Sequence[float]:
-    values: dict[int, float] = {}
+def _first_at(rung: int, reports: Iterable[Report]) -> Sequence[Report]:
+    """The first report of each trial at or past a rung."""
+    first: dict[int, Report] = {}
     for each in reports:
         if each.share >= rung:
-            values.setdefault(each.trial, each.value)
-    return list(values.values())
+            first.setdefault(each.trial, each)
+    return list(first.values())

@@ -1,158 +1,194 @@
-"""The same study on a real Ray. One Ray for the whole file; a cluster of logical GPUs for the last tests."""
+"""The same study on a real Ray, undisturbed and disturbed. One Ray for the whole file."""
 
 import os
+import pickle
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from fakes import Desk, plain_rows
-from tiny_texts import PARAMS, kept
+from cluster import SPACE, agenda_of, attempts, curves, results, study_in, until
 
-from deepmine_auto.errors import BadInput, DeepmineError, StudyHeld
+from deepmine_auto.errors import DeepmineError, StudyHeld
 from deepmine_auto.executors import inline
 from deepmine_auto.host import the_host
-from deepmine_auto.objectives import Objective
+from deepmine_auto.messages import Assignment, from_plain
 from deepmine_auto.space import Choice, Float, Param, Space
 from deepmine_auto.storage import tables
-from deepmine_auto.study.agenda import Agenda
-from deepmine_auto.study.budget import Budget
-from deepmine_plugins.pruners.none import KeepAll
+from deepmine_auto.study import hanging
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-ray_executor = pytest.importorskip("deepmine_auto.executors.ray")
 import ray  # noqa: E402
-from ray import cloudpickle  # noqa: E402
+from ray import cloudpickle, tune  # noqa: E402
+
+from deepmine_auto.executors.ray import Resources, access, run, running, started  # noqa: E402
+from deepmine_auto.executors.ray.worker import Worker  # noqa: E402
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
 
-SPACE = Space(
-    (
-        Param("optimizer/adamw/lr", Float(1e-4, 1e-2, log=True), {}),
-        Param("model/depth", Choice(1, 2), {}),
-        Param("technique/ema/use", Choice(False, True), {}),
-    ),
-    {name: value for name, value in PARAMS.items() if name not in ("optimizer/adamw/lr", "model/depth")}
-    | {"training/epochs": 2},
-)
+CANARY = "canary-2718281828"
+ONE = Resources(1)
 
 
 @pytest.fixture(scope="module")
 def local():
-    with ray_executor.started(None, None):
-        yield
+    """A local Ray, begun by a driver that knows a password."""
+    os.environ["DEEPMINE_AUTO_STORAGE"] = f"postgresql://me:{CANARY}@host/db"
+    try:
+        with started(None, None):
+            yield
+    finally:
+        del os.environ["DEEPMINE_AUTO_STORAGE"]
 
 
-def study_in(folder: Path, name: str, space: Space = SPACE):
-    """A study on tiny texts, ready for real trainings."""
-    desk = Desk(folder, pruner=KeepAll())
-    kept(folder / "files")
-    spec = {"task": "text_classification", "objective": "log_loss", "seed": 3, "space": space.to_json()}
-    spec |= {"space_name": "s", "fingerprint": "0"}
-    return desk, desk.store.create_study(name, [Objective("log_loss", "minimize")], str(folder / "files"), spec)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Two trials of the study, trained in this process."""
+    desk, study = study_in(tmp_path_factory.mktemp("inline"))
+    inline.run(agenda_of(desk, study, 2), the_host(), lambda: None)
+    return results(desk, study), curves(desk, study)
 
 
-def agenda_of(desk, study, trials, slots):
-    """An agenda without finals."""
-    agenda = Agenda(desk.ledger(study), Budget(trials=trials), slots, lambda: 0.0)
-    agenda._reruns_left = list
-    return agenda
-
-
-def on_ray(desk, study, trials, slots=1):
-    """Run the trials on Ray."""
-    agenda = agenda_of(desk, study, trials, slots)
-    ray_executor.run(agenda, ray_executor.Resources(slots), lambda: None)
-    assert agenda.done
-
-
-def test_inline_and_ray_with_one_worker_give_the_same_rows(local, tmp_path):
-    (tmp_path / "inline").mkdir()
-    (tmp_path / "ray").mkdir()
-    here, mine = study_in(tmp_path / "inline", "study")
-    inline.run(agenda_of(here, mine, 4, 1), the_host(), lambda: None)
-    there, its = study_in(tmp_path / "ray", "study")
-    on_ray(there, its, 4)
-    rows = plain_rows(here.trials(mine))
-    assert len(rows) == 4
-    assert plain_rows(there.trials(its)) == rows
-    curves = [
-        [
-            (r["seq"], r["number"], r["step"], r["value"], r["metrics"])
-            for r in desk.store.rows(tables.reports, study.id)
-        ]
-        for desk, study in ((here, mine), (there, its))
-    ]
-    assert curves[0] == curves[1]
-
-
-class Counted(ray_executor.Worker):
+class Seen(Worker):
     """A worker that leaves its process's number in the study's folder, at each assignment."""
 
     def reset_config(self, config):
-        from deepmine_auto.messages import Assignment
-
-        assignment = Assignment.from_json(config["assignment"])
-        (Path(assignment.folder) / f"pid-{assignment.number}-{os.getpid()}").touch()
+        self.assignment = Assignment.from_json(config["assignment"])
+        self.note(f"pid-{self.assignment.number}-{os.getpid()}")
         return super().reset_config(config)
 
+    def note(self, name):
+        (Path(self.assignment.folder) / name).touch()
 
-def workers_of(folder):
-    """The processes that trained, by the number of each trial."""
-    return [each.name.split("-")[2] for each in sorted(folder.glob("pid-*"))]
+
+def pids(folder):
+    """The processes that trained, in the order of the trials."""
+    return [int(each.name.split("-")[2]) for each in sorted((folder / "files").glob("pid-*"))]
+
+
+# -- the same study --------------------------------------------------------------------------------------------------
+
+
+def test_inline_and_ray_with_one_worker_give_the_same_rows(local, tmp_path, undisturbed):
+    desk, study = study_in(tmp_path)
+    run(agenda_of(desk, study, 2), ONE, lambda: None)
+    assert len(undisturbed[0]) == 2
+    assert (results(desk, study), curves(desk, study)) == undisturbed
 
 
 def test_actors_are_reused_and_a_failing_trial_costs_no_restart(local, tmp_path, monkeypatch):
     """heads 5 do not divide the dim: such a trial fails in the worker, and the worker goes on."""
-    monkeypatch.setattr(ray_executor, "Worker", Counted)
+    monkeypatch.setattr(running, "Worker", Seen)
     params = (Param("model/heads", Choice(2, 5), {}), Param("optimizer/adamw/lr", Float(1e-4, 1e-2, log=True), {}))
     fixed = {**SPACE.fixed, "model/depth": 1, "training/epochs": 1}
     fixed.pop("model/heads")
     recipes = ({"model/heads": 2}, {"model/heads": 5}, {"model/heads": 2}, {"model/heads": 5}, {"model/heads": 2})
-    desk, study = study_in(tmp_path, "study", Space(params, fixed, recipes))
-    on_ray(desk, study, 5)
+    desk, study = study_in(tmp_path, Space(params, fixed, recipes))
+    run(agenda_of(desk, study, 5), ONE, lambda: None)
     assert [each.state.name for each in desk.trials(study)] == ["COMPLETE", "FAIL", "COMPLETE", "FAIL", "COMPLETE"]
     reasons = [each.user_attrs.get("reason", "") for each in desk.trials(study)]
     assert all("5 heads do not divide dim 32" in reasons[at] for at in (1, 3))
-    assert len(workers_of(tmp_path / "files")) == 5
-    assert len(set(workers_of(tmp_path / "files"))) == 1
+    assert len(pids(tmp_path)) == 5
+    assert len(set(pids(tmp_path))) == 1
 
 
 def test_two_slots_are_two_workers_for_all_trials(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_executor, "Worker", Counted)
-    desk, study = study_in(tmp_path, "study")
-    on_ray(desk, study, 6, slots=2)
+    monkeypatch.setattr(running, "Worker", Seen)
+    desk, study = study_in(tmp_path)
+    run(agenda_of(desk, study, 6, slots=2), Resources(2), lambda: None)
     assert len(desk.trials(study)) == 6
-    assert len(workers_of(tmp_path / "files")) == 6
-    assert len(set(workers_of(tmp_path / "files"))) == 2
+    assert len(pids(tmp_path)) == 6
+    assert len(set(pids(tmp_path))) == 2
 
 
-def test_too_few_gpus_are_refused_with_what_there_is_and_what_would_run(local):
-    found = int(ray.cluster_resources().get("GPU", 0))
-    what = rf"{found + 8} GPUs were asked for, and Ray reports {found}\."
-    with pytest.raises(BadInput, match=rf"{what} .*deepmine-auto search --task sentiment"):
-        ray_executor.resources_of(found + 8, None, None, "deepmine-auto search --task sentiment")
+def test_all_workers_are_renewed_after_so_many_trials_each(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "Worker", Seen)
+    monkeypatch.setattr(running, "TRIALS_A_WORKER", 2)
+    desk, study = study_in(tmp_path)
+    run(agenda_of(desk, study, 5), ONE, lambda: None)
+    assert len(desk.trials(study)) == 5
+    first, second, third, fourth, fifth = pids(tmp_path)
+    assert (first, third) == (second, fourth)
+    assert len({first, third, fifth}) == 3
 
 
-def test_without_gpus_there_is_a_worker_a_core(local):
-    if ray.cluster_resources().get("GPU", 0):
-        pytest.skip("there are GPUs")
-    cores = int(ray.cluster_resources()["CPU"])
-    assert ray_executor.resources_of(None, None, None, "x") == ray_executor.Resources(cores, 0.0)
-    assert ray_executor.resources_of(None, None, 1, "x") == ray_executor.Resources(1, 0.0)
+# -- disturbed -------------------------------------------------------------------------------------------------------
+
+
+def disturbed(folder, disturb, worker=Seen, trials=2):
+    """Run a study; after the second report, `disturb` is called once with the process that trains."""
+    desk, study = study_in(folder)
+    agenda, done = agenda_of(desk, study, trials), []
+
+    def tick():
+        if not done and len(curves(desk, study)) == 2:
+            done.append(True)
+            disturb(pids(folder)[-1])
+
+    run(agenda, ONE, tick)
+    assert done
+    return desk, study
+
+
+def test_a_killed_worker_costs_nothing_but_what_its_last_checkpoint_lacks(local, tmp_path, monkeypatch, undisturbed):
+    monkeypatch.setattr(running, "Worker", Seen)
+    desk, study = disturbed(tmp_path, lambda pid: os.kill(pid, signal.SIGKILL))
+    assert attempts(desk, study, 0) == ["begun", "lost"]
+    assert results(desk, study) == undisturbed[0]
+    assert dict_of(curves(desk, study)) == dict_of(undisturbed[1])
+
+
+def dict_of(reports):
+    """The value of each trial at each step. A report that was repeated must have had the same one."""
+    found = {}
+    for _, number, step, value in reports:
+        assert found.setdefault((number, step), value) == value
+    return found
+
+
+def test_a_worker_that_is_told_to_go_saves_first_and_repeats_no_report(local, tmp_path, monkeypatch, undisturbed):
+    monkeypatch.setattr(running, "Worker", Seen)
+    desk, study = disturbed(tmp_path, lambda pid: os.kill(pid, signal.SIGTERM))
+    assert attempts(desk, study, 0) == ["begun", "preempted"]
+    assert (results(desk, study), curves(desk, study)) == undisturbed
+    assert len(set(pids(tmp_path))) == 2
+
+
+class Sleeper(Seen):
+    """A worker that falls asleep for ever after its second report, if it is the first attempt at trial 0."""
+
+    def step(self):
+        if self.iteration == 2 and self.assignment.key == ("trial", 0) and self.assignment.attempt == 1:
+            self.note("asleep")
+            time.sleep(1e6)
+        return super().step()
+
+
+def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on_elsewhere(local, tmp_path, monkeypatch, undisturbed):
+    monkeypatch.setattr(running, "Worker", Sleeper)
+    asleep = tmp_path / "files" / "asleep"
+    monkeypatch.setattr(hanging, "patience", lambda *_: 0.5 if asleep.exists() else 1e6)
+    desk, study = study_in(tmp_path)
+    ticks = []
+    run(agenda_of(desk, study, 2), ONE, lambda: ticks.append(asleep.unlink(missing_ok=True)))
+    assert attempts(desk, study, 0) == ["begun", "hung"]
+    assert results(desk, study) == undisturbed[0]
+    hung = pids(tmp_path)[0]
+    until(lambda: not Path(f"/proc/{hung}").exists(), "the process that hung has ended")
 
 
 def test_a_study_that_must_end_ends_with_its_own_sentence(local, tmp_path):
-    desk, study = study_in(tmp_path, "study", Space((), {**SPACE.fixed, "model/depth": 1, "optimizer/kind": "none"}))
-    agenda = agenda_of(desk, study, 9, 1)
+    desk, study = study_in(tmp_path, Space((), {**SPACE.fixed, "model/depth": 1, "optimizer/kind": "none"}))
     with pytest.raises(DeepmineError, match="The last trials all failed: "):
-        ray_executor.run(agenda, ray_executor.Resources(1), lambda: None)
+        run(agenda_of(desk, study, 9), ONE, lambda: None)
     assert len(desk.trials(study)) == 5
 
 
 def test_a_driver_that_was_taken_over_stops_and_writes_nothing(local, tmp_path):
-    desk, study = study_in(tmp_path, "study")
-    agenda = agenda_of(desk, study, 4, 1)
-    other = Desk(tmp_path)
+    desk, study = study_in(tmp_path)
+    agenda = agenda_of(desk, study, 4)
+    other = type(desk)(tmp_path)
     taken = []
 
     def take_over():
@@ -160,74 +196,78 @@ def test_a_driver_that_was_taken_over_stops_and_writes_nothing(local, tmp_path):
             taken.append(other.ledger(study))
 
     with pytest.raises(StudyHeld, match="Another process took this study over"):
-        ray_executor.run(agenda, ray_executor.Resources(1), take_over)
+        run(agenda, ONE, take_over)
     assert [each.state.name for each in other.trials(study)] == ["RUNNING"]
 
 
-def test_more_gpus_a_trial_than_there_are_are_refused(local, monkeypatch):
-    """Tune would wait for them for ever."""
-    monkeypatch.setattr(ray_executor.ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
-    with pytest.raises(BadInput, match=r"A trial on 2 GPUs never begins on 1\. Give --gpus-per-trial 1 or less"):
-        ray_executor.resources_of(None, 2.0, None, "x")
+# -- what is never read, and what is never written -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("gpus", "share", "slots"), [(None, None, 8), (8, None, 8), (2, None, 2), (8, 0.5, 16), (8, 2.0, 4), (0, None, 4)]
-)
-def test_slots_follow_from_gpus_and_their_shares(monkeypatch, gpus, share, slots):
-    monkeypatch.setattr(ray_executor.ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 8.0})
-    assert ray_executor.resources_of(gpus, share, None, "x").slots == slots
-    assert ray_executor.resources_of(gpus, share, 1, "x").slots == 1
+class Poison:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
 
 
-def test_a_local_ray_has_the_gpus_that_torch_reports_and_no_more(monkeypatch):
-    """Ray would believe any number, and a search on eight GPUs that are not there would train on the CPU unseen."""
-    given = {}
-    monkeypatch.setattr(ray_executor.ray, "init", lambda **options: given.update(options))
-    monkeypatch.setattr(ray_executor.ray, "shutdown", lambda: None)
-    for there, asked, expected in [(0, None, 0), (0, 8, 0), (4, None, 4), (4, 2, 2), (4, 8, 4)]:
-        monkeypatch.setattr(ray_executor.torch.cuda, "device_count", lambda there=there: there)
-        with ray_executor.started(None, asked):
-            assert given["num_gpus"] == expected
+def test_files_of_tune_are_neither_read_nor_left(local, tmp_path, monkeypatch):
+    scratch = []
+    stock = tune.RunConfig
+    monkeypatch.setattr(tune, "RunConfig", lambda **of: scratch.append(Path(of["storage_path"])) or stock(**of))
+    desk, study = study_in(tmp_path)
+    bitten = tmp_path / "bitten"
+    for name in ("tuner.pkl", "trainable.pkl", "searcher-state-1.pkl", "experiment_state-1.json"):
+        (tmp_path / "files" / name).write_bytes(pickle.dumps(Poison(bitten)))
+    monkeypatch.setattr(tune.Tuner, "restore", lambda *_: pytest.fail("Tuner.restore was called"))
+    run(agenda_of(desk, study, 1), ONE, lambda: None)
+    assert len(scratch) == 1
+    assert not scratch[0].exists()
+    assert tmp_path not in scratch[0].parents
+    assert not bitten.exists()
 
 
-# -- a cluster of logical GPUs, after the local Ray has ended ----------------------------------------------------------
+def environment():
+    """The environment of the process that runs this, as it is and as it began."""
+    return dict(os.environ), Path("/proc/self/environ").read_bytes()
 
 
-@pytest.fixture
-def cluster():
-    from ray.cluster_utils import Cluster
-
-    ray.shutdown()
-    made = Cluster(initialize_head=True, head_node_args={"num_gpus": 8, "num_cpus": 2})
-    yield made
-    made.shutdown()
-
-
-def test_eight_logical_gpus_of_a_cluster_are_eight_workers(cluster, tmp_path):
-    with ray_executor.started(cluster.address, 8):
-        resources = ray_executor.resources_of(8, None, None, "deepmine-auto search")
-        assert (resources.slots, resources.gpus_per_trial) == (8, 1.0)
-        with pytest.raises(BadInput, match=r"9 GPUs were asked for, and Ray reports 8\. This runs: .* --gpus 8"):
-            ray_executor.resources_of(9, None, None, "deepmine-auto search")
-        halves = ray_executor.resources_of(2, 1.0, None, "deepmine-auto search")
-        desk, study = study_in(tmp_path, "study")
-        agenda = agenda_of(desk, study, 3, halves.slots)
-        ray_executor.run(agenda, halves, lambda: None)
-        assert [each.state.name for each in desk.trials(study)] == ["COMPLETE"] * 3
+def test_workers_and_files_of_ray_hold_no_password(local, tmp_path):
+    assert CANARY in os.environ["DEEPMINE_AUTO_STORAGE"]
+    environment, whole = ray.get(
+        ray.remote(lambda: (dict(os.environ), Path("/proc/self/environ").read_bytes())).remote()
+    )
+    assert not environment.get("DEEPMINE_AUTO_STORAGE")
+    assert CANARY.encode() not in whole
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    files = [each for each in session.rglob("*") if each.is_file() and each.stat().st_size < 1 << 26]
+    assert len(files) > 10
+    assert [each for each in files if CANARY.encode() in each.read_bytes()] == []
 
 
-def test_a_node_with_another_plugin_is_refused_before_the_first_trial(cluster):
-    key = ("attention", "linear")
-    cluster.add_node(num_cpus=1)
-    with ray_executor.started(cluster.address, None):
-        ray_executor.refuse_other_plugins({key: the_host().brought(*key).hash})
-        with pytest.raises(BadInput, match=r"The attention 'linear' on node .* is not the driver's\. Install"):
-            ray_executor.refuse_other_plugins({key: "another"})
+def test_a_local_ray_lets_nobody_in_without_its_token(local):
+    address = ray.get_runtime_context().gcs_address
+    assert access._client(address, "disabled") is None
+    assert access._client(address, "token") is not None
 
 
-def test_an_address_where_nothing_answers_is_refused():
-    ray.shutdown()
-    refused = pytest.raises(BadInput, match=r"There is no Ray cluster at '127\.0\.0\.1:1'\. Start one")
-    with refused, ray_executor.started("127.0.0.1:1", None):
-        pass
+def test_a_message_of_a_worker_that_was_given_up_is_not_counted(local, tmp_path):
+    """Its Tune trial is another one than that of the next attempt, which has the same key."""
+    from deepmine_auto.executors.ray.feeding import AgendaScheduler, AgendaSearcher
+
+    desk, study = study_in(tmp_path)
+    agenda = agenda_of(desk, study, 1)
+    searcher = AgendaSearcher(agenda, ONE, 9)
+    first = Assignment.from_json(searcher.suggest("a")["assignment"])
+    searcher.gone("a", "hung", "silent")
+    assert Assignment.from_json(searcher.suggest("b")["assignment"]).attempt == first.attempt + 1
+
+    class Trial:
+        trial_id = "a"
+
+    report = '{"type": "Reported", "step": 1, "share": 9, "value": 0.5, "metrics": {}}'
+    assert from_plain(__import__("json").loads(report)).step == 1
+    AgendaScheduler(searcher, lambda: None).on_trial_result(None, Trial(), {"message": report})
+    assert desk.store.rows(tables.reports, study.id) == []

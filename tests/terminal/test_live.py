@@ -19,7 +19,8 @@ class Agenda(SimpleNamespace):
 
     def best_values(self):
         curves = {
-            number: [row["value"] for row in each.reports] for (kind, number), each in self.ledger.history.standing.items()
+            number: [row["value"] for row in each.reports]
+            for (kind, number), each in self.ledger.history.standing.items()
         }
         return {number: max(values) for number, values in curves.items() if values}
 
@@ -38,7 +39,9 @@ def agenda(ended=2, trials=10, reruns=()):
     for each in rows.values():
         each.state = states[each.number]
     standing = {
-        ("trial", n): Standing([{"saved": None}], [{"value": 0.5 + 0.01 * n + 0.1 * at, "share": 500 + 500 * at} for at in range(2)])
+        ("trial", n): Standing(
+            [{"saved": None}], [{"value": 0.5 + 0.01 * n + 0.1 * at, "share": 500 + 500 * at} for at in range(2)]
+        )
         for n in rows
     }
     spec = {

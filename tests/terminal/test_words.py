@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepmine_auto.study.budget import duration
 from deepmine_auto.terminal.words import (
     BARS,
     Scale,
-    duration,
     lead_words,
     model_words,
     plain,

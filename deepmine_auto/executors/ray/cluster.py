@@ -1,0 +1,85 @@
+"""Opening a Ray: a local one that only we may use, or an existing cluster that has been asked who may use it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import torch
+from ray._private.services import canonicalize_bootstrap_address
+
+from deepmine_auto.executors.ray import access
+
+QUIET = {
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Tune must write nothing that we would have to read, leave Ctrl-C to us, and print nothing."""
+
+SECRETS = ("DEEPMINE_AUTO_STORAGE",)
+"""Environment variables that hold passwords. A worker needs none: it has no connection to the database."""
+
+WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+WORKER_ENVIRONMENT |= dict.fromkeys(SECRETS, "")  # a cluster may have been started from a shell that had them
+
+
+@contextmanager
+def started(address: str | None, gpus: float | None, insecure: bool = False) -> Iterator[None]:
+    """Join the cluster at `address`, or start a local Ray, and leave it at the end.
+
+    `address` is host:port of the cluster's head, or auto. Raises BadInput, and UnsafeEnvironment where the cluster lets
+    anybody in, unless `insecure`.
+    """
+    os.environ.update(QUIET)
+    place = _found(address) if address else None
+    if place:
+        mode, options = access.check(place, insecure), {"address": place}
+    else:
+        access.ensure_token()
+        mode, options = "token", _local(gpus)
+    with access.authenticating(mode):
+        try:
+            _join(options)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _found(address: str) -> str:
+    """The address itself, or where Ray finds a cluster by itself."""
+    if address != "auto":
+        access.parts(address)
+        return address
+    try:
+        found = canonicalize_bootstrap_address(address)
+    except ConnectionError:
+        found = None
+    if found is None:
+        raise access.no_cluster(address)
+    return str(found)
+
+
+def _local(gpus: float | None) -> dict[str, Any]:
+    """Options of a Ray of our own: `local`, because else a cluster that happens to run here would be joined."""
+    there = torch.cuda.device_count()
+    use = there if gpus is None else min(gpus, there)  # Ray would believe any number
+    return {"address": "local", "include_dashboard": False, "num_gpus": use}
+
+
+def _join(options: dict[str, Any]) -> None:
+    hidden = {name: os.environ.pop(name) for name in SECRETS if name in os.environ}
+    try:
+        ray.init(
+            **options, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)}
+        )
+    except ConnectionError as error:
+        raise access.no_cluster(options["address"]) from error
+    finally:
+        os.environ.update(hidden)

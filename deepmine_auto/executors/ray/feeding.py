@@ -1,0 +1,124 @@
+"""What feeds Tune: a searcher that hands out the agenda's work, and a scheduler that hands it what workers say."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from deepmine_auto.executors.ray.resources import Resources
+from deepmine_auto.messages import Because, Saved, from_plain
+from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.history import Key
+
+LOOK_SECONDS = 1.0
+"""So often the agenda is asked what hangs."""
+
+
+class Unshared:
+    """Tune copies and pickles searchers and schedulers; ours stand for the one ledger, so they stay what they are."""
+
+    def __deepcopy__(self, _memo: object) -> Any:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class AgendaSearcher(Unshared, Searcher):  # type: ignore[misc]
+    """Hands the agenda's assignments to Tune, at most so many. Tune's trials have ids of their own: lost work gets a
+    new one."""
+
+    def __init__(self, agenda: Agenda, resources: Resources, most: int) -> None:
+        super().__init__()
+        self.agenda, self.resources, self.most = agenda, resources, most
+        self.keys: dict[str, Key] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next assignment; None: ask again; FINISHED: all is done, or this Tuner has done its share."""
+        if self.most and len(self.agenda.running) < self.resources.slots and (assignment := self.agenda.next()):
+            self.most -= 1
+            self.keys[trial_id] = assignment.key
+            return {"assignment": replace(assignment, processes=self.resources.processes).to_json()}
+        over = self.agenda.done if self.most else not self.agenda.running
+        return Searcher.FINISHED if over else None
+
+    def gone(self, trial_id: str, because: Because, why: str) -> None:
+        """Say that a worker is gone, once: its work is handed out again."""
+        if key := self.keys.pop(trial_id, None):
+            self.agenda.lost(key, because, why)
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Hear of an end. The scheduler has already written it, unless the worker was lost."""
+        if error:
+            self.gone(trial_id, "lost", "its process ended")
+        self.keys.pop(trial_id, None)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Keep nothing: the database has it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was kept."""
+
+
+class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
+    """Hands workers' messages to the agenda, and verdicts to Tune: a result that stops never reaches the searcher."""
+
+    def __init__(self, searcher: AgendaSearcher, tick: Callable[[], None]) -> None:
+        super().__init__()
+        self.searcher, self.tick = searcher, tick
+        self.looked = time.monotonic()
+
+    def on_trial_result(self, _controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
+        """Write the message, and say whether the trial goes on."""
+        key = self.searcher.keys.get(trial.trial_id)
+        if key is None:  # it was given up while its message was on the way
+            return str(TrialScheduler.CONTINUE)
+        message = from_plain(json.loads(result["message"]))
+        keep = self.searcher.agenda.heard(key, message)
+        if isinstance(message, Saved):
+            self.searcher.gone(trial.trial_id, "preempted", "its machine was told to stop")
+        self.tick()
+        return str(TrialScheduler.CONTINUE if keep else TrialScheduler.STOP)
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        """Return a pending trial; each has a worker of its own, so the order does not matter. Tune asks at each turn,
+        so this is where what hangs is ended."""
+        trials = controller.get_trials()
+        if time.monotonic() - self.looked > LOOK_SECONDS:
+            self._look({each.trial_id: each for each in trials if each.trial_id in self.searcher.keys})
+        return next((each for each in trials if each.status == "PENDING"), None)
+
+    def _look(self, trials: Mapping[str, Any]) -> None:
+        """End the workers that hang. What waits for a worker does not: there may be fewer than there were."""
+        self.looked = time.monotonic()
+        agenda, keys = self.searcher.agenda, self.searcher.keys
+        for trial_id, trial in trials.items():
+            if trial.status == "PENDING":
+                agenda.heard_at[keys[trial_id]] = self.looked
+        hung = dict(agenda.hung())
+        for trial_id in [each for each, key in keys.items() if key in hung]:
+            ray.kill(trials[trial_id].temporary_state.ray_actor)
+            self.searcher.gone(trial_id, "hung", hung[keys[trial_id]])
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None:
+        """Hear of a new trial, which the searcher knows already."""
+
+    def on_trial_error(self, controller: Any, trial: Any) -> None:
+        """Hear of a lost worker, which the searcher hears of too."""
+
+    def on_trial_complete(self, controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
+        """Hear of an end, which was written when its message came."""
+
+    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+        """Hear that a trial was taken away before it ran."""
+
+    def debug_string(self) -> str:
+        """What Tune would print."""
+        return "deepmine-auto"

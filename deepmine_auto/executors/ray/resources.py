@@ -1,0 +1,83 @@
+"""How many trials run at a time, and what each of them is given: counted node by node, as a trial does not span two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ray
+
+from deepmine_auto.errors import BadInput
+
+ALMOST = 1e-9
+"""Keeps a third of a GPU from being counted as a little more than that."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How many workers there are, and what each may use."""
+
+    slots: int
+    gpus_per_trial: float = 0.0
+    cpus_per_trial: float = 1.0
+
+    @property
+    def per_trial(self) -> dict[str, float]:
+        """What Tune reserves for one trial."""
+        return {"CPU": self.cpus_per_trial, **({"GPU": self.gpus_per_trial} if self.gpus_per_trial else {})}
+
+    @property
+    def processes(self) -> int:
+        """Processes that share a trial's batches: one a GPU."""
+        return max(1, int(self.gpus_per_trial))
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one machine has."""
+
+    cpus: float
+    gpus: int
+
+    def fit(self, share: float) -> int:
+        """How many trials on `share` GPUs run here: on fewer than one, each keeps to one GPU; without, one a core."""
+        if not share:
+            return int(self.cpus)
+        return int(self.gpus / share + ALMOST) if share >= 1 else self.gpus * int(1 / share + ALMOST)
+
+
+def alive() -> list[Node]:
+    """The machines of the Ray that is joined."""
+    each = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(float(has.get("CPU", 0.0)), int(has.get("GPU", 0))) for has in each]
+
+
+def resources_of(gpus: int | None, gpus_per_trial: float | None, workers: int | None, command: str) -> Resources:
+    """Count what Ray reports. Raises BadInput if that is less than asked for; `command` would run without GPUs."""
+    nodes = alive()
+    there = sum(each.gpus for each in nodes)
+    if gpus is not None and gpus > there:
+        remedy = f"This runs: {command} --gpus {there}" if there else f"Without GPUs: {command}"
+        raise BadInput(f"{gpus} GPUs were asked for, and Ray reports {there}.", remedy)
+    use = there if gpus is None else gpus
+    share = (gpus_per_trial or 1.0) if use else 0.0
+    _refuse_share(share, use, max(each.gpus for each in nodes))
+    fitting = [each.fit(share) for each in nodes]
+    slots = min(sum(fitting), Node(0.0, use).fit(share)) if use else sum(fitting)
+    slots = max(1, min(slots, workers or slots))
+    return Resources(slots, share, _cpus(nodes, fitting, slots))
+
+
+def _refuse_share(share: float, use: int, largest: int) -> None:
+    if share > use:
+        raise BadInput(f"A trial on {share:g} GPUs never begins on {use}.", f"Give --gpus-per-trial {use} or less.")
+    if share > largest:
+        what = f"A trial on {share:g} GPUs never begins: no node has more than {largest}."
+        raise BadInput(what, f"Give --gpus-per-trial {largest} or less.")
+    if share > 1 and share != int(share):
+        raise BadInput(f"A trial cannot have {share:g} GPUs.", "Give a whole number, or a share of one GPU.")
+
+
+def _cpus(nodes: list[Node], fitting: list[int], slots: int) -> float:
+    """CPUs a trial: one, or less where a node has more trials than cores."""
+    shares = [node.cpus / min(count, slots) for node, count in zip(nodes, fitting, strict=True) if count]
+    return min([1.0, *shares])

@@ -1,0 +1,64 @@
+"""Working an agenda off on Ray Tune, one Tuner after the other, so that the memory that actors leak comes back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from ray import tune
+from ray.tune.error import TuneError
+
+from deepmine_auto.errors import DeepmineError
+from deepmine_auto.executors.ray.feeding import AgendaScheduler, AgendaSearcher
+from deepmine_auto.executors.ray.nodes import refuse_unlike
+from deepmine_auto.executors.ray.resources import Resources
+from deepmine_auto.executors.ray.worker import Worker
+from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.provenance import plugins_in_use
+
+TRIALS_A_WORKER = 50
+"""After so many trials a worker, all of them are renewed."""
+
+
+def run(agenda: Agenda, resources: Resources, tick: Callable[[], None]) -> None:
+    """Work until the agenda is done, on a Ray that `started` opened; `tick` is called after each message.
+
+    Raises BadInput where a node has other plugins or does not see the study's folder.
+    """
+    refuse_unlike(plugins_in_use(agenda.ledger), Path(agenda.ledger.study.folder))
+    while not agenda.done:
+        searcher = AgendaSearcher(agenda, resources, TRIALS_A_WORKER * resources.slots)
+        with tempfile.TemporaryDirectory(prefix="deepmine-tune-") as scratch:
+            try:
+                _tuner(searcher, AgendaScheduler(searcher, tick), scratch).fit()
+            except TuneError as error:
+                raise _ours(error) from error
+
+
+def _tuner(searcher: AgendaSearcher, scheduler: AgendaScheduler, scratch: str) -> tune.Tuner:
+    return tune.Tuner(
+        tune.with_resources(Worker, searcher.resources.per_trial),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=searcher.resources.slots,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="study",
+            storage_path=scratch,
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # ours are named by the database
+        ),
+    )
+
+
+def _ours(error: BaseException) -> BaseException:
+    """What we raised inside Tune, which wraps it: it has a sentence and an exit code of its own."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, DeepmineError):
+        inner = inner.__cause__ or inner.__context__
+    return inner or error

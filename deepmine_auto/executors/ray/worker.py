@@ -1,0 +1,37 @@
+"""The actor that trains. It knows neither database nor study: it is given assignments, and gives back messages."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from deepmine_auto.host import the_host
+from deepmine_auto.messages import Assignment, Message, to_plain
+from deepmine_auto.training.preemption import ask_to_stop
+from deepmine_auto.training.trial import messages
+
+
+class Worker(tune.Trainable):  # type: ignore[misc]
+    """Trains one assignment after the other; every step is one message."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin the first assignment. SIGTERM is the notice of a machine that is taken away."""
+        torch.set_num_threads(1)
+        signal.signal(signal.SIGTERM, ask_to_stop)
+        self.reset_config(config)
+
+    def reset_config(self, config: dict[str, Any]) -> bool:
+        """Begin another assignment. Always true: Tune would fail the next trial without telling the searcher."""
+        self.messages: Iterator[Message] = messages(Assignment.from_json(config["assignment"]), the_host())
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train up to the next message. There is none after `Saved`: the worker was told to go, and goes."""
+        message = next(self.messages, None) or ray.actor.exit_actor()
+        return {"message": json.dumps(to_plain(message))}

@@ -1,0 +1,66 @@
+"""Where studies are kept: a SQLite file, or a PostgreSQL database. A password is neither typed nor shown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from deepmine_auto.errors import BadInput
+from deepmine_auto.storage import USUAL, VARIABLE
+from deepmine_auto.storage.postgresql import PostgresqlDatabase
+from deepmine_auto.storage.postgresql import database_of as _database_of
+from deepmine_auto.storage.sqlite import SqliteFile, file_of
+
+Place = SqliteFile | PostgresqlDatabase
+
+
+def place_of(asked: str | Place | None = None) -> Place:
+    """The place that `--storage` means; None is what the environment says, or the usual file. Raises BadInput.
+
+    A password is refused here: a command line is seen by all. It is taken from the environment where that names the
+    same database.
+    """
+    if asked is None:
+        return trusted(os.environ.get(VARIABLE) or USUAL)
+    if isinstance(asked, Place):
+        return asked
+    place = trusted(asked)
+    if isinstance(place, SqliteFile):
+        return place
+    if place.has_password:
+        raise BadInput("A password in --storage is seen by everybody on this machine.", WHERE)
+    return place.with_password_of(_of_environment())
+
+
+WHERE = f"Leave it out there, and give the whole URL in the environment variable {VARIABLE} or in a --storage-file."
+
+
+def trusted(text: str) -> Place:
+    """The place of a text that nobody else reads, and that may hold a password. Raises BadInput."""
+    scheme, has_scheme, _ = text.partition("://")
+    if not has_scheme or scheme == "sqlite":
+        return SqliteFile(file_of(text))
+    if scheme.partition("+")[0] in ("postgresql", "postgres"):
+        return _database_of(text)
+    raise BadInput(f"'{scheme}' storage is not supported.", "Give a file, sqlite:///FILE or postgresql://USER@HOST/NAME.")
+
+
+def place_in(file: str) -> Place:
+    """The place that the first line of a file names. Raises BadInput."""
+    try:
+        first = Path(file).expanduser().read_text(encoding="utf-8").partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read: {error}.", "Its first line must be the storage.") from error
+    if not first:
+        raise BadInput(f"The first line of {file} is empty.", "It must be the storage.")
+    return trusted(first)
+
+
+def is_usual(place: Place) -> bool:
+    """Whether commands find this place without being told."""
+    return str(place) == str(place_of())
+
+
+def _of_environment() -> PostgresqlDatabase | None:
+    text = os.environ.get(VARIABLE, "")
+    return _database_of(text) if text.startswith("postgres") and "://" in text else None

@@ -1,0 +1,172 @@
+"""What must hold of a study's decisions, ends, checkpoints and finals: each is computed again from the reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from deepmine_auto.contracts import Report, Verdict
+from deepmine_auto.disk import sha256
+from deepmine_auto.objectives import COSTS, Limit
+from deepmine_auto.storage.store import Row
+from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.causes import ENDS
+from deepmine_auto.study.checkpoints import checkpoints_to_keep
+from deepmine_auto.study.checks_of_rows import Findings, Seen, named
+from deepmine_auto.study.finals import Rerun, finalists, in_order
+from deepmine_auto.study.finals import winner as the_winner
+from deepmine_auto.study.pruning import judge
+
+MANIFEST = "manifest.json"
+"""The file of a checkpoint that has the sha256 of every other."""
+
+BY_VERDICT = ("pruned", "deadline", "limit")
+"""Causes of an end that a verdict names."""
+
+
+def verdicts(seen: Seen) -> Findings:
+    """A verdict stands where the pruner gives one at a rung or stops a trial, and nowhere else, and is that one."""
+    written = {row["seq"]: row for row in seen.rows_of("verdicts")}
+    rows = {row["seq"]: row for row in seen.rows_of("reports")}
+    reports = seen.history.reports
+    for at, report in enumerate(reports, 1):
+        row, given = written.pop(report.seq, None), judge(seen.pruner, reports[:at], report.seq)
+        limited = any(each.excess(rows[report.seq]["metrics"]) > 0 for each in _costs(seen))
+        if row is not None:
+            yield _compared(row, given, limited)
+        elif given.rung is not None or not given.keep or limited:
+            yield "" if _undecided(report, seen) else f"report {report.seq} of trial {report.trial} has no verdict"
+    yield from (f"the verdict on report {seq} is on none that is judged" for seq in written)
+
+
+def _costs(seen: Seen) -> list[Limit]:
+    """The limits by which a trial is stopped on its way: a cost does not change while a model learns."""
+    return [each for each in seen.record.study.limits if each.name in COSTS]
+
+
+def _compared(row: Row, given: Verdict, limited: bool) -> str:
+    cause = "limit" if limited else "" if given.keep else "pruned"
+    as_computed = (row["value"], row["cutoff"], row["rung"]) == given[1:]
+    if row["keep"]:
+        right = as_computed and not cause and given.rung is not None
+    else:
+        right = as_computed and row["cause"] == (cause or "deadline")
+    return "" if right else f"the verdict on report {row['seq']} of trial {row['number']} comes out otherwise: {given}"
+
+
+def _undecided(report: Report, seen: Seen) -> bool:
+    """Whether a driver's end may have come before the verdict on this report."""
+    trial = seen.history.trials[report.trial]
+    last = seen.history.of("trial", report.trial).reports[-1]["seq"]
+    return report.seq == last and (not trial.state.is_finished() or trial.user_attrs.get("cause") == "cancelled")
+
+
+def ends(seen: Seen) -> Findings:
+    """A trial's state belongs to its cause, its cause to its verdict, and its values to its reports."""
+    for trial in seen.trials:
+        if not trial.state.is_finished():
+            continue
+        cause, standing = trial.user_attrs.get("cause"), seen.history.of("trial", trial.number)
+        if cause not in ENDS:
+            yield f"trial {trial.number} is {trial.state.name} for no reason"
+        elif ENDS[cause].state != trial.state:
+            yield f"trial {trial.number} is {trial.state.name}, and its cause is '{cause}'"
+        elif (standing.stopped or cause) != cause or (cause in BY_VERDICT and not standing.stopped):
+            yield f"trial {trial.number} ended as '{cause}', and its verdict says '{standing.stopped or 'go on'}'"
+        elif trial.values != _values(trial, seen):
+            yield f"trial {trial.number} has the values {trial.values}, and its reports say {_values(trial, seen)}"
+        else:
+            yield ""
+
+
+def _values(trial: FrozenTrial, seen: Seen) -> list[float] | None:
+    study, reports = seen.record.study, seen.history.of("trial", trial.number).reports
+    if trial.state == TrialState.FAIL or not reports:
+        return None
+    if len(study.objectives) > 1:
+        metrics = seen.history.metrics_at_best(trial.number)
+        return [metrics[each.name] for each in study.objectives] if trial.state == TrialState.COMPLETE else None
+    best = seen.history.best_values()[trial.number]
+    return [best if trial.state == TrialState.COMPLETE else reports[-1]["value"]]
+
+
+def budget(seen: Seen) -> Findings:
+    """No more trials, seconds and GPU hours than the study was given."""
+    study, asked = seen.record.study, Budget(**seen.record.study.spec["budget"])
+    if asked.trials is not None:
+        yield "" if len(seen.trials) <= asked.trials else f"there are {len(seen.trials)} trials of {asked.trials}"
+    if asked.seconds is not None and study.result:
+        took = study.result["seconds"]
+        yield "" if took <= asked.seconds else f"it took {took:.1f} s of {asked.seconds:g} s"
+    if asked.gpu_hours is not None:
+        hours = sum(row["spent"] * row["gpus"] for row in seen.rows_of("sessions")) / 3600
+        yield "" if hours <= asked.gpu_hours else f"it took {hours:.3f} GPU hours of {asked.gpu_hours:g}"
+
+
+def running(seen: Seen) -> Findings:
+    """Nothing runs that nobody drives."""
+    unfinished = seen.history.unfinished()
+    yield from ("" for _ in range(len(seen.trials) + len(seen.history.reruns) - len(unfinished)))
+    for key in unfinished:
+        yield "" if seen.driven else f"{named(key)} is RUNNING, and no driver is alive"
+
+
+def checkpoints(seen: Seen) -> Findings:
+    """Every checkpoint that a decision may still need is on the disk, and is what was written."""
+    history = seen.history
+    kept = checkpoints_to_keep(history.trials, history.reruns, history.standing, history.direction)
+    for path in sorted(filter(None, kept)):
+        damage = damage_of(seen.folder / path)
+        yield f"{path}: {damage}" if damage else ""
+
+
+def damage_of(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint, or an empty string. It is not loaded: bytes are compared alone."""
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text())
+        changed = [name for name, written in manifest.items() if sha256(checkpoint / name) != written]
+    except OSError as error:
+        return f"{Path(error.filename).name} cannot be read: {error.strerror}"
+    except (ValueError, AttributeError):
+        return f"{MANIFEST} is not what was written"
+    return f"{changed[0]} is not what was written" if changed else ""
+
+
+def reruns(seen: Seen) -> Findings:
+    """The finals followed their order, and each rerun's value is the best of its reports."""
+    rows = seen.rows_of("reruns")
+    begun = [Rerun(row["trial"], row["repeat"]) for row in rows]
+    before = int(seen.record.study.spec.get("reopened", 0))
+    due = iter(each for each in in_order(_finalists(seen)) if each not in begun[:before])
+    for at, row in enumerate(rows):
+        if row["number"] != at or begun.index(begun[at]) != at:
+            yield f"rerun {row['number']} has no place"
+        elif at >= before and begun[at] != next(due, None):
+            yield f"rerun {at} is of trial {row['trial']}, whose turn it was not"
+        else:
+            yield _rerun_end(row, seen)
+
+
+def _rerun_end(row: Row, seen: Seen) -> str:
+    best = seen.history.of("rerun", row["number"]).best(seen.history.direction)
+    if row["state"] == "COMPLETE" and (best is None or row["value"] != best["value"] or not row["checkpoint"]):
+        return f"rerun {row['number']} has the value {row['value']}, and its reports say {best and best['value']}"
+    return f"rerun {row['number']} failed for no reason" if row["state"] == "FAIL" and not row["reason"] else ""
+
+
+def _finalists(seen: Seen) -> list[int]:
+    return finalists(seen.trials, seen.history.best_values(), seen.history.direction)
+
+
+def winner(seen: Seen) -> Findings:
+    """The winner that was named is the one that the reruns name."""
+    result, done = seen.record.study.result, [row for row in seen.rows_of("reruns") if row["state"] == "COMPLETE"]
+    counted = len(seen.trials), len(done)
+    if result is None or (result["facts"]["trials"], result["facts"]["reruns"]) != counted:
+        return  # not named yet, or more was searched since
+    again = the_winner(_finalists(seen), done, seen.history.best_values(), seen.history.direction)
+    named = result["winner"], result["rerun"]
+    right = again is not None and (again.trial, again.rerun) == named
+    yield "" if right else f"trial {named[0]} (rerun {named[1]}) was named, and the rows name {again}"

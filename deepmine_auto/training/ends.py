@@ -1,0 +1,66 @@
+"""Whatever happens inside a training becomes a message that says what stopped it, and who is to blame."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+import torch
+
+from deepmine_auto.host import Host
+from deepmine_auto.messages import Assignment, Ended, Message, Reported
+from deepmine_auto.model.assemble import plugins_of
+from deepmine_auto.model.guard import Refused
+from deepmine_auto.objectives import COSTS
+
+REASON_BYTES = 4096
+"""So much of a traceback's end is kept in a trial's row."""
+
+
+def guarded(begin: Callable[[], Iterator[Message]], assignment: Assignment, host: Host) -> Iterator[Message]:
+    """Yield the messages of what `begin` returns, and its end where it raises. Ctrl-C alone passes through."""
+    last: Reported | None = None
+    try:
+        for message in begin():
+            last = message if isinstance(message, Reported) else last
+            yield message
+        return
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # user code may raise anything, sys.exit and Rust panics included
+        end = _ended(error, assignment, host, last)
+    yield end  # out here the error is gone, and with it the memory that its frames held
+
+
+def _ended(error: BaseException, assignment: Assignment, host: Host, last: Reported | None) -> Ended:
+    reason = "".join(traceback.format_exception(error))[-REASON_BYTES:]
+    facts = _facts(last) if last else {}
+    if _out_of_memory(error):
+        return Ended("memory", reason=reason, facts=facts)
+    if isinstance(error, Refused):  # the params ask for what cannot be; whoever passed them on is not to blame
+        return Ended("plugin", reason=reason, facts=facts)
+    plugin = _blamed(error.__traceback__, assignment, host)
+    return Ended("plugin" if plugin else "error", reason=reason, plugin=plugin, facts=facts)
+
+
+def _facts(last: Reported) -> dict[str, float]:
+    return {"seconds": last.seconds, **{name: last.metrics[name] for name in COSTS if name in last.metrics}}
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # on a CPU torch raises a RuntimeError
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _blamed(frames: TracebackType | None, assignment: Assignment, host: Host) -> str | None:
+    """The `kind/name` of the plugin whose file stands deepest in the traceback, or None."""
+    modules = {}
+    for kind, name in plugins_of(assignment.task, assignment.params):
+        if name in host.offered(kind):
+            modules[host.get(kind, name).__module__] = f"{kind}/{name}"
+    blamed = None
+    while frames is not None:
+        blamed = modules.get(frames.tb_frame.f_globals.get("__name__", ""), blamed)
+        frames = frames.tb_next
+    return blamed

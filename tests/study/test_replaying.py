@@ -1,0 +1,122 @@
+"""A recorded study, replayed without training: what was decided comes out again, from an exported file alone."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from fakes import SPACE, Bomb, Desk, Killed, ending, quick, training_is
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deepmine_auto import Verdict
+from deepmine_auto.errors import BadInput
+from deepmine_auto.executors import inline
+from deepmine_auto.messages import Ended
+from deepmine_auto.space import Choice, Float, Param, Space
+from deepmine_auto.storage import tables
+from deepmine_auto.study import record
+from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.known import ATTRIBUTE
+from deepmine_auto.study.other_pruners import with_pruner
+from deepmine_auto.study.other_samplers import Table
+from deepmine_auto.study.replaying import replay
+from deepmine_plugins.pruners.asha import Asha
+from deepmine_plugins.pruners.median import Median
+from deepmine_plugins.pruners.none import KeepAll
+from deepmine_plugins.samplers.nsga2 import Nsga2
+from deepmine_plugins.samplers.random import Random
+from deepmine_plugins.samplers.tpe import Tpe
+
+EAGER = Tpe(n_startup_trials=3)
+"""A sampler that soon looks at what it is told."""
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path, sampler=EAGER)
+
+
+def given_spec(desk, study, trials=8):
+    desk.store.reopen(study.id, {**study.spec, "budget": {"trials": trials}, "sampler": "tpe", "pruner": "asha"})
+    return desk.store.study(study.name)
+
+
+def recorded(desk, name="study"):
+    """A study as its exported file has it."""
+    return record.from_json(json.loads(json.dumps(record.to_json(record.read(desk.store, name)))))
+
+
+def wrong(desk, name="study", **plugins):
+    found = replay(recorded(desk, name), plugins.get("sampler", desk.sampler), plugins.get("pruner", desk.pruner))
+    return {each.name: each.wrong for each in found if each.wrong}
+
+
+def counted(desk, name="study"):
+    return {each.name: each.counted for each in replay(recorded(desk, name), desk.sampler, desk.pruner)}
+
+
+# -- the same plugins --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", [EAGER, Random(), Nsga2(population_size=3)])
+def test_a_study_of_one_worker_is_replayed_exactly(tmp_path, sampler):
+    desk = Desk(tmp_path, sampler=sampler)
+    study = given_spec(desk, desk.begin(), 12)
+    desk.work(study, Budget(trials=12))
+    assert wrong(desk) == {}
+    found = counted(desk)
+    assert found["proposals"] == 12
+    assert found["verdicts"] == len(desk.store.rows(tables.verdicts, study.id))
+
+
+def drive(agenda, choose, most=1000):
+    """Work on an agenda with its slots, taking the messages of workers in the order that `choose` picks."""
+    waiting = {}
+    for _ in range(most):
+        while len(agenda.running) < agenda.slots and (assignment := agenda.next()):
+            waiting[assignment.key] = mixed(assignment)
+        if not waiting:
+            return
+        key = choose(sorted(waiting))
+        if not agenda.heard(key, next(waiting[key])):
+            del waiting[key]
+
+
+def mixed(assignment):
+    """A training that now and then ends of something else."""
+    blamed = {3: ("memory", {}), 5: ("plugin", {"plugin": "technique/ema", "reason": "no"}), 6: ("diverged", {})}
+    if assignment.kind == "trial" and assignment.number % 7 in blamed:
+        cause, more = blamed[assignment.number % 7]
+        return ending(cause, after=assignment.number % 3, **more)(assignment, None)
+    return quick(assignment, None)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_study_of_three_workers_killed_and_resumed_is_replayed_exactly(data, tmp_path_factory):
+    """Which worker is heard next, and at which transaction the driver is killed, is hypothesis's to choose."""
+    desk = Desk(tmp_path_factory.mktemp("several"), sampler=EAGER, fence=Bomb())
+    study = given_spec(desk, desk.begin(), 10)
+    for _ in range(40):
+        desk.fence.left = data.draw(st.integers(5, 200))
+        try:
+            drive(desk.agenda(study, Budget(trials=10), slots=3), lambda keys: data.draw(st.sampled_from(keys)))
+            break
+        except Killed:
+            desk.fence.left = None
+        finally:
+            desk.fence.left = None
+    assert wrong(desk) == {}
+    assert counted(desk)["proposals"] == len(desk.trials(study))
+
+
+def test_a_sampler_knows_which_trials_had_ended_when_it_was_asked(desk):
+    """The same rows, with the order of an end and a proposal told otherwise, are another story."""
+    study = given_spec(desk, desk.begin(), 9)
+    drive(desk.agenda(study, Budget(trials=9), slots=3), lambda keys: keys[0])
+    whole = recorded(desk)
+    assert wrong(desk) == {}
+    for trial in whole.trials_by_number:
+        trial.system_attrs[ATTRIBUTE]["running"] = []
+    assert [each for each in replay(whole, EAGER, desk.pruner) if each.wrong]

@@ -1,0 +1,191 @@
+"""`verify`: a sound study holds, and each thing that is wrong is found by the check that looks for it."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from fakes import Desk, quick
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from deepmine_auto.messages import Ended, Reported
+from deepmine_auto.study import record
+from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.checks_of_rows import Seen
+from deepmine_auto.study.finals import winner
+from deepmine_auto.study.verifying import CHECKS, verify
+
+TRIALS = Budget(trials=8)
+
+
+def write_checkpoint(folder):
+    """A checkpoint as training writes it, without torch: files, and a manifest with their sha256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tensors.safetensors").write_bytes(str(folder).encode())
+    (folder / "state.json").write_text("{}")
+    hashes = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in folder.iterdir()}
+    (folder / "manifest.json").write_text(json.dumps(hashes))
+
+
+def keeping(assignment, host):
+    """The quick training, with its checkpoints on the disk; every fourth trial fills the memory."""
+    for message in quick(assignment, host):
+        if isinstance(message, Reported):
+            write_checkpoint(Path(assignment.folder) / message.best_checkpoint)
+        if assignment.kind == "trial" and assignment.number % 4 == 3 and isinstance(message, Ended):
+            message = Ended("memory", reason="out of memory")
+        yield message
+
+
+def give(desk, study, **more):
+    """Complete the specification of a study as a search writes it."""
+    spec = {"budget": {"trials": 8}, "sampler": "tpe", "pruner": "asha", **more}
+    desk.store.reopen(study.id, {**study.spec, **spec})
+    return desk.store.study(study.name)
+
+
+def concluded(desk, agenda):
+    """Write the result that the finals name, without opening a test."""
+    history = agenda.ledger.history
+    won = winner(agenda.finalists(), history.reruns.values(), history.best_values(), history.direction)
+    facts = {"trials": len(history.trials), "reruns": sum(row["state"] == "COMPLETE" for row in history.reruns.values())}
+    result = {"winner": won.trial, "rerun": won.rerun, "facts": facts, "seconds": 100.0}
+    desk.store.set_result(agenda.ledger.study.id, result)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """The folder of a finished study, with its checkpoints; tests copy it."""
+    folder = tmp_path_factory.mktemp("sound")
+    desk = Desk(folder)
+    study = give(desk, desk.begin())
+    concluded(desk, desk.work(study, TRIALS, keeping))
+    desk.store.engine.dispose()
+    return folder
+
+
+@pytest.fixture
+def desk(sound, tmp_path):
+    shutil.copytree(sound, tmp_path, dirs_exist_ok=True)
+    return Desk(tmp_path)
+
+
+def seen(desk, *, driven=False, pruner=None):
+    folder = desk.folder / "study"
+    return Seen(record.read(desk.store, "study"), pruner or desk.pruner, folder, driven)
+
+
+def wrong(desk, **more):
+    """What does not hold, by check."""
+    return {each.name: each.wrong for each in verify(seen(desk, **more)) if each.wrong}
+
+
+def change(desk, *statements):
+    with desk.store.engine.begin() as connection:
+        for each in statements:
+            connection.execute(text(each))
+
+
+# -- what holds --------------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_study_holds_and_every_check_has_looked_at_something(desk):
+    checks = verify(seen(desk))
+    assert [each.name for each in checks if each.wrong] == []
+    assert [each.name for each in checks if not each.counted] == []
+    assert len(checks) == len(CHECKS)
+
+
+def test_what_was_looked_at_is_counted(desk):
+    counted = {each.name: each.counted for each in verify(seen(desk))}
+    found = record.read(desk.store, "study")
+    assert counted["proposals"] == counted["curves"] == counted["ends"] == len(found.trials_by_number) == 8
+    assert counted["order"] == len(found.rows_by_table["deepmine_reports"])
+    assert counted["verdicts"] == len(found.rows_by_table["deepmine_verdicts"])
+    assert counted["reruns"] == 9
+
+
+def test_an_unfinished_study_holds_while_a_driver_is_alive(tmp_path):
+    desk = Desk(tmp_path)
+    agenda = desk.agenda(give(desk, desk.begin()), TRIALS, slots=2)
+    first, second = agenda.next(), agenda.next()
+    for message in list(keeping(first, None))[:2]:
+        agenda.heard(first.key, message)
+    assert wrong(desk, driven=True) == {}
+    assert wrong(desk) == {"running": tuple(f"trial {each.number} is RUNNING, and no driver is alive"
+                                            for each in (first, second))}  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_study_holds_wherever_its_driver_was_killed(data, tmp_path_factory):
+    from fakes import Bomb, Killed
+
+    desk = Desk(tmp_path_factory.mktemp("killed"), fence=Bomb())
+    study = give(desk, desk.begin())
+    desk.fence.left = data.draw(st.integers(2, 120))
+    try:
+        desk.work(study, Budget(trials=4), keeping)
+    except Killed:
+        desk.fence.left = None
+    desk.fence.left = None
+    assert wrong(desk, driven=True) == {}
+    desk.work(study, Budget(trials=4), keeping)
+    assert wrong(desk) == {}
+
+
+# -- what does not -----------------------------------------------------------------------------------------------------
+
+REPORTS, VERDICTS, TRIAL = "deepmine_reports", "deepmine_verdicts", "trials WHERE number = {}"
+PRUNED = "(SELECT number FROM deepmine_verdicts WHERE keep = 0 LIMIT 1)"
+COMPLETE = "(SELECT trial_id FROM trials WHERE state = 'COMPLETE' LIMIT 1)"
+
+SABOTAGES = {
+    "a report is lost": ("order", [f"DELETE FROM {REPORTS} WHERE kind = 'rerun' AND step = 1 AND number = 8"]),
+    "a report is of an attempt that was not made": (
+        "order", [f"UPDATE {REPORTS} SET attempt = 7 WHERE seq = 2"]),
+    "an epoch is lost": ("sessions", ["UPDATE deepmine_sessions SET epoch = 2", "UPDATE deepmine_attempts SET epoch = 2"]),
+    "an attempt is of an epoch that never was": ("attempts", ["UPDATE deepmine_attempts SET epoch = 9 WHERE number = 1"]),
+    "an attempt is counted twice": ("attempts", [
+        "INSERT INTO deepmine_attempts SELECT study_id, kind, number, 3, epoch, because, halvings, saved "
+        "FROM deepmine_attempts WHERE number = 1 AND kind = 'trial'"]),
+    "a param lies outside its range": ("proposals", [
+        "UPDATE trial_params SET param_value = 5.0 WHERE param_name = 'optimizer/adamw/lr' AND trial_id = 1"]),
+    "a param is lost": ("proposals", ["DELETE FROM trial_params WHERE param_name = 'model/kind' AND trial_id = 2"]),
+    "a trial is lost": ("proposals", [
+        "UPDATE trials SET number = 20 WHERE number = 7",
+        "UPDATE deepmine_attempts SET number = 20 WHERE number = 7 AND kind = 'trial'",
+        "UPDATE deepmine_verdicts SET number = 20 WHERE number = 7",
+        "UPDATE deepmine_reports SET number = 20 WHERE number = 7 AND kind = 'trial'"]),
+    "a curve shows another value": ("curves", [
+        "UPDATE trial_intermediate_values SET intermediate_value = 0.123 WHERE trial_id = 2 AND step = 1"]),
+    "a curve lacks a point": ("curves", [f"DELETE FROM trial_intermediate_values WHERE step = 3 AND trial_id = {COMPLETE}"]),
+    "a verdict is lost": ("verdicts", [f"DELETE FROM {VERDICTS} WHERE keep = 1 AND seq = 1"]),
+    "a verdict has another cutoff": ("verdicts", [
+        f"UPDATE {VERDICTS} SET cutoff = 0.0001 WHERE keep = 1 AND cutoff IS NOT NULL"]),
+    "a verdict is on no report": ("verdicts", [f"INSERT INTO {VERDICTS} SELECT study_id, 9999, number, keep, value, "
+                                  f"cutoff, rung, cause FROM {VERDICTS} WHERE seq = 1"]),
+    "a trial has the wrong state": ("ends", [
+        "UPDATE trials SET state = 'FAIL' WHERE state = 'PRUNED' AND number = (SELECT MAX(number) FROM "
+        "trials WHERE state = 'PRUNED')"]),
+    "a trial has another value": ("ends", [f"UPDATE trial_values SET value = 0.5 WHERE trial_id = {COMPLETE}"]),
+    "a trial failed for no reason": ("ends", [
+        "DELETE FROM trial_user_attributes WHERE \"key\" = 'cause' AND trial_id = 4"]),
+    "a trial ended against its verdict": ("ends", [
+        "UPDATE trial_user_attributes SET value_json = '\"deadline\"' WHERE \"key\" = 'cause' AND value_json = '\"pruned\"'"]),
+    "a trial ended by no verdict": ("ends", [
+        "UPDATE trial_user_attributes SET value_json = '\"limit\"' WHERE \"key\" = 'cause' AND trial_id = 4",
+        "UPDATE trials SET state = 'PRUNED' WHERE trial_id = 4"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_what_is_wrong_with_rows_is_found_by_its_check(desk, name):
+    check, statements = SABOTAGES[name]
+    change(desk, *statements)
+    found = wrong(desk)
+    print(name, "|", check, "|", found)
+    assert check in found, name
