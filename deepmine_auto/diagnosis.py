@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +16,7 @@ from packaging.version import Version
 from deepmine_auto.contracts import KINDS
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.host import Host
+from deepmine_auto.storage.place import Place
 
 State = Literal["ok", "warning", "fault"]
 
@@ -51,7 +50,7 @@ class Finding(NamedTuple):
     fix: str = ""
 
 
-def diagnose(storage: Path, host: Host) -> Iterator[Finding]:
+def diagnose(storage: Place, host: Host) -> Iterator[Finding]:
     """Look at everything, the cheap things first. Nothing is left behind."""
     yield python(platform.python_version())
     yield from libraries()
@@ -59,7 +58,7 @@ def diagnose(storage: Path, host: Host) -> Iterator[Finding]:
     yield cores(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     yield memory(_meminfo("MemAvailable"))
     yield space("shared memory", Path("/dev/shm"), SHARED_MEMORY_GIB, "Ray falls back to disk: give it --shm-size.")
-    yield space("disk", existing(storage.parent), DISK_GIB, "Free some space, or choose another --storage.")
+    yield space("disk", existing(storage.folder), DISK_GIB, "Free some space, or choose another --storage.")
     yield database(storage)
     yield ray()
     yield plugins(host)
@@ -135,18 +134,12 @@ def existing(folder: Path) -> Path:
     return next(each for each in (folder, *folder.parents) if each.is_dir())
 
 
-def database(storage: Path) -> Finding:
+def database(storage: Place) -> Finding:
     """Whether studies can be written and read."""
-    place = existing(storage.parent)
     try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-        if storage.exists():
-            with sqlite3.connect(f"file:{storage}?mode=ro", uri=True) as opened:
-                opened.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except (OSError, sqlite3.Error) as error:
-        return Finding("storage", "fault", f"{storage}: {_first(error)}", "Check path and rights, or give --storage.")
-    return Finding("storage", "ok", f"{storage}{'' if storage.exists() else ' (new)'}")
+        return Finding("storage", "ok", f"{storage} ({storage.look()})")
+    except DeepmineError as error:
+        return Finding("storage", "fault", error.what, error.remedy)
 
 
 def ray() -> Finding:

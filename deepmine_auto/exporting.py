@@ -16,7 +16,7 @@ from deepmine_auto.data.kept import SEARCH, rows_of
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import the_host
 from deepmine_auto.storage import tables
-from deepmine_auto.storage.engine import open_reader
+from deepmine_auto.storage.place import Place
 from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.checkpoints import Standing
 from deepmine_auto.study.provenance import unavailable
@@ -25,13 +25,13 @@ from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.training.checkpoint import Damaged, load
 
 
-def export_again(study: str, storage: Path, trial: int | None = None, output: Path | None = None) -> Path:
+def export_again(study: str, storage: Place, trial: int | None = None, output: Path | None = None) -> Path:
     """Write a bundle of the winner, or of the best checkpoint of `trial`, and return its folder.
 
     Raises BadInput where there is no such study, result, trial or checkpoint, or where `output` exists, and NotEqual if
     the reloaded model differs.
     """
-    store = Store(open_reader(storage))
+    store = Store(storage.open_reader())
     if study not in store.names():
         raise unknown(study, store.names(), f"study in {storage}")
     row = store.study(study)

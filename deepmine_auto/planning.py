@@ -20,15 +20,12 @@ from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.space_file import SpaceFile, build_space, read_space, space_for
-from deepmine_auto.storage.engine import file_of
+from deepmine_auto.storage.place import Place, place_of
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.finals import REPEATS
 from deepmine_auto.study.seeding import seed_of
 
 EXECUTORS = ("ray", "inline")
-ROOT = Path("deepmine-auto")
-"""Where studies go unless the user says otherwise: in the folder that the command is typed in."""
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -37,7 +34,8 @@ class Request:
     """What a user may ask of a search; each field is an option of `deepmine-auto search`.
 
     data: files (`FILE`, or `train=FILE` and so on) or one folder; none is the task's own data. attention: variants to
-    choose from instead of the space's. time_budget: seconds, or text such as 5m. storage: a SQLite file.
+    choose from instead of the space's. time_budget: seconds, or text such as 5m. storage: a SQLite file or a PostgreSQL
+    URL without password; none is that of the environment.
     output: the study's folder. gpus: in all; None is as many as there are. objective: one or several scores or costs;
     trials are pruned by the first. limit: bounds such as `latency_ms<=5`.
     """
@@ -57,7 +55,7 @@ class Request:
     executor: str = "ray"
     address: str | None = None
     insecure_cluster: bool = False
-    storage: str | None = None
+    storage: str | Place | None = None
     study: str | None = None
     seed: int = 0
     objective: Sequence[str] | str = ()
@@ -90,7 +88,7 @@ class Plan:
     """A study that can be begun: its name, where it is kept, its rows and splits, and its specification."""
 
     name: str
-    storage: Path
+    storage: Place
     folder: Path
     rows: Rows
     splits: Mapping[str, Split]
@@ -141,6 +139,15 @@ def plan(request: Request, host: Host) -> Plan:
     return Plan(name, storage, folder, rows, splits, file.budget, spec, (*rows.notes, *left_out))
 
 
+def refuse_known(planned: Plan) -> None:
+    """Raise BadInput if there is a study of this name."""
+    if planned.name in planned.storage.names():
+        raise BadInput(
+            f"There is a study '{planned.name}' in {planned.storage} already.",
+            f"Go on with it: deepmine-auto resume {planned.name}; or choose another --study.",
+        )
+
+
 _WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "address", "insecure_cluster")
 
 VERSIONS = ("deepmine-auto", "torch", "optuna", "ray")
@@ -175,31 +182,23 @@ def _overridden(file: SpaceFile, request: Request, host: Host) -> SpaceFile:
     return replace(file, plugins=plugins, sampler=sampler, pruner=pruner, budget=budget.check())
 
 
-def _places(request: Request) -> tuple[Path, Path, str]:
-    storage = file_of(request.storage or str(ROOT / "studies.db"))
+def _places(request: Request) -> tuple[Place, Path, str]:
+    storage = place_of(request.storage)
     name = request.study or _free_name(request, storage)
     if not NAME.fullmatch(name):
         raise BadInput(f"'{name}' is no study name.", "Use up to 64 letters, digits, dots, dashes and underscores.")
-    folder = Path(request.output).expanduser() if request.output else storage.parent / name
+    folder = Path(request.output).expanduser() if request.output else storage.folder / name
     return storage, folder.absolute(), name
 
 
-def _free_name(request: Request, storage: Path) -> str:
+def _free_name(request: Request, storage: Place) -> str:
     """Task, data and day, and a number where that exists: a dashboard's home page shows nothing but the name."""
     paths = _listed(request.data)
     data = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(paths[0].rpartition("=")[2]).stem) if paths else "tweets"
     stem = f"{request.task}-{data}"[:50].rstrip("-.") + f"-{date.today():%m%d}"
-    taken = names_in(storage)
+    taken = storage.names()
     numbered = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
-    return next(each for each in (stem, *numbered) if each not in taken and not (storage.parent / each).exists())
-
-
-def names_in(storage: Path) -> set[str]:
-    """The names of all studies in a database, which need not exist."""
-    from deepmine_auto.storage.engine import open_reader
-
-    empty = not storage.exists() or not storage.stat().st_size
-    return set() if empty else {each.study_name for each in open_reader(storage).get_all_studies()}
+    return next(each for each in (stem, *numbered) if each not in taken and not (storage.folder / each).exists())
 
 
 def _source(request: Request) -> Source:

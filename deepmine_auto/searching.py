@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.concluding import conclude
 from deepmine_auto.data import kept
-from deepmine_auto.errors import BadInput, StudyHeld, unknown
+from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.executors import inline
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.objectives import Objective
-from deepmine_auto.planning import Change, Plan, Request, names_in, plan
+from deepmine_auto.planning import Change, Plan, Request, plan
 from deepmine_auto.storage import tables
-from deepmine_auto.storage.engine import Fence, file_lock, file_of, open_writer
+from deepmine_auto.storage.engine import Fence
+from deepmine_auto.storage.place import Place, place_of
 from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.baseline import begun
@@ -34,7 +35,7 @@ class Result:
     """What a study found: its name, the winning trial, the sentence, the bundle's folder, and all else in `found`."""
 
     study: str
-    storage: Path
+    storage: Place
     trial: int
     sentence: str
     bundle: Path
@@ -46,7 +47,7 @@ class Opened:
     """A study that this process may write: its row, its database and the fence around that, and what it may use."""
 
     study: StudyRow
-    storage: Path
+    storage: Place
     store: Store
     fence: Fence
     budget: Budget
@@ -85,25 +86,23 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
         return _conduct(opened, run, watcher, host)
 
 
-def resume(study: str, storage: str | None = None, watcher: Watcher | None = None, **fields: Any) -> Result:
+def resume(study: str, storage: str | Place | None = None, watcher: Watcher | None = None, **fields: Any) -> Result:
     """Go on with a study where it stood: the same trials, from their checkpoints. Raises BadInput, StudyHeld.
 
     The fields are those of `planning.Change`. With a new budget it is searched further, and the finals are held again; a
     finished study without one is returned as it is.
     """
     watcher, host, change = watcher or Watcher(), the_host(), Change(**fields)
-    file = file_of(storage or str(Path("deepmine-auto") / "studies.db"))
-    if study not in names_in(file):
-        raise unknown(study, names_in(file), f"study in {file}")
+    place = place_of(storage)
+    if study not in place.names():
+        raise unknown(study, place.names(), f"study in {place}")
     with ExitStack() as held:
-        fence = Fence()
-        store = Store(open_writer(file, fence))
-        held.enter_context(_hold(file, study))
+        store, fence = _held(place, study, held)
         row = _reopened(store, store.study(study), change.budget)
         if row.result is not None:
-            return _result(row, file)
+            return _result(row, place)
         with workers(row.spec["workers"], f"deepmine-auto resume {study}") as run:
-            return _conduct(Opened(row, file, store, fence, Budget(**row.spec["budget"])), run, watcher, host)
+            return _conduct(Opened(row, place, store, fence, Budget(**row.spec["budget"])), run, watcher, host)
 
 
 def _reopened(store: Store, row: StudyRow, wider: Budget) -> StudyRow:
@@ -134,7 +133,7 @@ class Workers(NamedTuple):
 def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Result:
     study = opened.study
     plugins = host.get("sampler", study.spec["sampler"])(), host.get("pruner", study.spec["pruner"])()
-    ledger = Ledger(opened.store, study, opened.fence, plugins, watcher.happened, gpus=on.gpus)
+    ledger = Ledger(opened.store, study, opened.fence, plugins, watcher.happened, opened.fence.regain, on.gpus)
     record_plugins(ledger, host)
     with begun(study, host) as baseline:
         agenda = Agenda(ledger, opened.budget, on.slots, lambda: VERIFY_SECONDS + 2 * baseline.seconds())
@@ -146,7 +145,7 @@ def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Resul
     return _result(replace(study, result=found), opened.storage)
 
 
-def _result(study: StudyRow, storage: Path) -> Result:
+def _result(study: StudyRow, storage: Place) -> Result:
     found = study.result
     assert found is not None
     return Result(study.name, storage, found["winner"], found["sentence"], Path(found["bundle"]), found)
@@ -163,7 +162,7 @@ def _bundle_folder(study: StudyRow) -> Path:
 
 
 def _refuse_known(planned: Plan) -> None:
-    if planned.name in names_in(planned.storage):
+    if planned.name in planned.storage.names():
         raise BadInput(
             f"There is a study '{planned.name}' in {planned.storage} already.",
             f"Go on with it: deepmine-auto resume {planned.name}; or choose another --study.",
@@ -172,20 +171,15 @@ def _refuse_known(planned: Plan) -> None:
 
 def _new_store(planned: Plan, held: ExitStack) -> tuple[Store, Fence]:
     _refuse_known(planned)  # workers take seconds to start: another command may have taken the name since
+    return _held(planned.storage, planned.name, held)
+
+
+def _held(place: Place, study: str, held: ExitStack) -> tuple[Store, Fence]:
+    """A database whose study this process alone may write. Raises StudyHeld."""
     fence = Fence()
-    store = Store(open_writer(planned.storage, fence))
-    held.enter_context(_hold(planned.storage, planned.name))
+    store = Store(place.open_writer(fence))
+    fence.hold = held.enter_context(place.hold(study))
     return store, fence
-
-
-@contextmanager
-def _hold(storage: Path, study: str) -> Iterator[None]:
-    """Be the one writer of a study. Raises StudyHeld."""
-    try:
-        with file_lock(storage.with_name(f"{storage.name}.{study}.lock"), wait=False):
-            yield
-    except BlockingIOError as error:
-        raise StudyHeld(f"The study '{study}' is held by another process.", "Wait for it, or end it first.") from error
 
 
 def _begin(planned: Plan, store: Store) -> StudyRow:

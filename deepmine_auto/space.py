@@ -164,9 +164,9 @@ def relevant(params: Mapping[str, T]) -> dict[str, T]:
     """Complete params without those of plugins that they do not use."""
 
     def counts(name: str) -> bool:
-        first, *plugin, _ = name.split("/")
-        used = not plugin or params.get(f"{first}/kind") == plugin[0]
-        return used or params.get(f"{first}/{plugin[0]}/use") is True
+        first, *rest = name.split("/")
+        used = len(rest) < 2 or params.get(f"{first}/kind") == rest[0]
+        return used or params.get(f"{first}/{rest[0]}/use") is True
 
     return {name: value for name, value in params.items() if counts(name)}
 

@@ -37,7 +37,7 @@ def study_in(folder: Path, space: Space = SPACE) -> tuple[Desk, StudyRow]:
     desk = Desk(folder, pruner=KeepAll())
     kept(folder / "files")
     spec = {"task": "text_classification", "objective": "log_loss", "seed": 3, "space": space.to_json()}
-    spec |= {"space_name": "s", "fingerprint": "0"}
+    spec |= {"space_name": "s", "fingerprint": "0", "sampler": "tpe", "pruner": "none"}
     return desk, desk.store.create_study("study", [Objective("log_loss", "minimize")], str(folder / "files"), spec)
 
 

@@ -15,7 +15,9 @@ from deepmine_auto.executors import inline
 from deepmine_auto.messages import Assignment, Ended, Message, Reported, attempt_folder
 from deepmine_auto.objectives import Objective
 from deepmine_auto.space import Choice, Float, Param, Space
-from deepmine_auto.storage.engine import Fence, open_writer
+from deepmine_auto.storage.engine import Fence
+from deepmine_auto.storage.place import Place
+from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.budget import Budget
@@ -89,9 +91,11 @@ class Desk:
     sampler: Any = field(default_factory=Tpe)
     pruner: Any = field(default_factory=Asha)
     events: list[tuple[str, str, int | None]] = field(default_factory=list)
+    place: Place | None = None
 
     def __post_init__(self) -> None:
-        self.store = Store(open_writer(self.folder / "studies.db", self.fence))
+        self.place = self.place or SqliteFile(self.folder / "studies.db")
+        self.store = Store(self.place.open_writer(self.fence))
 
     def begin(self, name: str = "study", space: Space = SPACE, direction: str = "maximize", seed: int = 7) -> StudyRow:
         """Write a new study."""

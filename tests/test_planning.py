@@ -9,8 +9,9 @@ from tiny_texts import rows
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
-from deepmine_auto.planning import Request, names_in, plan
+from deepmine_auto.planning import Request, plan
 from deepmine_auto.space import Space
+from deepmine_auto.storage.place import place_of
 from deepmine_auto.study.budget import Budget
 
 
@@ -86,7 +87,7 @@ def test_a_free_name_is_found_beside_studies_and_folders(here):
     assert second == f"{first}-2"
     (desk_folder / second).mkdir()
     assert planned().name == f"{first}-3"
-    assert names_in(desk_folder / "studies.db") == {first}
+    assert place_of(str(desk_folder / "studies.db")).names() == {first}
 
 
 def test_a_database_that_is_still_empty_is_no_obstacle(here):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepmine_auto.host import the_host
-from deepmine_auto.space import Choice, Float, Int, Param, Space, defaults, join, plugin_from, ranges
+from deepmine_auto.space import Choice, Float, Int, Param, Space, defaults, join, plain, plugin_from, ranges, relevant
 from deepmine_auto.training.recipe import Recipe, Schedule
 
 bounds = st.tuples(st.integers(1, 50), st.integers(0, 50)).map(lambda pair: (pair[0], pair[0] + pair[1]))
@@ -114,3 +114,65 @@ def test_a_field_without_a_range_is_not_searched():
 def test_a_plugin_is_built_from_what_stands_under_its_prefixes():
     built = plugin_from(Plain, {"a/depth": 3, "b/needed": 1, "c/depth": 9, "depth": 9}, "a", "b")
     assert built == Plain(depth=3, needed=1)
+
+
+# -- one space's params in another -------------------------------------------------------------------------------------
+
+USE = Param("technique/ema/use", Choice(False, True), {})
+DECAY = Param("technique/ema/decay", Float(0.9, 0.999), {"technique/ema/use": (True,)})
+KINDS = Param("attention/kind", Choice("a", "b"), {})
+WINDOW = Param("attention/a/window", Int(1, 9), {"attention/kind": ("a",)})
+DEPTH = Param("model/depth", Int(1, 4), {})
+SMALL = Space((KINDS, WINDOW, DEPTH), {"training/epochs": 3})
+LARGE = Space((KINDS, WINDOW, DEPTH, USE, DECAY), {"training/epochs": 3})
+OF_A = {"attention/kind": "a", "attention/a/window": 4, "model/depth": 2}
+OF_B = {"attention/kind": "b", "model/depth": 2}
+
+
+@given(st.integers(0, 200))
+def test_a_space_can_say_all_that_was_drawn_from_it(seed):
+    techniques = chosen(attention=["multi_head", "differential", "rotary", "sliding_window"], technique=["ema"])
+    space = Space(join(techniques, ALWAYS), {"data/tokens": "words"})
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask()
+    drawn = space.draw(lambda param: param.range.suggest(trial, param.name))
+    assert space.fit(space.complete(drawn)) == drawn
+
+
+def test_names_of_rows_become_plain_names():
+    assert plain({"attention/kind@2": "a", "model/depth": 1}) == {"attention/kind": "a", "model/depth": 1}
+    assert SMALL.complete({"attention/kind@3": "b"}) == {"attention/kind": "b", "training/epochs": 3}
+
+
+def test_params_count_only_where_their_plugin_is_used():
+    params = {**OF_B, "attention/a/window": 4, "technique/ema/use": False, "technique/ema/decay": 0.9}
+    assert relevant(params) == OF_B
+    used = {**OF_A, "technique/ema/use": True, "technique/ema/decay": 0.9}
+    assert relevant(used) == used
+
+
+@pytest.mark.parametrize(
+    ("params", "space", "found"),
+    [
+        (OF_A, Space((KINDS, WINDOW, DEPTH), {}), OF_A),
+        (OF_A, LARGE, {**OF_A, "technique/ema/use": False}),
+        ({**OF_A, "technique/ema/use": False}, SMALL, OF_A),
+        ({**OF_A, "technique/ema/use": True, "technique/ema/decay": 0.95}, SMALL, None),
+        ({**OF_A, "technique/ema/use": True, "technique/ema/decay": 0.5}, LARGE, None),
+        (OF_A, Space((Param("attention/kind", Choice("b", "c"), {}), DEPTH), {}), None),
+        (OF_B, Space((Param("attention/kind", Choice("b", "c"), {}), DEPTH), {}), OF_B),
+        (OF_A, Space((KINDS, Param("attention/a/window", Int(5, 9), WINDOW.when), DEPTH), {}), None),
+        (OF_B, Space((KINDS, Param("attention/a/window", Int(5, 9), WINDOW.when), DEPTH), {}), OF_B),
+        (OF_B, Space((KINDS, DEPTH, Param("model/dim", Int(1, 9), {})), {}), OF_B),
+        ({**OF_B, "training/epochs": 3}, SMALL, OF_B),
+        ({**OF_B, "training/epochs": 5}, SMALL, None),
+        (OF_B, Space((KINDS, DEPTH), {"technique/ema/use": True, "technique/ema/decay": 0.9}), None),
+        (OF_B, Space((KINDS, DEPTH, USE), {"technique/ema/decay": 0.9}), {**OF_B, "technique/ema/use": False}),
+        (
+            {**OF_B, "training/epochs": 5},
+            Space((KINDS, DEPTH, Param("training/epochs", Int(1, 9), {})), {}),
+            {**OF_B, "training/epochs": 5},
+        ),
+    ],
+)
+def test_params_fit_another_space_where_it_could_have_drawn_them(params, space, found):
+    assert space.fit(params) == found

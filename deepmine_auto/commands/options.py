@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from deepmine_auto.errors import BadInput
+from deepmine_auto.storage import USUAL, VARIABLE
+
+if TYPE_CHECKING:
+    from deepmine_auto.storage.place import Place
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-STORAGE = "deepmine-auto/studies.db"
-"""Where studies are unless the user says otherwise."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 
@@ -24,34 +25,26 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 def storage_options(command: F) -> F:
     """Add --storage and --storage-file."""
     file = click.option("--storage-file", metavar="FILE", help="A file whose first line is the storage.")
-    return click.option("--storage", metavar="FILE", help=f"The study database. [default: {STORAGE}]")(file(command))
+    told = f"The study database: a file, or postgresql://USER@HOST/NAME. [default: ${VARIABLE}, or {USUAL}]"
+    return click.option("--storage", metavar="FILE|URL", help=told)(file(command))
 
 
-def storage_from(storage: str | None, storage_file: str | None) -> str | None:
-    """What the two options say, or None. Raises BadInput."""
+def database(storage: str | None, storage_file: str | None) -> Place:
+    """Where studies are kept: what the two options say, or the environment, or the usual file. Raises BadInput."""
+    from deepmine_auto.storage.place import place_in, place_of
+
     if storage_file is None:
-        return storage
+        return place_of(storage)
     if storage is not None:
         raise BadInput("--storage and --storage-file were both given.", "Give one of them.")
-    try:
-        lines = Path(storage_file).expanduser().read_text(encoding="utf-8").split("\n", 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{storage_file} cannot be read: {error}.", "Its first line must be the storage.") from error
-    if not lines[0].strip():
-        raise BadInput(f"The first line of {storage_file} is empty.", "It must be the storage.")
-    return lines[0].strip()
+    return place_in(storage_file)
 
 
-def database(storage: str | None, storage_file: str | None) -> Path:
-    """The study database to read. Raises BadInput."""
-    from deepmine_auto.storage.engine import file_of
-
-    return file_of(storage_from(storage, storage_file) or STORAGE)
-
-
-def storage_flag(storage: Path) -> str:
+def storage_flag(storage: Place) -> str:
     """What a command about a study in `storage` needs beside its name; nothing for the usual place."""
-    return "" if storage == Path(STORAGE).absolute() else f" --storage {storage}"
+    from deepmine_auto.storage.place import is_usual
+
+    return "" if is_usual(storage) else f" --storage {shlex.quote(str(storage))}"
 
 
 def print_json(value: Any) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from deepmine_auto.commands.options import storage_flag
+from deepmine_auto.storage.place import Place
 from deepmine_auto.study.budget import duration
 from deepmine_auto.terminal.looking import SeenStudy, SeenTrial
 from deepmine_auto.terminal.words import model_words, table
@@ -16,14 +16,14 @@ from deepmine_auto.terminal.words import model_words, table
 SHOWN = 5
 
 
-def as_text(study: SeenStudy, storage: Path, width: int | None) -> str:
+def as_text(study: SeenStudy, storage: Place, width: int | None) -> str:
     """The best trials, the verdict, and the next commands."""
     verdict = _finished(study) if study.result else _unfinished(study)
     facts = _aligned([("study", study.name), *_aims(study), *verdict])
     return "\n\n".join([trial_table(study.best(SHOWN), width), facts, _aligned(_next(study, storage))])
 
 
-def to_json(study: SeenStudy, storage: Path) -> dict[str, Any]:
+def to_json(study: SeenStudy, storage: Place) -> dict[str, Any]:
     """The same as plain values; `result` is null while the study is unfinished."""
     return {
         "study": study.name,
@@ -98,7 +98,7 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _next(study: SeenStudy, storage: Path) -> list[tuple[str, str]]:
+def _next(study: SeenStudy, storage: Place) -> list[tuple[str, str]]:
     flag = storage_flag(storage)
     trials = f"deepmine-auto trials {study.name}{flag}"
     if study.result is None:
@@ -107,7 +107,7 @@ def _next(study: SeenStudy, storage: Path) -> list[tuple[str, str]]:
         bundle = shlex.quote(study.result["bundle"])
         commands = [f'deepmine-auto predict {bundle} "your text"', f"deepmine-auto best {study.name}{flag}", trials]
     if find_spec("optuna_dashboard"):
-        commands.append(f"optuna-dashboard {shlex.quote(f'sqlite:///{storage}')}")
+        commands.append(f"optuna-dashboard {shlex.quote(storage.url)}")
     return [("next" if at == 0 else "", command) for at, command in enumerate(commands)]
 
 

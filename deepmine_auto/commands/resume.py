@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deepmine_auto.commands.options import as_json, storage_from, storage_options
+from deepmine_auto.commands.options import as_json, database, storage_options
 
 
 @click.command()
@@ -27,6 +27,6 @@ def resume(
     from deepmine_auto.commands.running import conducted
     from deepmine_auto.searching import resume as go_on
 
-    place = storage_from(storage, storage_file)
+    place = database(storage, storage_file)
     change = {"trials": trials, "time_budget": time_budget, "max_gpu_hours": max_gpu_hours}
     conducted(lambda watcher: go_on(study, place, watcher, **change), place, as_json)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deepmine_auto.commands.options import as_json, storage_from, storage_options
+from deepmine_auto.commands.options import as_json, database, storage_options
 
 
 @click.command()
@@ -39,7 +39,7 @@ def search(as_json: bool, storage: str | None, storage_file: str | None, **optio
     from deepmine_auto.commands.running import conducted
     from deepmine_auto.searching import search as begin
 
-    place = storage_from(storage, storage_file)
+    place = database(storage, storage_file)
     fields = {name: value for name, value in options.items() if value not in (None, ())}
     if "attention" in fields:
         fields["attention"] = [name.strip() for each in fields["attention"] for name in each.split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""`deepmine-auto studies`: the studies of a database."""
+"""`deepmine-auto studies`: the studies of a database, one by one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from deepmine_auto.commands.checks import print_checks, refuse_wrong
 from deepmine_auto.commands.options import as_json, database, print_json, storage_options, width
+from deepmine_auto.commands.replay import replay
 
 
 @click.group(invoke_without_command=True)
@@ -14,7 +16,7 @@ from deepmine_auto.commands.options import as_json, database, print_json, storag
 @as_json
 @click.pass_context
 def studies(context: click.Context, /, **options: Any) -> None:
-    """List the studies of a database."""
+    """List the studies of a database; verify, stop, export and replay one."""
     if context.invoked_subcommand is None:
         context.invoke(list_studies, **options)
 
@@ -51,3 +53,72 @@ def _row(study: Any) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+# -- verify and stop -------------------------------------------------------------------------------------------------
+
+
+@studies.command()
+@click.argument("study")
+@storage_options
+@as_json
+def verify(study: str, storage: str | None, storage_file: str | None, as_json: bool) -> None:
+    """Compute all that the rows of STUDY say of one another again, and read its checkpoints; nothing is written.
+
+    One line a check, with how much was looked at; below it what does not hold. Exit code 1 where anything does not.
+    """
+    from deepmine_auto.host import the_host
+    from deepmine_auto.study.verifying import verify_study
+    from deepmine_auto.terminal.looking import see
+
+    place = database(storage, storage_file)
+    checks = verify_study(place, see(place, study).name, the_host())
+    print_checks(study, checks, as_json)
+    refuse_wrong(checks, f"of the study '{study}' do not hold.")
+
+
+@studies.command()
+@click.argument("study")
+@storage_options
+@click.option("--reason", metavar="TEXT", help="What the ended trials shall say.")
+@as_json
+def stop(study: str, storage: str | None, storage_file: str | None, reason: str | None, as_json: bool) -> None:
+    """End what a driver that is gone left RUNNING in STUDY; `resume` then begins new trials instead of going on."""
+    from deepmine_auto.host import the_host
+    from deepmine_auto.study.stopping import REASON, stop_study
+    from deepmine_auto.terminal.looking import see
+
+    place = database(storage, storage_file)
+    ended = stop_study(place, see(place, study).name, the_host(), reason or REASON)
+    names = [f"{kind} {number}" for kind, number in ended]
+    if as_json:
+        print_json({"study": study, "stopped": names})
+    else:
+        click.echo(f"stopped: {', '.join(names)}" if names else "nothing was running")
+
+
+# -- export and replay -----------------------------------------------------------------------------------------------
+
+
+@studies.command()
+@click.argument("study")
+@click.option("--output", metavar="FILE", required=True, help="The file to make, such as study.json.")
+@storage_options
+@as_json
+def export(study: str, output: str, storage: str | None, storage_file: str | None, as_json: bool) -> None:
+    """Write all rows of STUDY to one JSON file, from which `studies replay` computes it again without training.
+
+    It holds no password, no path and no name of a machine; params, values and events are in it.
+    """
+    from deepmine_auto.study.recording import write
+    from deepmine_auto.terminal.looking import see
+
+    seen = see(database(storage, storage_file), study)
+    file = write(seen.store, seen.name, output)
+    if as_json:
+        print_json({"study": study, "file": str(file)})
+    else:
+        click.echo(f"{file}\nreplay it: deepmine-auto studies replay {file}")
+
+
+studies.add_command(replay)

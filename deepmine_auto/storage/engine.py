@@ -21,7 +21,9 @@ class StudyDeleted(DeepmineError):
 class Hold(Protocol):
     """The lock of one study, held by this process."""
 
-    study: str
+    @property
+    def study(self) -> str:
+        """The study's name."""
 
     def check(self, connection: Connection) -> None:
         """Raise LockLost unless the lock is held, and stays so until the transaction ends."""
@@ -49,6 +51,11 @@ class Fence:
             raise StudyHeld(f"Another process took this study over (epoch {newest}).", "Nothing more is written here.")
         if self.hold:
             self.hold.check(connection)
+
+    def regain(self) -> None:
+        """Take the study's lock again if it was lost. Raises StudyHeld, DatabaseAway."""
+        if self.hold:
+            self.hold.regain()
 
 
 STANDING = text(

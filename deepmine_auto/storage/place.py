@@ -42,7 +42,9 @@ def trusted(text: str) -> Place:
         return SqliteFile(file_of(text))
     if scheme.partition("+")[0] in ("postgresql", "postgres"):
         return _database_of(text)
-    raise BadInput(f"'{scheme}' storage is not supported.", "Give a file, sqlite:///FILE or postgresql://USER@HOST/NAME.")
+    raise BadInput(
+        f"'{scheme}' storage is not supported.", "Give a file, sqlite:///FILE or postgresql://USER@HOST/NAME."
+    )
 
 
 def place_in(file: str) -> Place:

@@ -1,4 +1,4 @@
-"""Studies in a PostgreSQL database: few connections, which notice when the other end is gone, and no password in sight."""
+"""Studies in a PostgreSQL database: few connections, which notice that the other end is gone; no password in sight."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from deepmine_auto.errors import BadInput, DatabaseAway, DeepmineError, MissingExtra
 from deepmine_auto.storage import USUAL
 from deepmine_auto.storage.away import is_away
-from deepmine_auto.storage.engine import Fence, guard, words_of
-from deepmine_auto.storage.upgrade import refuse_foreign, upgrade
+from deepmine_auto.storage.engine import Fence, Hold, guard, words_of
+from deepmine_auto.storage.upgrade import refuse_foreign, standing, upgrade
 
 if TYPE_CHECKING:
     import psycopg
-
-    from deepmine_auto.storage.session_hold import SessionHold
 
 DIALECT = "postgresql+psycopg"
 
@@ -55,7 +53,7 @@ SECRETS = ("password", "sslpassword")
 
 @dataclass(frozen=True)
 class PostgresqlDatabase:
-    """A study database on a server. Its text is what to type after --storage; a copy that is sent away has no password."""
+    """A study database on a server. Its text is what to type after --storage; a pickled copy has no password."""
 
     asked: URL
 
@@ -89,8 +87,8 @@ class PostgresqlDatabase:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would tell of every study and trial on standard error
         with self._telling("opened"), self._alone():
             storage = RDBStorage(self._dialect, self._engine(), skip_compatibility_check=True)
-            guard(storage.engine, "", fence, self._told)
             refuse_foreign(storage, self)
+            guard(storage.engine, "", fence, self._told)
             with storage.engine.begin() as connection:
                 upgrade(connection)
             return storage
@@ -112,15 +110,25 @@ class PostgresqlDatabase:
                 return set()
         return {each.study_name for each in self.open_reader().get_all_studies()}
 
-    def hold(self, study: str, *, take_over: bool = False) -> AbstractContextManager[SessionHold]:
+    def hold(self, study: str, *, take_over: bool = False) -> AbstractContextManager[Hold]:
         """Be the one driver of a study; `take_over` ends the other's lock. Raises StudyHeld, DatabaseAway."""
         from deepmine_auto.storage.session_hold import held
 
         return held(self, study, take_over)
 
+    def look(self) -> str:
+        """Whether studies can be kept here, and what there is, in words. Raises DatabaseAway, BadInput."""
+        with self._telling("used"), closing(self.connect()) as connection:
+            version = f"PostgreSQL {connection.info.server_version // 10_000}"
+            if not self._has_tables():
+                connection.execute("BEGIN; CREATE TABLE deepmine_probe (); ROLLBACK")
+                return f"{version}, new"
+        with self.open_reader().engine.connect() as connected:
+            return f"{version}, {standing(connected)}"
+
     def connect(self, **settings: str) -> psycopg.Connection[Any]:
         """A connection that commits by itself, with settings of the server beside ours. Raises psycopg.Error."""
-        connection = _psycopg().connect(**PATIENCE, **self._arguments(), autocommit=True)
+        connection: psycopg.Connection[Any] = _psycopg().connect(**PATIENCE, **self._arguments(), autocommit=True)
         told = {"application_name": _who(), **SETTINGS, **settings}
         connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in told.items()))
         return connection
@@ -188,7 +196,7 @@ class _Creator:
 
 
 def database_of(text: str) -> PostgresqlDatabase:
-    """The database of a URL postgresql://USER:PASSWORD@HOST:PORT/NAME, most of which may be missing. Raises BadInput."""
+    """The database of a URL postgresql://USER:PASSWORD@HOST:PORT/NAME, where most may be missing. Raises BadInput."""
     _psycopg()
     try:
         url = make_url(text)
@@ -216,5 +224,3 @@ def _psycopg() -> Any:
         what = "PostgreSQL needs psycopg, which is not installed."
         raise MissingExtra(what, 'pip install "deepmine-auto[postgresql]"') from error
     return psycopg
-
-

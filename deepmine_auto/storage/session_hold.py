@@ -1,8 +1,8 @@
 """The lock of a study in PostgreSQL: an advisory lock of a session that does nothing else.
 
-A session can be lost while its process lives. So every transaction of a driver holds a second lock of the study, shared,
-and looks whether the session is alive; whoever takes the study waits for that second lock once. What was begun before
-has then ended, and what begins later finds its session gone.
+A session can be lost while its process lives. So every transaction of a driver holds a second lock of the study,
+shared, and looks whether the session is alive; whoever takes the study waits for that second lock once. What was begun
+before has then ended, and what begins later finds its session gone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class SessionHold:
         self.session = session
 
     def check(self, connection: Connection) -> None:
-        """Raise LockLost unless the session with the lock is alive; until the transaction ends, nobody else takes it."""
+        """Raise LockLost unless the session with the lock lives; nobody else takes it before the transaction ends."""
         connection.execute(SHARED, {"writing": self.writing})
         if not connection.execute(ALIVE, {"pid": self.session.info.backend_pid, **_parts(self.key)}).scalar():
             raise LockLost(f"The lock of the study '{self.study}' was lost with its connection.")
@@ -103,9 +103,15 @@ class SessionHold:
                 raise self._refusal(holders, "It is another user's: ask them to end it.") from error
 
     def _refusal(self, holders: list[tuple[Any, ...]], remedy: str = "") -> StudyHeld:
-        known = [f"{name.removeprefix('deepmine-auto ')}, since {since:%Y-%m-%d %H:%M}" for _, name, since in holders if name]
         remedy = remedy or f"Wait for it, end it, or take over: deepmine-auto resume {self.study} --take-over"
-        return StudyHeld(f"The study '{self.study}' is held by {known[0] if known else 'another process'}.", remedy)
+        return StudyHeld(f"The study '{self.study}' is held by {_words(holders)}.", remedy)
+
+
+def _words(holders: list[tuple[Any, ...]]) -> str:
+    for _, name, since in holders:
+        if name:  # another user's is hidden
+            return f"{name.removeprefix('deepmine-auto ')}, since {since:%Y-%m-%d %H:%M}"
+    return "another process"
 
 
 def _locked(session: psycopg.Connection[Any], key: int) -> bool:

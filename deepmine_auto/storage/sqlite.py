@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
@@ -23,15 +24,15 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
 from deepmine_auto.errors import BadInput, DatabaseAway, DeepmineError
 from deepmine_auto.storage.away import is_away
-from deepmine_auto.storage.engine import Fence, guard, words_of
-from deepmine_auto.storage.file_hold import FileHold, file_lock, held
+from deepmine_auto.storage.engine import Fence, Hold, guard, words_of
+from deepmine_auto.storage.file_hold import file_lock, held
 from deepmine_auto.storage.filesystem import NETWORK_FILESYSTEMS, filesystem_of
-from deepmine_auto.storage.upgrade import refuse_foreign, upgrade
+from deepmine_auto.storage.upgrade import refuse_foreign, standing, upgrade
 
 BUSY_MILLISECONDS = 30_000
 
 URL = "sqlite:///studies.db"
-"""What Optuna is told; where the file is, the creator says: Optuna formats a URL, and SQLAlchemy reads ? and % in it."""
+"""What Optuna is told; the creator knows the file: Optuna formats a URL, and SQLAlchemy reads ? and % in it."""
 
 DAMAGED = re.compile("malformed|not a database|file is encrypted")
 
@@ -64,7 +65,6 @@ class SqliteFile:
                 self._make_tables()
                 storage = self._storage("rw")
                 self._set_right(storage.engine, "BEGIN IMMEDIATE", fence)
-                refuse_foreign(storage, self)
                 with storage.engine.begin() as connection:
                     upgrade(connection)
             return storage
@@ -84,13 +84,24 @@ class SqliteFile:
             return storage
 
     def names(self) -> set[str]:
-        """The names of all studies in it, ours or not; none where there is no file yet. Raises BadInput, DatabaseAway."""
+        """The names of all its studies, ours or not; none where there is no file yet. Raises BadInput, DatabaseAway."""
         empty = not self.file.exists() or not self.file.stat().st_size
         return set() if empty else {each.study_name for each in self.open_reader().get_all_studies()}
 
-    def hold(self, study: str, *, take_over: bool = False) -> AbstractContextManager[FileHold]:
+    def hold(self, study: str, *, take_over: bool = False) -> AbstractContextManager[Hold]:
         """Be the one driver of a study; `take_over` ends the process that is. Raises StudyHeld."""
         return held(self.file.with_name(f"{self.file.name}.{study}.lock"), study, take_over)
+
+    def look(self) -> str:
+        """Whether studies can be kept here, and what there is, in words. Raises DatabaseAway, BadInput."""
+        with (
+            self._telling("used"),
+            tempfile.TemporaryFile(dir=next(each for each in self.file.parents if each.is_dir())),
+        ):
+            if not self.file.exists() or not self.file.stat().st_size:
+                return "new"
+        with self.open_reader().engine.connect() as connection:
+            return standing(connection)
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
@@ -104,7 +115,8 @@ class SqliteFile:
 
     def _storage(self, mode: str) -> RDBStorage:
         storage = RDBStorage(URL, self._kept_to(mode), skip_compatibility_check=True, skip_table_creation=True)
-        storage.engine.dispose()  # what it opened was not set right
+        refuse_foreign(storage, self)  # before each transaction is alone: Optuna begins two, one in the other
+        storage.engine.dispose()  # what was opened is not set right
         return storage
 
     def _kept_to(self, mode: str) -> dict[str, Any]:

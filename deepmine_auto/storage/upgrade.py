@@ -27,6 +27,14 @@ def schema_of(connection: Connection) -> str | None:
     return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
 
+def standing(connection: Connection) -> str:
+    """The schema of a database in words, and what becomes of an older one."""
+    found, newest = schema_of(connection), ScriptDirectory.from_config(_config()).get_current_head()
+    if found == newest:
+        return f"schema {found}"
+    return f"schema {found}, which the next search upgrades to {newest}" if found else "of Optuna alone"
+
+
 def upgrade(connection: Connection) -> None:
     """Create or upgrade our tables, in the transaction that is open. Raises BadInput if a newer version made them."""
     config = _config()

@@ -163,10 +163,13 @@ def _finalists(seen: Seen) -> list[int]:
 def winner(seen: Seen) -> Findings:
     """The winner that was named is the one that the reruns name."""
     result, done = seen.record.study.result, [row for row in seen.rows_of("reruns") if row["state"] == "COMPLETE"]
-    counted = len(seen.trials), len(done)
-    if result is None or (result["facts"]["trials"], result["facts"]["reruns"]) != counted:
-        return  # not named yet, or more was searched since
+    if result is None:
+        return
+    counted = result["facts"]["trials"], result["facts"]["reruns"]
     again = the_winner(_finalists(seen), done, seen.history.best_values(), seen.history.direction)
-    named = result["winner"], result["rerun"]
-    right = again is not None and (again.trial, again.rerun) == named
-    yield "" if right else f"trial {named[0]} (rerun {named[1]}) was named, and the rows name {again}"
+    if counted != (len(seen.trials), len(done)):
+        yield f"the result is of {counted} trials and reruns, and there are {len(seen.trials)} and {len(done)}"
+    elif again is None or (again.trial, again.rerun) != (result["winner"], result["rerun"]):
+        yield f"trial {result['winner']} (rerun {result['rerun']}) was named, and the rows name {again}"
+    else:
+        yield ""

@@ -397,6 +397,14 @@ class Ledger:
         self._sweep()
         self.watch("rerun ended", message.cause, number)
 
+    def cancel(self, reason: str) -> list[Key]:
+        """End what has no end: by the verdict on its last report, else as cancelled. Return what was cancelled."""
+        left = self.history.unfinished()
+        cancelled = [key for key in left if key[0] == "rerun" or not self._ended_by_verdict(key[1])]
+        for key in cancelled:
+            self.end(key, Ended("cancelled", reason=reason))
+        return cancelled
+
     # -- and else ----------------------------------------------------------------------------------------------------
 
     def unexplained(self) -> str | None:

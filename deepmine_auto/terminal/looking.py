@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -13,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from deepmine_auto.contracts import Direction
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.storage import tables
-from deepmine_auto.storage.engine import open_reader
+from deepmine_auto.storage.place import Place
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.checkpoints import Standing
 from deepmine_auto.study.finals import feasible
@@ -134,12 +133,12 @@ class SeenStudy:
         return [whole[at] for at in front(points, [each.direction for each in self.row.objectives])]
 
 
-def open_store(storage: Path) -> Store:
+def open_store(storage: Place) -> Store:
     """Open a study database for reading. Raises BadInput where there is none, DatabaseAway where it cannot be read."""
-    return Store(open_reader(storage))
+    return Store(storage.open_reader())
 
 
-def see(storage: Path, name: str | None = None) -> SeenStudy:
+def see(storage: Place, name: str | None = None) -> SeenStudy:
     """Look at a study by its name, or at the newest. Raises BadInput with the nearest name."""
     store = open_store(storage)
     names = store.names()
@@ -150,7 +149,7 @@ def see(storage: Path, name: str | None = None) -> SeenStudy:
     return SeenStudy(store, store.study(name or names[-1]))
 
 
-def see_all(storage: Path) -> list[SeenStudy]:
+def see_all(storage: Place) -> list[SeenStudy]:
     """All studies of a database, oldest first."""
     store = open_store(storage)
     return [SeenStudy(store, store.study(name)) for name in store.names()]

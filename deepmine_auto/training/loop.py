@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from deepmine_auto.contracts import Batch, Optimizer, Prepared, Task, TrainingFacts
+from deepmine_auto.contracts import Optimizer, Prepared, Task, TrainingFacts
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
 from deepmine_auto.model.assemble import Model, build_model, task_of, used
@@ -30,6 +30,7 @@ from deepmine_auto.training.parts import InParts
 from deepmine_auto.training.prepared import ready
 from deepmine_auto.training.recipe import Recipe, Schedule
 from deepmine_auto.training.state import Progress, collect, restore
+from deepmine_auto.training.step import take_step
 from deepmine_auto.training.team import Alone
 
 EVALUATION_ROWS = 256
@@ -190,31 +191,8 @@ class Training:
         for _ in range(self.progress.step, stop):
             if self.team.stops_at(self.progress.step):
                 break
-            total += self._step(self.train.batch(next(self.batches), self.device))
+            total += take_step(self, self.train.batch(next(self.batches), self.device))
         return bool(torch.isfinite(self.team.sum(total)))
-
-    def _step(self, batch: Batch) -> Tensor:
-        """Move the weights by one batch. Techniques see it whole, once, however it is worked off."""
-        self.team.draw_for(self.assignment.seed, self.progress.step)
-        for each in self.techniques.values():
-            batch = each.on_batch(batch)
-        mixed = self.forward(batch.tokens_BL, batch.keep_BL)
-        loss = self.task.loss(mixed.out, batch.targets, self.prepared)
-        for each in self.techniques.values():
-            loss = each.on_loss(loss, mixed.out, batch.targets)
-        for extra in mixed.losses.values():
-            loss = loss + extra
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        factor = self.schedule.factor(self.progress.step, self.steps)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-        self.optimizer.step()
-        for each in self.techniques.values():
-            each.after_step(self.model)
-        self.progress.step += 1
-        return loss.detach()
 
     # -- judging -----------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -70,11 +70,13 @@ def messages(assignment: Assignment) -> Iterator[Message]:
             Place(each, assignment.processes, Path(scratch, "meeting"), stop_at) for each in range(assignment.processes)
         ]
         with _started(assignment, places) as ranks:
-            message: Message | None = None
-            while message is None or isinstance(message, Reported | Beat):
+            while True:
                 message = _hear(ranks, stop_at)
                 yield message
-                ranks[0].pipe.send_bytes(b"go on")
+                if not isinstance(message, Reported | Beat):
+                    return
+                with suppress(OSError):  # whether the leader is still there is heard next
+                    ranks[0].pipe.send_bytes(b"go on")
 
 
 @contextmanager
@@ -111,10 +113,17 @@ def _hear(ranks: list[Rank], stop_at: StopAt) -> Message:
         if dead := _dead(ranks, 0.0):
             return dead
         for each in ranks:
-            if each.pipe in ready:
-                message = from_plain(json.loads(each.pipe.recv_bytes()))
-                fell = isinstance(message, Ended) and message.reason
-                return (fell and _dead(ranks, GRACE_SECONDS)) or message
+            if each.pipe in ready and (message := _received(each.pipe)):
+                failed = isinstance(message, Ended) and message.reason
+                return (failed and _dead(ranks, GRACE_SECONDS)) or message
+
+
+def _received(pipe: Connection) -> Message | None:
+    """A message; None where the other end is closed, as it is a moment before its process has ended."""
+    try:
+        return from_plain(json.loads(pipe.recv_bytes()))
+    except (EOFError, OSError):
+        return None
 
 
 def _dead(ranks: list[Rank], seconds: float) -> Ended | None:

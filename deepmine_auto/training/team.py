@@ -73,7 +73,7 @@ class Ranks(Alone):
         """Return what makes the outputs of a whole batch: this rank's with their gradient, those of others without."""
         # a variant may leave weights out, and then torch must not wait for their gradients
         copy = DistributedDataParallel(model, find_unused_parameters=True)
-        copy.register_comm_hook(None, _add_up)
+        copy.register_comm_hook(None, lambda _, bucket: _added_up(bucket.buffer()))
 
         def forward(tokens_BL: Tensor, keep_BL: Tensor) -> Mixed:
             rows = share(self.rank, self.size, len(tokens_BL))
@@ -131,7 +131,6 @@ def with_others(mine: Tensor, rows: slice, batch: int) -> Tensor:
     return torch.cat((whole[: rows.start], mine, whole[rows.stop :]))
 
 
-def _add_up(_state: None, bucket: Any) -> Any:
-    """Sum a bucket of gradients, each being a part of one; torch's own way is their mean. Returns a future of it."""
-    done = dist.all_reduce(bucket.buffer(), async_op=True)
-    return done.get_future().then(lambda future: future.value()[0])
+def _added_up(mine: Tensor) -> Any:
+    """A future of the sum of all ranks' gradients, each being a part of one; torch's own way is their mean."""
+    return dist.all_reduce(mine, async_op=True).get_future().then(lambda future: future.value()[0])

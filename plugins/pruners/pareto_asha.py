@@ -1,7 +1,7 @@
 """Successive halving for several objectives: at each rung, the trials that fewest others beat in everything go on.
 
-A report is on front 1 where no other is at least as good in all objectives and better in one, on front 2 where only such
-of front 1 are, and so on.
+A report is on front 1 where no other is at least as good in all objectives and better in one; on front 2 where only
+those of front 1 are; and so on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from deepmine_auto import Report, Verdict
-from deepmine_plugins.pruners.asha import Asha
+
+from .asha import Asha
 
 
 @dataclass(frozen=True, kw_only=True)

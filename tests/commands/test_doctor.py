@@ -1,12 +1,16 @@
 import json
+import re
 from collections import namedtuple
 
 import pytest
+from fakes import Desk
 
 from deepmine_auto import diagnosis
 from deepmine_auto.cli import run
 from deepmine_auto.diagnosis import Finding
 from deepmine_auto.host import Broken, the_host
+from deepmine_auto.storage import sqlite
+from deepmine_auto.storage.sqlite import SqliteFile
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -67,16 +71,21 @@ def test_a_full_disk_is_warned_of(monkeypatch, tmp_path):
 def test_a_database_that_is_damaged_is_a_fault(tmp_path):
     file = tmp_path / "studies.db"
     file.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
-    assert diagnosis.database(file).state == "fault"
-    assert diagnosis.database(tmp_path / "new" / "studies.db").found.endswith("(new)")
+    assert diagnosis.database(SqliteFile(file)).state == "fault"
+    assert diagnosis.database(SqliteFile(tmp_path / "new" / "studies.db")).found.endswith("(new)")
+
+
+def test_the_schema_of_a_database_is_told(tmp_path):
+    place = Desk(tmp_path).place
+    assert re.search(r"studies\.db \(schema \d{4}\)$", diagnosis.database(place).found)
 
 
 def test_a_folder_that_cannot_be_written_is_a_fault(tmp_path, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(diagnosis.tempfile, "TemporaryFile", refuse)
-    finding = diagnosis.database(tmp_path / "studies.db")
+    monkeypatch.setattr(sqlite.tempfile, "TemporaryFile", refuse)
+    finding = diagnosis.database(SqliteFile(tmp_path / "studies.db"))
     assert finding.state == "fault"
     assert "Permission denied" in finding.found
 

@@ -12,7 +12,6 @@ import deepmine_auto
 from deepmine_auto.commands.export import export
 from deepmine_auto.errors import BadInput
 from deepmine_auto.storage import tables
-from deepmine_auto.storage.engine import open_reader
 from deepmine_auto.storage.store import Store
 
 SPACE = """
@@ -68,7 +67,7 @@ def test_another_trial_is_exported_without_opening_the_test(study, tmp_path):
     assert told["evidence"] is None
     assert "The locked test was not opened for these weights." in (folder / "README.md").read_text()
     assert deepmine_auto.load(folder).predict(TEXTS)
-    store = Store(open_reader(study.storage))
+    store = Store(study.storage.open_reader())
     events = store.rows(tables.events, store.study("small").id)
     assert sum(each["kind"] == "test opened" for each in events) == 1
 

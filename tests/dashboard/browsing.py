@@ -14,6 +14,9 @@ FLAGS = (
     "--disable-sync --disable-dev-shm-usage --hide-scrollbars --enable-logging=stderr --virtual-time-budget=20000 "
     "--use-angle=swiftshader --use-gl=angle --ignore-gpu-blocklist"
 )
+ABOUT_GRAPHICS = re.compile(r"GL Driver Message|software WebGL")
+"""What a browser without a graphics card says of itself."""
+
 SECONDS = 90
 
 
@@ -54,7 +57,7 @@ class Browser:
             check=True,
             timeout=SECONDS,
         )
-        said = [each for each in done.stderr.splitlines() if ":CONSOLE" in each and "GL Driver Message" not in each]
+        said = [each for each in done.stderr.splitlines() if ":CONSOLE" in each and not ABOUT_GRAPHICS.search(each)]
         return Page(done.stdout, said, picture)
 
 

@@ -4,7 +4,7 @@ import pytest
 from fakes import Desk
 from searched_studies import Shown, fill
 
-from deepmine_auto.storage.engine import open_reader
+from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.storage.store import Store
 
 
@@ -12,4 +12,4 @@ from deepmine_auto.storage.store import Store
 def shown(tmp_path_factory):
     """One study with one objective and a limit, and one with two objectives."""
     desk = Desk(tmp_path_factory.mktemp("shown"))
-    return Shown(desk, Store(open_reader(desk.folder / "studies.db")), *fill(desk))
+    return Shown(desk, Store(SqliteFile(desk.folder / "studies.db").open_reader()), *fill(desk))

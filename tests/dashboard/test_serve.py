@@ -17,7 +17,7 @@ from typed import PROGRAM, command
 
 from deepmine_auto.dashboard.serve import Artifacts, application, bound
 from deepmine_auto.errors import BadInput, MissingExtra
-from deepmine_auto.storage.engine import open_reader
+from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.storage.store import Store
 from deepmine_auto.study.showing import attach, note_study
 
@@ -107,7 +107,7 @@ def test_without_optuna_dashboard_the_remedy_is_told(shown, monkeypatch):
 def test_it_answers_while_a_search_writes_and_disturbs_none(tmp_path):
     desk = Desk(tmp_path)
     study = desk.begin()
-    app = application(Store(open_reader(tmp_path / "studies.db")), None)
+    app = application(Store(SqliteFile(tmp_path / "studies.db").open_reader()), None)
     done, statuses = threading.Event(), []
 
     def look(url):
@@ -146,7 +146,7 @@ def test_an_artifact_whose_file_is_gone_is_not_found(tmp_path):
     study = desk.begin()
     attach(desk.store, study, "a.txt", b"text")
     (file,) = (tmp_path / "study" / "artifacts").iterdir()
-    app = application(Store(open_reader(tmp_path / "studies.db")), None)
+    app = application(Store(SqliteFile(tmp_path / "studies.db").open_reader()), None)
     path = f"/artifacts/{study.id}/{file.name}"
     assert ask(app, path).body == b"text"
     file.unlink()

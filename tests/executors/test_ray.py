@@ -168,10 +168,13 @@ class Sleeper(Seen):
 def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on_elsewhere(local, tmp_path, monkeypatch, undisturbed):
     monkeypatch.setattr(running, "Worker", Sleeper)
     asleep = tmp_path / "files" / "asleep"
-    monkeypatch.setattr(hanging, "patience", lambda *_: 0.5 if asleep.exists() else 1e6)
+
+    def patience(key, standings):
+        return 0.1 if asleep.exists() and len(standings[key].attempts) == 1 else 1e6
+
+    monkeypatch.setattr(hanging, "patience", patience)
     desk, study = study_in(tmp_path)
-    ticks = []
-    run(agenda_of(desk, study, 2), ONE, lambda: ticks.append(asleep.unlink(missing_ok=True)))
+    run(agenda_of(desk, study, 2), ONE, lambda: None)
     assert attempts(desk, study, 0) == ["begun", "hung"]
     assert results(desk, study) == undisturbed[0]
     hung = pids(tmp_path)[0]
@@ -215,8 +218,8 @@ class Poison:
 
 def test_files_of_tune_are_neither_read_nor_left(local, tmp_path, monkeypatch):
     scratch = []
-    stock = tune.RunConfig
-    monkeypatch.setattr(tune, "RunConfig", lambda **of: scratch.append(Path(of["storage_path"])) or stock(**of))
+    stock = running._tuner
+    monkeypatch.setattr(running, "_tuner", lambda *of: scratch.append(Path(of[2])) or stock(*of))
     desk, study = study_in(tmp_path)
     bitten = tmp_path / "bitten"
     for name in ("tuner.pkl", "trainable.pkl", "searcher-state-1.pkl", "experiment_state-1.json"):
@@ -227,6 +230,8 @@ def test_files_of_tune_are_neither_read_nor_left(local, tmp_path, monkeypatch):
     assert not scratch[0].exists()
     assert tmp_path not in scratch[0].parents
     assert not bitten.exists()
+    pickle.loads((tmp_path / "files" / "tuner.pkl").read_bytes())
+    assert bitten.exists()
 
 
 def environment():

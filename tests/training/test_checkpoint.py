@@ -1,12 +1,19 @@
+import errno
 import json
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors import SafetensorError
 
+from deepmine_auto import failpoints
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.checkpoint import Damaged
 
@@ -66,27 +73,163 @@ def test_a_manifest_of_another_kind_is_noticed(place):
         checkpoint.load(place)
 
 
-def test_files_reach_the_disk_before_the_folder_gets_its_name(tmp_path, monkeypatch):
-    flushed = []
-    monkeypatch.setattr(checkpoint, "flush", lambda path: flushed.append((path.name, (tmp_path / "step-1").exists())))
+@pytest.fixture
+def trace(tmp_path, monkeypatch):
+    """What is brought to the disk and renamed below `tmp_path`, in order, with the pid left out of names."""
+    seen = []
+
+    def named(path):
+        return str(path.relative_to(tmp_path)).replace(f".{os.getpid()}", "")
+
+    def flush(path):
+        assert path.exists()
+        seen.append(f"fsync {named(path)}")
+
+    def rename(path, target):
+        seen.append(f"rename {named(path)} {named(target)}")
+        return os.rename(path, target)
+
+    monkeypatch.setattr(checkpoint, "flush", flush)
+    monkeypatch.setattr(Path, "rename", rename)
+    return seen
+
+
+def test_every_byte_and_every_name_is_on_the_disk_before_the_next_step_counts_on_it(tmp_path, trace):
+    """Files, manifest, their folder, then the name, then the folder that has the name; new parents first of all."""
+    checkpoint.save(tmp_path / "trial-1" / "attempt-1" / "step-1", TENSORS, STATE)
+    inside = "trial-1/attempt-1/.step-1"
+    assert trace == [
+        "fsync .",
+        "fsync trial-1",
+        f"fsync {inside}/{checkpoint.TENSORS}",
+        f"fsync {inside}/{checkpoint.STATE}",
+        f"fsync {inside}/{checkpoint.MANIFEST}",
+        f"fsync {inside}",
+        f"rename {inside} trial-1/attempt-1/step-1",
+        "fsync trial-1/attempt-1",
+    ]
+
+
+def test_flushing_asks_the_system_for_files_and_folders(tmp_path, monkeypatch):
+    """The order above is worth something only if each of its steps reaches fsync."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}")))
     checkpoint.save(tmp_path / "step-1", TENSORS, STATE)
-    before = [name for name, named in flushed if not named]
-    assert before[:3] == [checkpoint.TENSORS, checkpoint.STATE, checkpoint.MANIFEST]
-    assert flushed[-1] == (tmp_path.name, True)
+    unfinished = str(tmp_path / f".step-1.{os.getpid()}")
+    files = [f"{unfinished}/{each}" for each in (checkpoint.TENSORS, checkpoint.STATE, checkpoint.MANIFEST)]
+    assert synced == [*files, unfinished, str(tmp_path)]
 
 
-def test_a_writer_that_was_killed_leaves_nothing_under_the_name(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError("No space left on device")
+@pytest.mark.parametrize("at", ["before_checkpoint_rename", "after_checkpoint_rename"])
+def test_a_writer_that_is_killed_leaves_a_whole_checkpoint_or_none(tmp_path, at):
+    code = "import sys, torch; from pathlib import Path; from deepmine_auto.training import checkpoint\n"
+    code += "checkpoint.save(Path(sys.argv[1]), {'a': torch.ones(3)}, {'n': 1})"
+    environment = {**os.environ, failpoints.VARIABLE: f"{at}:kill"}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "step-1")], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    if at.startswith("before"):
+        assert not (tmp_path / "step-1").exists()
+    else:
+        assert checkpoint.load(tmp_path / "step-1")[1] == {"n": 1}
 
-    monkeypatch.setattr(checkpoint, "flush", full)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(tmp_path / "step-1", TENSORS, STATE)
-    assert not (tmp_path / "step-1").exists()
-    assert [each.name for each in tmp_path.iterdir()] == [f".step-1.{os.getpid()}"]
-    monkeypatch.undo()
+
+def test_what_a_killed_writer_left_is_in_nobodys_way(tmp_path):
+    """Another one may have its number."""
+    torn = tmp_path / f".step-1.{os.getpid()}"
+    torn.mkdir()
+    (torn / "rest").write_text("half")
     checkpoint.save(tmp_path / "step-1", TENSORS, STATE)
     assert [each.name for each in tmp_path.iterdir()] == ["step-1"]
+    assert sorted(each.name for each in (tmp_path / "step-1").iterdir()) == [
+        checkpoint.MANIFEST,
+        checkpoint.STATE,
+        checkpoint.TENSORS,
+    ]
+
+
+# -- a disk that is full -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """The seconds that were waited, without waiting."""
+    waited = []
+    monkeypatch.setattr(checkpoint.time, "sleep", waited.append)
+    return waited
+
+
+def failing(times, error, call):
+    """`call`, which raises at first."""
+    left = [error] * times
+
+    def called(*args):
+        if left:
+            raise left.pop()
+        return call(*args)
+
+    return called
+
+
+RUST = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), OSError(errno.EDQUOT, "quota"), SafetensorError(RUST)]
+)
+@pytest.mark.parametrize("where", ["save_file", "flush"])
+def test_a_full_disk_is_waited_for_and_said_once(tmp_path, monkeypatch, capsys, pauses, error, where):
+    monkeypatch.setattr(checkpoint, where, failing(2, error, getattr(checkpoint, where)))
+    checkpoint.save(tmp_path / "step-1", TENSORS, STATE)
+    assert checkpoint.load(tmp_path / "step-1")[1] == STATE
+    assert [each.name for each in tmp_path.iterdir()] == ["step-1"]
+    assert pauses == [checkpoint.SECONDS_BETWEEN_TRIES] * 2
+    said = capsys.readouterr().err
+    assert said == f"The disk of {tmp_path / 'step-1'} is full. Free some space: training waits up to ten minutes.\n"
+
+
+def test_nothing_half_written_stands_on_the_full_disk_while_we_wait(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(checkpoint, "flush", failing(1, OSError(errno.ENOSPC, "full"), checkpoint.flush))
+    monkeypatch.setattr(checkpoint.time, "sleep", lambda _seconds: seen.append(list(tmp_path.iterdir())))
+    checkpoint.save(tmp_path / "step-1", TENSORS, STATE)
+    assert seen == [[]]
+
+
+def test_after_ten_minutes_the_error_is_raised(tmp_path, monkeypatch, pauses):
+    monkeypatch.setattr(checkpoint, "flush", failing(10**6, OSError(errno.ENOSPC, "still full"), None))
+    with pytest.raises(OSError, match="still full"):
+        checkpoint.save(tmp_path / "step-1", TENSORS, STATE)
+    assert 590 <= sum(pauses) <= 600
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EROFS, "read-only"), SafetensorError("something else")])
+def test_any_other_error_is_raised_at_once_and_nothing_is_left(tmp_path, monkeypatch, pauses, error):
+    monkeypatch.setattr(checkpoint, "save_file", failing(1, error, None))
+    with pytest.raises(type(error), match=r"read-only|something else"):
+        checkpoint.save(tmp_path / "step-1", TENSORS, STATE)
+    assert pauses == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("only root may mount a file system")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_that_is_really_full_is_recognised(small_disk, monkeypatch):
+    """Whatever text safetensors has for it in this version."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(900_000))
+    monkeypatch.setattr(checkpoint.time, "sleep", lambda _seconds: ballast.unlink())
+    checkpoint.save(small_disk / "step-1", {"a": torch.ones(100_000)}, STATE)
+    assert checkpoint.load(small_disk / "step-1")[1] == STATE
 
 
 def test_an_existing_one_of_the_name_is_replaced(place):

@@ -1,8 +1,12 @@
 """One trial's training: what it reports, how it ends, and that nobody can tell where it was interrupted."""
 
+import gc
 import json
 import math
+import os
+import weakref
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,9 +14,10 @@ import torch
 from tiny_texts import PARAMS, TECHNIQUES, assignment, kept
 
 from deepmine_auto.host import the_host
-from deepmine_auto.messages import Ended, Reported
-from deepmine_auto.training import checkpoint, loop, trial
+from deepmine_auto.messages import Beat, Ended, Reported
+from deepmine_auto.training import checkpoint, ends, loop, trial
 from deepmine_auto.training.loop import Training, outputs_of
+from deepmine_auto.training.step import take_step
 
 OPTIMIZERS = {
     "adamw": {"optimizer/kind": "adamw"},
@@ -37,14 +42,14 @@ def folder(tmp_path_factory):
 
 
 def run(work):
-    """All messages of an assignment."""
-    return list(Training(work, the_host()).messages())
+    """All messages of an assignment but signs of life, which depend on the clock."""
+    return [each for each in Training(work, the_host()).messages() if not isinstance(each, Beat)]
 
 
 def same(messages):
     """Messages without times and places."""
     return [
-        (each.step, each.share, each.value, dict(each.metrics))
+        (each.step, each.share, each.value, {name: n for name, n in each.metrics.items() if name != "latency_ms"})
         if isinstance(each, Reported)
         else (each.cause, each.value, each.step)
         for each in messages
@@ -99,26 +104,74 @@ def test_patience_that_ended_at_a_checkpoint_ends_there_again(folder, always_wri
     )
     whole = run(work)
     assert whole[-1].cause == "patience"
-    assert run(replace(work, attempt=2, checkpoints=(whole[-2].checkpoint,))) == [
-        replace(whole[-1], facts=run(replace(work, attempt=3, checkpoints=(whole[-2].checkpoint,)))[-1].facts)
-    ]
+    (end,) = run(replace(work, attempt=2, checkpoints=(whole[-2].checkpoint,)))
+    assert replace(end, facts={}) == replace(whole[-1], facts={})
 
 
-def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_used(folder, always_written, capsys):
-    work = assignment(folder, params=TECHNIQUES, number=23)
-    whole = run(work)
-    newest, before = whole[4].checkpoint, whole[3].checkpoint
-    file = folder / newest / checkpoint.TENSORS
+def flipped(file):
+    """Change one bit in the middle."""
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
+
+
+def torn(file):
+    """Keep half of it."""
+    os.truncate(file, file.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("name", [checkpoint.TENSORS, checkpoint.STATE, checkpoint.MANIFEST])
+@pytest.mark.parametrize("damage", [flipped, torn, Path.unlink])
+def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_used(folder, always_written, capsys, damage, name):
+    work = assignment(folder, params=TECHNIQUES, number=23)
+    whole = run(work)
+    newest, before = whole[4].checkpoint, whole[3].checkpoint
+    damage(folder / newest / name)
     assert same(run(replace(work, attempt=2, checkpoints=(newest, before)))) == same(whole[4:])
-    assert "is not what was written. The checkpoint before it is used." in capsys.readouterr().err
+    assert "The checkpoint before it is used." in capsys.readouterr().err
 
 
 def test_without_a_whole_checkpoint_the_trial_begins_anew(folder):
     work = assignment(folder, number=24)
     assert same(run(replace(work, attempt=2, checkpoints=("checkpoints/none",)))) == same(run(work))
+
+
+# -- signs of life -----------------------------------------------------------------------------------------------------
+
+
+def test_between_two_reports_there_are_signs_of_life_which_change_nothing(folder, monkeypatch):
+    work = assignment(folder, number=25, params={**TECHNIQUES, "training/epochs": 12})
+    whole = run(work)
+    monkeypatch.setattr(loop, "BEAT_SECONDS", 0.0)
+    *all_messages, end = Training(work, the_host()).messages()
+    beats = [each for each in all_messages if isinstance(each, Beat)]
+    assert same(run(work)) == same(whole)
+    assert [each.step for each in beats] == list(range(1, 49))
+    assert {each.steps for each in beats} == {whole[-2].step}
+    assert [each.seconds for each in beats] == sorted(each.seconds for each in beats)
+    assert end.cause == "budget"
+
+
+def test_the_clock_is_looked_at_at_least_every_so_often(folder, monkeypatch):
+    """A step takes half a second on this clock: a sign of life comes every two to four seconds."""
+
+    class Clock:
+        now = 0.0
+
+    def slow_step(training, batch):
+        Clock.now += 0.5
+        return take_step(training, batch)
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr(loop, "take_step", slow_step)
+    work = assignment(folder, number=26, params={"training/epochs": 9, "training/batch": 1})
+    times = []
+    for message in Training(work, the_host()).messages():
+        times.append(Clock.now)
+        if isinstance(message, Reported):
+            break
+    assert len(times) > 5
+    assert max(after - before for before, after in pairwise(times)) <= 4.0
 
 
 # -- what is reported --------------------------------------------------------------------------------------------------
@@ -233,7 +286,7 @@ def test_whatever_user_code_raises_becomes_an_end_with_its_traceback(monkeypatch
     end = ended(monkeypatch, folder, error)
     assert (end.cause, end.plugin, end.facts) == ("error", None, {"seconds": 3.0})
     assert f"{type(error).__name__}: {error}" in end.reason.splitlines()[-1]
-    assert len(end.reason) <= trial.REASON_BYTES
+    assert len(end.reason) <= ends.REASON_BYTES
 
 
 def test_ctrl_c_alone_passes_through(monkeypatch, folder):
@@ -247,6 +300,23 @@ def test_out_of_memory_is_its_own_cause_on_a_cpu_too(monkeypatch, folder):
     with pytest.raises(RuntimeError, match="can't allocate memory") as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert ended(monkeypatch, folder, caught.value).cause == "memory"
+
+
+def test_a_training_that_ran_out_of_memory_holds_none_when_its_end_is_heard(monkeypatch, folder):
+    """The frames of an error hold all tensors of a step; whoever tries again needs the room."""
+    held = []
+
+    def messages(self):
+        held.append(weakref.ref(self.model))
+        yield Reported(1, 10, 0.5, {})
+        raise MemoryError
+
+    monkeypatch.setattr(loop.Training, "messages", messages)
+    heard = trial.messages(assignment(folder, number=43), the_host())
+    for each in heard:
+        if isinstance(each, Ended):
+            gc.collect()
+            assert held[0]() is None
 
 
 def test_the_plugin_deepest_in_the_traceback_is_blamed(monkeypatch, folder):

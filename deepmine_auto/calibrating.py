@@ -1,0 +1,256 @@
+"""What the models of a search space cost on this machine: some are drawn at random, and trained for a few steps."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import optuna
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from deepmine_auto.data.kept import SEARCH
+from deepmine_auto.errors import DeepmineError
+from deepmine_auto.host import Host
+from deepmine_auto.messages import Assignment
+from deepmine_auto.space import Space, Value
+from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.training import checkpoint
+from deepmine_auto.training.batching import Columns
+from deepmine_auto.training.loop import Training, outputs_of
+from deepmine_auto.training.measure import costs_of
+from deepmine_auto.training.state import collect
+from deepmine_auto.training.step import take_step
+
+T = TypeVar("T")
+
+DRAWN, FEWEST_DRAWN, DRAWING_SECONDS = 40, 10, 5.0
+"""So many models are drawn, or fewer where that takes longer."""
+
+FEWEST_MEASURED, MEASURING_SECONDS = 3, 10.0
+"""Of these so many are measured at least, and more until the seconds are over."""
+
+FEWEST_STEPS, STEPPING_SECONDS = 3, 0.35
+"""A measurement takes so many steps, of which the first only warms up, and more until the seconds are over."""
+
+MOST_JUDGED = 512
+"""The time of an evaluation is measured on no more rows than these."""
+
+
+class Sized(NamedTuple):
+    """What is known of a drawn model before it is trained: its params, how long a trial trains it, the number of its
+    parameters and of those that move, and the floating point operations of a forward pass of one row."""
+
+    params: Mapping[str, Value]
+    steps: int
+    evaluations: int
+    batch: int
+    rows_judged: int
+    parameters: int
+    moving: int
+    flops: float
+
+    @property
+    def operations(self) -> float:
+        """Floating point operations of a whole trial: a backward pass takes twice those of a forward pass."""
+        return self.flops * (3.0 * self.steps * self.batch + self.evaluations * self.rows_judged)
+
+
+class Measured(NamedTuple):
+    """What one trial costs: seconds if it is trained to its end, peak memory of a training step in MB (1e6 bytes), and
+    a checkpoint's size in MB. It is reckoned from a few steps, one evaluation and one checkpoint."""
+
+    seconds: float
+    peak_mb: float
+    checkpoint_mb: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Models drawn at random, the costs of some of them by their place, and why others cannot be trained, counted."""
+
+    sized: list[Sized]
+    measured: dict[int, Measured]
+    refused: Mapping[str, int]
+
+
+def sample(space: Space, spec: Mapping[str, Any], host: Host, folder: Path) -> Sample:
+    """Draw, size and measure models of a space, in a folder that has the study's rows (`kept.keep`).
+
+    The smallest and the largest are measured first, then what lies between. Raises DeepmineError where no model can be
+    trained at all.
+    """
+    bench = Bench(spec, host, folder)
+    params = drawn(space, DRAWN, seed_of(spec["seed"], "dry run"))
+    with one_thread():
+        sized = present(bench.size(each) for each in for_a_while(params, FEWEST_DRAWN, DRAWING_SECONDS))
+        sized.sort(key=lambda each: each.operations)
+        places = for_a_while(outwards(len(sized)), FEWEST_MEASURED, MEASURING_SECONDS)
+        found = {place: bench.measure(sized[place]) for place in places}
+    measured = {place: each for place, each in found.items() if each is not None}
+    if not measured:
+        reason, _ = bench.refused.most_common(1)[0]
+        raise DeepmineError(f"No model of {len(params)} could be trained: {reason}")
+    return Sample(sized, measured, bench.refused)
+
+
+def drawn(space: Space, count: int, seed: int) -> list[dict[str, Value]]:
+    """Complete params: the recipes that a search tries first, and then at random."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    for recipe in space.recipes:
+        study.enqueue_trial(dict(recipe))
+    return [_drawn(space, study.ask()) for _ in range(count)]
+
+
+def _drawn(space: Space, trial: optuna.Trial) -> dict[str, Value]:
+    return space.complete(space.draw(lambda param: param.range.suggest(trial, param.name)))
+
+
+def for_a_while(items: Iterable[T], fewest: int, seconds: float) -> Iterator[T]:
+    """The first items, and more of them until the seconds are over."""
+    begun = time.monotonic()
+    for at, each in enumerate(items):
+        if at >= fewest and time.monotonic() - begun > seconds:
+            return
+        yield each
+
+
+def outwards(count: int) -> list[int]:
+    """All places of `count`: both ends first, then the middle, then the middle of each half, and so on."""
+    parts = (2**each for each in range(count.bit_length() + 1))
+    return list(dict.fromkeys(round(at * (count - 1) / of) for of in parts for at in range(of + 1)))
+
+
+def present(found: Iterable[T | None]) -> list[T]:
+    """What is not None."""
+    return [each for each in found if each is not None]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Train as a worker does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+# -- one model -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Bench:
+    """Where models are tried: a folder with a study's rows, and nothing else of a study."""
+
+    spec: Mapping[str, Any]
+    host: Host
+    folder: Path
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def size(self, params: Mapping[str, Value]) -> Sized | None:
+        """Build a model and count; None, and a reason more, where it cannot be built."""
+        return self._tried(lambda: self._sized(params))
+
+    def measure(self, sized: Sized) -> Measured | None:
+        """Train a model for a few steps; None, and a reason more, where that fails."""
+        return self._tried(lambda: self._measured(sized))
+
+    def _tried(self, work: Callable[[], T]) -> T | None:
+        try:
+            return work()
+        except DeepmineError as error:
+            self.refused[str(error)] += 1
+        except Exception as error:  # plugins may raise anything; a search goes on without these models too
+            self.refused[f"{type(error).__name__}: {error}"] += 1
+        return None
+
+    def _training(self, params: Mapping[str, Value]) -> Training:
+        assignment = Assignment(
+            kind="trial",
+            number=0,
+            attempt=0,
+            folder=str(self.folder),
+            task=self.spec["task"],
+            objective=self.spec["objective"],
+            split=SEARCH,
+            seed=seed_of(self.spec["seed"], "dry run"),
+            params=params,
+        )
+        return Training(assignment, self.host)
+
+    def _sized(self, params: Mapping[str, Value]) -> Sized:
+        training = self._training(params)
+        weights = list(training.model.parameters())
+        return Sized(
+            params=params,
+            steps=training.steps,
+            evaluations=len(training.recipe.evaluations(training.steps)),
+            batch=min(training.recipe.batch, len(training.train)),
+            rows_judged=len(training.validation),
+            parameters=sum(each.numel() for each in weights),
+            moving=sum(each.numel() for each in weights if each.requires_grad),
+            flops=_flops(training),
+        )
+
+    def _measured(self, sized: Sized) -> Measured:
+        beginning, training = _timed(lambda: self._training(sized.params))
+        step = _step_seconds(training)
+        looking, costs = _timed(lambda: costs_of(training))
+        some = _some_of(training.validation)
+        judging, _ = _timed(lambda: outputs_of(training.model, training.evaluated(), some, training.device))
+        place = self.folder / "checkpoint"
+        saving, _ = _timed(lambda: checkpoint.save(place, *collect(training)))
+        evaluation = judging * sized.rows_judged / len(some) + saving
+        seconds = beginning + looking + sized.steps * step + sized.evaluations * evaluation
+        return Measured(seconds, costs["peak_mb"], megabytes(place))
+
+
+def _timed(work: Callable[[], T]) -> tuple[float, T]:
+    begun = time.perf_counter()
+    done = work()
+    return time.perf_counter() - begun, done
+
+
+def _step_seconds(training: Training) -> float:
+    """The mean time of a training step; the first only warms up."""
+
+    def step() -> float:
+        return take_step(training, training.train.batch(next(training.batches), training.device)).item()
+
+    training.model.train()
+    times = [_timed(step)[0] for _ in for_a_while(count(), FEWEST_STEPS, STEPPING_SECONDS)]
+    return fmean(times[1:])
+
+
+def _flops(training: Training) -> float:
+    """The floating point operations of a forward pass of the row of median length."""
+    order = np.argsort(training.train.lengths, kind="stable")
+    row = training.train.batch(order[[len(order) // 2]], training.device)
+    training.model.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        training.model(row.tokens_BL, row.keep_BL)
+    return float(counter.get_total_flops())
+
+
+def _some_of(columns: Columns) -> Columns:
+    """Rows of all lengths, at most `MOST_JUDGED`."""
+    every = -(-len(columns) // MOST_JUDGED)
+    chosen = np.argsort(columns.lengths, kind="stable")[::every]
+    rows = [columns.tokens[columns.offsets[at] : columns.offsets[at + 1]] for at in chosen]
+    return Columns.of(rows, columns.targets[chosen])
+
+
+def megabytes(folder: Path) -> float:
+    """The size of all files in a folder, in MB (1e6 bytes)."""
+    return sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()) / 1e6

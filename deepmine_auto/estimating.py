@@ -1,0 +1,209 @@
+"""A dry run: what a search would search, and how much time, memory and disk it would take. Nothing of a study is
+written."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from deepmine_auto.bundle.save import refuse_existing
+from deepmine_auto.calibrating import Sample, megabytes, sample
+from deepmine_auto.data import kept
+from deepmine_auto.errors import BadInput
+from deepmine_auto.host import Host, the_host
+from deepmine_auto.model.assemble import task_of
+from deepmine_auto.planning import Plan, Request, plan, refuse_known
+from deepmine_auto.searching import VERIFY_SECONDS, workers
+from deepmine_auto.space import Space
+from deepmine_auto.study.checkpoints import LAST_KEPT
+from deepmine_auto.study.finals import FINALISTS, REPEATS
+from deepmine_auto.study.forecasting import Interval, Scaled, Terms, pruned, scaled
+from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.training.loop import device_here
+
+BASELINE_ROWS = 4_000
+"""The baseline is fitted on no more rows than these, and its time taken times as many as there are more."""
+
+BYTES_OF_WEIGHT = 4
+
+
+class Crew(NamedTuple):
+    """The trials that run at a time, and the GPUs that they hold in all."""
+
+    slots: int
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What a search is expected to take. Seconds are on the study's own clock; MB are 1e6 bytes.
+
+    drawn, measured: models that were drawn at random, and those of them that were tried; refused: why others cannot be
+    trained, counted. trial: one that is trained to its end; worked: the mean share of that for which a trial is
+    trained, as the pruner stops others. closing: what is kept for export, checks and the baseline; whole: search,
+    finals and closing. peak_mb: what a model needs in a training step, with gradients, optimizer and activations;
+    largest_mb: the most that one of the drawn ones needs. process_mb: the most that this process has held; a worker
+    is such a process. disk_mb: the study's folder, at its fullest.
+    """
+
+    device: str
+    crew: Crew
+    drawn: int
+    measured: int
+    refused: Mapping[str, int]
+    trial: Interval
+    worked: float
+    trials: Interval
+    search: Interval
+    reruns: Interval
+    finals: Interval
+    closing: float
+    whole: Interval
+    params_million: Interval
+    peak_mb: Interval
+    largest_mb: float
+    process_mb: float
+    checkpoint_mb: Interval
+    disk_mb: Interval
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A study that could be begun, and what it is expected to take."""
+
+    plan: Plan
+    space: Space
+    estimates: Estimates
+
+
+def dry_run(**fields: Any) -> DryRun:
+    """Plan a search, and try some of its models for a few seconds in a temporary folder. The fields are those of
+    `planning.Request`. Raises DeepmineError for whatever the search would refuse."""
+    host = the_host()
+    planned = plan(Request(**fields), host)
+    refuse_known(planned)
+    refuse_existing(planned.folder)
+    crew = crew_of(planned.spec["workers"])
+    space = Space.from_json(planned.spec["space"])
+    return DryRun(planned, space, estimate(planned, space, crew, host))
+
+
+def crew_of(asked: Mapping[str, Any]) -> Crew:
+    """Count what would run at a time without starting it; a cluster is taken to be like this machine. Raises
+    BadInput."""
+    if asked["executor"] == "inline":
+        with workers(asked, "") as on:
+            return Crew(on.slots, on.gpus)
+    gpus = torch.cuda.device_count() if asked["gpus"] is None else asked["gpus"]
+    share = (asked["gpus_per_trial"] or 1.0) if gpus else 0.0
+    there = int(gpus / share) if share else os.cpu_count() or 1
+    slots = max(1, min(there, int(asked["workers"] or there)))
+    return Crew(slots, slots * share)
+
+
+def estimate(planned: Plan, space: Space, crew: Crew, host: Host) -> Estimates:
+    """Measure some models of a plan's space, and reckon from them. Raises DeepmineError where none can be trained."""
+    with tempfile.TemporaryDirectory(prefix="deepmine-auto-dry-") as scratch:
+        folder = Path(scratch)
+        kept.keep(folder, planned.rows, planned.splits)
+        files_mb = megabytes(folder)
+        found = sample(space, planned.spec, host, folder)
+        files_mb += megabytes(folder / "prepared") * (1 + REPEATS)
+        closing = VERIFY_SECONDS + 2 * baseline_seconds(planned.spec["task"], host, folder)
+    return _reckoned(found, Costs.of(found), _terms(planned, crew, closing, host), crew, files_mb)
+
+
+def baseline_seconds(task_name: str, host: Host, folder: Path) -> float:
+    """How long fitting the classical baseline takes, reckoned from some of the rows."""
+    task = task_of(task_name, {}, host)
+    train, validation = (kept.rows_of(folder, kept.SEARCH, part) for part in ("train", "validation"))
+    some = train.take(np.random.default_rng(0).permutation(len(train))[:BASELINE_ROWS].tolist())
+    prepared = task.prepare(some)
+    begun = time.perf_counter()
+    task.baseline(some, validation, prepared)
+    return (time.perf_counter() - begun) * len(train) / len(some)
+
+
+def _terms(planned: Plan, crew: Crew, closing: float, host: Host) -> Terms:
+    budget, spec = planned.budget, planned.spec
+    seconds = [] if budget.seconds is None else [budget.seconds]
+    seconds += [budget.gpu_hours * 3600 / crew.gpus] if budget.gpu_hours is not None and crew.gpus else []
+    if not seconds and budget.trials is None:
+        raise BadInput("--max-gpu-hours ends nothing where no GPU is held.", "Give --time-budget or --trials.")
+    saved = pruned(host.get("pruner", spec["pruner"])(), len(spec["objectives"]), seed_of(spec["seed"], "dry run"))
+    return Terms(budget.trials or math.inf, min(seconds, default=math.inf), crew.slots, closing, saved)
+
+
+class Costs(NamedTuple):
+    """What models cost: seconds of a trial that is trained to its end, MB in a training step, MB of a checkpoint."""
+
+    seconds: Scaled
+    peak_mb: Scaled
+    checkpoint_mb: Scaled
+
+    @classmethod
+    def of(cls, found: Sample) -> Costs:
+        """Expect of a trial's time a share for each step and each operation, of memory one for each parameter and each
+        operation of a batch, of a checkpoint one for each parameter; those that move have gradients and more."""
+        sized, measured = found.sized, found.measured
+        time_NF = np.array([(1.0, each.steps, each.operations) for each in sized])
+        memory_NF = np.array([(each.parameters, each.moving, each.flops * each.batch) for each in sized])
+        return cls(
+            scaled(time_NF, {at: each.seconds for at, each in measured.items()}),
+            scaled(memory_NF, {at: each.peak_mb for at, each in measured.items()}),
+            scaled(memory_NF[:, :2], {at: each.checkpoint_mb for at, each in measured.items()}),
+        )
+
+
+def _reckoned(found: Sample, costs: Costs, terms: Terms, crew: Crew, files_mb: float) -> Estimates:
+    likely = terms.course(costs.seconds.one.middle).trials
+    courses = [terms.course(each) for each in costs.seconds.mean_of(likely)]
+    parameters = np.array([each.parameters for each in found.sized])
+    return Estimates(
+        device=device_here().type,
+        crew=crew,
+        drawn=len(found.sized),
+        measured=len(found.measured),
+        refused=found.refused,
+        trial=costs.seconds.one,
+        worked=terms.pruned.work(likely) / max(1, likely),
+        trials=Interval.over(each.trials for each in courses),
+        search=Interval.over(each.search for each in courses),
+        reruns=Interval.over(each.reruns for each in courses),
+        finals=Interval.over(each.finals for each in courses),
+        closing=terms.closing,
+        whole=Interval.over(each.whole for each in courses),
+        params_million=Interval.of(parameters / 1e6),
+        peak_mb=costs.peak_mb.one,
+        largest_mb=float(max(costs.peak_mb.expected_N.max(), *(each.peak_mb for each in found.measured.values()))),
+        process_mb=_process_mb(),
+        checkpoint_mb=costs.checkpoint_mb.one,
+        disk_mb=_disk(found, costs.checkpoint_mb.one, crew.slots, files_mb),
+    )
+
+
+def _disk(found: Sample, checkpoint: Interval, slots: int, files_mb: float) -> Interval:
+    """The study's folder at its fullest: files, checkpoints of what runs and of finalists and reruns, and the bundle."""
+    running = slots * (LAST_KEPT + 1) + FINALISTS
+    reruns = FINALISTS * REPEATS
+    unswept = max(each.evaluations for each in found.sized)  # what a trial writes before any other one ends
+    counts = running, running + reruns, running + reruns + unswept
+    bundle = max(each.parameters for each in found.sized) * BYTES_OF_WEIGHT / 1e6
+    low, middle, high = (count * size for count, size in zip(counts, checkpoint, strict=True))
+    return Interval(low, middle, high).then(lambda each: each + files_mb + bundle)
+
+
+def _process_mb() -> float:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

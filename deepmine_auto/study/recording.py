@@ -1,0 +1,151 @@
+"""A study as one JSON file: written by `studies export`, read by `studies replay` on any machine."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import Table
+
+from deepmine_auto.disk import flush
+from deepmine_auto.errors import BadInput
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.study.record import KEPT, Record, read
+
+FORMAT = 1
+MOST_READINGS = 20
+
+PRIVATE = ("study_id", "host", "pid")
+"""Columns that say where a study was worked on, and nothing about it."""
+
+PATH = re.compile(r"(?<![\w:/.])/(?:[^/\s'\"]+/)+")
+"""The folders of an absolute path; addresses and the names of params are none."""
+
+AGAIN = "Make one: deepmine-auto studies export STUDY --output FILE"
+
+
+def write(store: Store, study: str, output: str) -> Path:
+    """Export a study to a new file, which gets its name when it is whole. Raises BadInput where that cannot be."""
+    file = Path(output).expanduser().absolute()
+    if file.exists():
+        raise BadInput(f"{file} exists.", "Name another --output.")
+    text = json.dumps(to_json(read(store, study)), ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True)
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        flush(unfinished)
+        unfinished.rename(file)
+        flush(file.parent)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise BadInput(f"{file} cannot be written: {error.strerror}.", "Check path and rights.") from error
+    return file
+
+
+def read_file(name: str) -> Record:
+    """Read an exported study. Raises BadInput."""
+    try:
+        plain = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{name} cannot be read as JSON: {str(error).splitlines()[0]}.", AGAIN) from error
+    return from_json(plain)
+
+
+# -- plain values ----------------------------------------------------------------------------------------------------
+
+
+def to_json(record: Record) -> Row:
+    """Return plain values: no password is among them, no path, and no name of a machine."""
+    study = record.study
+    whole = {
+        "format": FORMAT,
+        "study": study.name,
+        "directions": [each.name.lower() for each in study.directions],
+        "spec": {name: value for name, value in study.spec.items() if name != "workers"},
+        "result": study.result and {name: value for name, value in study.result.items() if name != "bundle"},
+        "trials": [_trial_to_json(each) for each in record.trials_by_number],
+        **{_short(each): [_public(row) for row in record.rows(each)] for each in KEPT},
+    }
+    return _portable(whole, study.folder)  # type: ignore[no-any-return]
+
+
+def _short(table: Table) -> str:
+    return table.name.removeprefix(tables.PREFIX)
+
+
+def _public(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name not in PRIVATE}
+
+
+def _trial_to_json(trial: FrozenTrial) -> Row:
+    attrs = dict(trial.user_attrs)
+    if "reason" in attrs:  # above its last line stands a traceback, which shows files of one machine
+        attrs["reason"] = str(attrs["reason"]).strip().rpartition("\n")[2]
+    return {
+        "number": trial.number,
+        "state": trial.state.name,
+        "values": trial.values,
+        "params": trial.params,
+        "distributions": {name: distribution_to_json(each) for name, each in trial.distributions.items()},
+        "curve": {str(step): value for step, value in trial.intermediate_values.items()},
+        "attributes": attrs,
+        "system": trial.system_attrs,
+    }
+
+
+def _portable(value: Any, folder: str) -> Any:
+    """Plain values without the folders of this machine, and without numbers that JSON does not have."""
+    if isinstance(value, str):
+        return PATH.sub("", value.replace(folder, "."))
+    if isinstance(value, Mapping):
+        return {name: _portable(each, folder) for name, each in value.items()}
+    if isinstance(value, Iterable):
+        return [_portable(each, folder) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def from_json(plain: Any) -> Record:
+    """Read what `to_json` wrote. Raises BadInput; nothing in it is believed to be code."""
+    if not isinstance(plain, Mapping) or "format" not in plain:
+        raise BadInput("This is no exported study.", AGAIN)
+    if plain["format"] != FORMAT:
+        told = f"The study was exported in format {plain['format']}, and this version reads {FORMAT}."
+        raise BadInput(told, "Upgrade deepmine-auto, or export it again.")
+    try:
+        directions = tuple(StudyDirection[each.upper()] for each in plain["directions"])
+        study = StudyRow(0, plain["study"], directions, "", plain["spec"], plain["result"])
+        trials = tuple(_trial_from_json(number, each) for number, each in enumerate(plain["trials"]))
+        return Record(study, trials, {each.name: _rows_from_json(each, plain[_short(each)]) for each in KEPT})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"The exported study is not whole: {type(error).__name__} {error}."
+        raise BadInput(what, AGAIN) from error
+
+
+def _rows_from_json(table: Table, rows: list[Row]) -> list[Row]:
+    names = [each.name for each in table.columns if each.name not in PRIVATE]
+    return [{name: row[name] for name in names} | dict.fromkeys(PRIVATE) for row in rows]
+
+
+def _trial_from_json(number: int, plain: Row) -> FrozenTrial:
+    if plain["number"] != number:
+        raise ValueError(f"trial {plain['number']} stands in the place of trial {number}")
+    trial = create_trial(
+        state=TrialState[plain["state"]],
+        values=plain["values"],
+        params=plain["params"],
+        distributions={name: json_to_distribution(each) for name, each in plain["distributions"].items()},
+        user_attrs=plain["attributes"],
+        system_attrs=plain["system"],
+        intermediate_values={int(step): value for step, value in plain["curve"].items()},
+    )
+    trial.number = number
+    return trial

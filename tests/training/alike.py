@@ -1,0 +1,58 @@
+"""What two trainings must have in common whose batches are worked off in different ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepmine_auto.contracts import Mixed
+from deepmine_auto.messages import Message, Reported
+from deepmine_auto.model.assemble import Model
+from deepmine_auto.training import checkpoint
+
+CERTAIN = {"model/encoder/dropout": 0.0, "data/head_dropout": 0.0}
+"""Params without dropout: rows that are worked off apart draw other masks."""
+
+SGD = {"optimizer/kind": "sgd", "optimizer/sgd/lr": 0.1}
+"""AdamW blows noise up: a weight whose true gradient is zero moves as far as any other."""
+
+
+def curve(messages: Sequence[Message]) -> list[tuple[int, float]]:
+    """Step and value of each report."""
+    return [(each.step, each.value) for each in messages if isinstance(each, Reported)]
+
+
+def last_weights(messages: Sequence[Message], folder: Path) -> dict[str, Tensor]:
+    """Weights, and what the optimizer and techniques hold, in the newest checkpoint."""
+    paths = [each.checkpoint for each in messages if isinstance(each, Reported) and each.checkpoint]
+    tensors = checkpoint.load(folder / paths[-1])[0]
+    return {name: each for name, each in tensors.items() if not name.startswith("rng.")}
+
+
+def assert_alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Fail unless all tensors agree to 1e-5."""
+    assert one.keys() == other.keys()
+    for name, each in one.items():
+        torch.testing.assert_close(each, other[name], rtol=0, atol=1e-5, msg=lambda said, name=name: f"{name}: {said}")
+
+
+def add_extra_losses(patch: Any) -> None:
+    """Let every model have what an attention variant may bring: losses of its own, which are means over rows, and a
+    weight that no step uses."""
+    build, plain = Model.__init__, Model.forward
+
+    def init(self: Model, *args: Any) -> None:
+        build(self, *args)
+        self.idle = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self: Model, *args: Any, **options: Any) -> Mixed:
+        mixed = plain(self, *args, **options)
+        far = mixed.out.square().flatten(1).mean(1)
+        return mixed._replace(losses={"far": 0.3 * far.mean(), "farther": 0.1 * far.square().mean()})
+
+    patch.setattr(Model, "__init__", init)
+    patch.setattr(Model, "forward", forward)

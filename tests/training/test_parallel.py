@@ -1,0 +1,258 @@
+"""Several processes that share a trial's batches: what one would have done, and nothing is left of them."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from alike import CERTAIN, SGD, add_extra_losses, assert_alike, curve, last_weights
+from tiny_texts import TECHNIQUES, assignment, kept
+
+from deepmine_auto import DeepmineError
+from deepmine_auto.host import the_host
+from deepmine_auto.messages import Ended, Reported, Saved
+from deepmine_auto.training import loop, parallel, team, trial
+from deepmine_auto.training.team import ASKED, NEVER, Ranks, share
+
+ODD = {**CERTAIN, **SGD, **TECHNIQUES, "training/batch": 21, "training/epochs": 3, "data/class_weights": True}
+"""64 rows in batches of 21, 21, 21 and 1: shares are uneven, and the last batch has none for most ranks."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return kept(tmp_path_factory.mktemp("study") / "study")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """No process of a trial outlives its messages, and no file."""
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def run(work):
+    return list(trial.messages(work, the_host()))
+
+
+def alone_and_together(folder, number, **changed):
+    """The same trial by one process and by several."""
+    one = assignment(folder, number=number, **{**changed, "processes": 1, "halvings": 0})
+    return run(one), run(assignment(folder, number=number + 1, **changed))
+
+
+# -- the same trial ----------------------------------------------------------------------------------------------------
+
+
+def with_extra_losses(*args):
+    """What a rank does, with models that have extra losses."""
+    add_extra_losses(pytest.MonkeyPatch())
+    parallel._work(*args)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "halvings"), [(2, 0), (3, 1)])
+def test_several_processes_give_the_curve_and_the_weights_of_one(folder, monkeypatch, processes, halvings):
+    add_extra_losses(monkeypatch)
+    monkeypatch.setattr(parallel, "_work", with_extra_losses)
+    one, several = alone_and_together(folder, 10 * processes, processes=processes, halvings=halvings, params=ODD)
+    assert len(curve(one)) == 9
+    assert curve(several) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(one)]
+    assert_alike(last_weights(several, folder), last_weights(one, folder))
+    assert several[-1].cause == "budget"
+    assert several[-1].facts["peak_mb"] < one[-1].facts["peak_mb"]
+
+
+@pytest.mark.slow
+def test_what_several_left_one_goes_on_with_and_the_other_way_round(folder, monkeypatch):
+    work = assignment(folder, number=40, params={**ODD, "training/epochs": 12})
+    whole = run(work)
+    monkeypatch.setattr(parallel, "asked_to_stop", lambda: True)
+    (saved,) = run(replace(work, attempt=2, processes=2))
+    assert isinstance(saved, Saved)
+    assert saved.step == 1, "asked before they began, they stop after one step"
+    monkeypatch.undo()
+    rest = run(replace(work, attempt=3, checkpoints=(saved.checkpoint,)))
+    assert curve(rest) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(whole) if step > saved.step]
+
+    middle = next(each for each in whole if each.checkpoint and each.step >= 16)
+    rest = run(replace(work, attempt=4, processes=2, checkpoints=(middle.checkpoint,)))
+    assert curve(rest) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(whole) if step > middle.step]
+    assert_alike(last_weights(rest, folder), last_weights(whole, folder))
+
+
+@pytest.mark.slow
+def test_with_dropout_several_processes_learn_too(folder):
+    """Their masks are others than those of one, and others for each rank."""
+    *reports, end = run(
+        assignment(folder, number=50, processes=2, objective="macro_f1", params={"training/epochs": 12})
+    )
+    assert end.cause == "budget"
+    assert max(each.value for each in reports if isinstance(each, Reported)) >= 0.85
+
+
+# -- ends --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_rank_that_is_killed_ends_the_trial_and_is_named(folder, number):
+    messages = trial.messages(assignment(folder, number=60 + number, processes=2), the_host())
+    assert isinstance(next(messages), Reported)
+    ranks = sorted(multiprocessing.active_children(), key=lambda each: each.pid)
+    for each in ranks:  # these reach the whole process group of a worker that is to end: the worker decides
+        os.kill(each.pid, signal.SIGTERM)
+        os.kill(each.pid, signal.SIGINT)
+    assert isinstance(next(messages), Reported)
+    os.kill(ranks[number].pid, signal.SIGKILL)
+    (end,) = messages
+    assert (type(end), end.cause) == (Ended, "lost")
+    assert end.reason == f"Rank {number} of 2 (process {ranks[number].pid}) was ended by SIGKILL."
+    assert not any(each.is_alive() for each in ranks)
+
+
+def out_of_memory_in_rank_1(text, place, *others):
+    """What a rank does, where the second has too little memory after some steps."""
+    plain = loop.take_step
+
+    def take_step(training, batch):
+        if place.number == 1 and training.progress.step == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(training, batch)
+
+    loop.take_step = take_step
+    parallel._work(text, place, *others)
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_any_rank_ends_the_trial_with_its_own_cause(folder, monkeypatch):
+    monkeypatch.setattr(parallel, "_work", out_of_memory_in_rank_1)
+    report, end = run(assignment(folder, number=70, processes=2))
+    assert (report.step, end.cause) == (2, "memory")
+    assert "CUDA out of memory" in end.reason
+
+
+def leaving(*args):
+    """What a rank does that ends without a word."""
+    os._exit(3)
+
+
+def test_a_rank_that_ends_by_itself_is_named_too(folder, monkeypatch):
+    monkeypatch.setattr(parallel, "_work", leaving)
+    (end,) = run(assignment(folder, number=71, processes=2))
+    assert end.cause == "lost"
+    assert "ended with exit code 3." in end.reason
+
+
+@pytest.mark.slow
+def test_whoever_stops_listening_leaves_no_process_and_no_file(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    messages = trial.messages(assignment(folder, number=72, processes=2), the_host())
+    assert isinstance(next(messages), Reported)
+    assert any(each.name.startswith("deepmine-ranks-") for each in tmp_path.iterdir())
+    ranks = multiprocessing.active_children()
+    assert len(ranks) == 2
+    messages.close()
+    assert not any(each.is_alive() for each in ranks)
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("deepmine-ranks-")] == []
+
+
+PARENT = """
+import multiprocessing, sys, time
+from deepmine_auto.host import the_host
+from deepmine_auto.messages import Assignment
+from deepmine_auto.training import trial
+messages = trial.messages(Assignment.from_json(sys.argv[1]), the_host())
+next(messages)
+print(*(each.pid for each in multiprocessing.active_children()), flush=True)
+{after}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", ["time.sleep(600)", "list(messages)"], ids=["while they wait", "while they train"])
+def test_ranks_die_with_their_parent(folder, after):
+    work = assignment(folder, number=73, processes=2, params={"training/epochs": 200})
+    command = [sys.executable, "-c", PARENT.format(after=after), work.to_json()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        ranks = [int(each) for each in parent.stdout.readline().split()]
+        assert len(ranks) == 2
+        assert all(lives(each) for each in ranks)
+        parent.kill()
+    for _ in range(600):
+        if not any(lives(each) for each in ranks):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"still there: {[each for each in ranks if lives(each)]}")
+
+
+def lives(pid):
+    """Whether a process runs; one that nobody has collected yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# -- the parts of it, without processes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 21])
+def test_shares_are_all_rows_once_and_differ_by_one_at_most(size, rows):
+    shares = [share(rank, size, rows) for rank in range(size)]
+    assert [row for each in shares for row in range(each.start, each.stop)] == list(range(rows))
+    counts = [each.stop - each.start for each in shares]
+    assert max(counts) - min(counts) <= 1
+
+
+class Shared:
+    value = NEVER
+
+
+def test_ranks_that_are_asked_to_stop_stop_at_the_same_step_wherever_they_are():
+    """The leader is asked between its steps 4 and 5; the other is a step behind it, or already waits in the next."""
+    for others in ([4, 5, 6], [5, 6]):
+        stop_at = Shared()
+        leader, other = (Ranks(rank, 2, torch.device("cpu"), stop_at) for rank in (0, 1))
+        assert not leader.stops_at(4)
+        before = [other.stops_at(step) for step in others if step < 5]
+        stop_at.value = ASKED
+        early = other.stops_at(5)
+        assert not leader.stops_at(5)
+        assert not any([*before, early, other.stops_at(5)])
+        assert leader.stops_at(6)
+        assert other.stops_at(6)
+
+
+def test_ranks_that_stand_at_other_steps_do_not_begin(monkeypatch):
+    monkeypatch.setattr(team.dist, "broadcast", lambda said, _: said.copy_(torch.tensor([12, 20])))
+    rank = Ranks(1, 2, torch.device("cpu"), Shared())
+    assert rank.agree(12, 0) == 20
+    with pytest.raises(DeepmineError, match=r"Rank 1 goes on from step 0, and rank 0 from step 12.*same for all"):
+        rank.agree(0, 0)
+
+
+def test_each_rank_but_the_leader_draws_anew_at_each_step():
+    def drawn(rank, step):
+        torch.manual_seed(9)
+        Ranks(rank, 3, torch.device("cpu"), Shared()).draw_for(5, step)
+        return torch.rand(1).item()
+
+    leader = torch.rand(1, generator=torch.Generator().manual_seed(9)).item()
+    assert drawn(0, 1) == drawn(0, 2) == leader
+    assert drawn(1, 1) == drawn(1, 1)
+    assert len({leader, drawn(1, 1), drawn(2, 1), drawn(1, 2), drawn(2, 2)}) == 5
