@@ -247,7 +247,7 @@ def _some_of(columns: Columns) -> Columns:
     """Rows of all lengths, at most `MOST_JUDGED`."""
     every = -(-len(columns) // MOST_JUDGED)
     chosen = np.argsort(columns.lengths, kind="stable")[::every]
-    rows = [columns.tokens[columns.offsets[at] : columns.offsets[at + 1]] for at in chosen]
+    rows = [columns.tokens[columns.offsets[at] : columns.offsets[at + 1]].tolist() for at in chosen]
     return Columns.of(rows, columns.targets[chosen])
 
 

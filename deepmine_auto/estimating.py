@@ -26,6 +26,7 @@ from deepmine_auto.model.assemble import task_of
 from deepmine_auto.planning import Plan, Request, plan, refuse_known
 from deepmine_auto.searching import VERIFY_SECONDS, workers
 from deepmine_auto.space import Space
+from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.checkpoints import LAST_KEPT
 from deepmine_auto.study.finals import FINALISTS, REPEATS
 from deepmine_auto.study.forecasting import Interval, Scaled, Terms, pruned, scaled
@@ -36,6 +37,7 @@ BASELINE_ROWS = 4_000
 """The baseline is fitted on no more rows than these, and its time taken times as many as there are more."""
 
 BYTES_OF_WEIGHT = 4
+"""Bundles hold float32."""
 
 
 class Crew(NamedTuple):
@@ -113,15 +115,19 @@ def crew_of(asked: Mapping[str, Any]) -> Crew:
 
 
 def estimate(planned: Plan, space: Space, crew: Crew, host: Host) -> Estimates:
-    """Measure some models of a plan's space, and reckon from them. Raises DeepmineError where none can be trained."""
+    """Measure some models of a plan's space, and reckon from them. Raises DeepmineError where none can be trained,
+    and BadInput where the budget ends nothing."""
+    spec, seconds = planned.spec, seconds_in(planned.budget, crew)
     with tempfile.TemporaryDirectory(prefix="deepmine-auto-dry-") as scratch:
         folder = Path(scratch)
         kept.keep(folder, planned.rows, planned.splits)
         files_mb = megabytes(folder)
-        found = sample(space, planned.spec, host, folder)
+        found = sample(space, spec, host, folder)
         files_mb += megabytes(folder / "prepared") * (1 + REPEATS)
-        closing = VERIFY_SECONDS + 2 * baseline_seconds(planned.spec["task"], host, folder)
-    return _reckoned(found, Costs.of(found), _terms(planned, crew, closing, host), crew, files_mb)
+        closing = VERIFY_SECONDS + 2 * baseline_seconds(spec["task"], host, folder)
+    saved = pruned(host.get("pruner", spec["pruner"])(), len(spec["objectives"]), seed_of(spec["seed"], "dry run"))
+    terms = Terms(planned.budget.trials or math.inf, seconds, crew.slots, closing, saved)
+    return _reckoned(found, Costs.of(found), terms, crew, files_mb)
 
 
 def baseline_seconds(task_name: str, host: Host, folder: Path) -> float:
@@ -135,14 +141,14 @@ def baseline_seconds(task_name: str, host: Host, folder: Path) -> float:
     return (time.perf_counter() - begun) * len(train) / len(some)
 
 
-def _terms(planned: Plan, crew: Crew, closing: float, host: Host) -> Terms:
-    budget, spec = planned.budget, planned.spec
+def seconds_in(budget: Budget, crew: Crew) -> float:
+    """The seconds that a budget leaves a study; infinite where it counts trials alone. Raises BadInput where it counts
+    nothing that this crew uses."""
     seconds = [] if budget.seconds is None else [budget.seconds]
     seconds += [budget.gpu_hours * 3600 / crew.gpus] if budget.gpu_hours is not None and crew.gpus else []
     if not seconds and budget.trials is None:
         raise BadInput("--max-gpu-hours ends nothing where no GPU is held.", "Give --time-budget or --trials.")
-    saved = pruned(host.get("pruner", spec["pruner"])(), len(spec["objectives"]), seed_of(spec["seed"], "dry run"))
-    return Terms(budget.trials or math.inf, min(seconds, default=math.inf), crew.slots, closing, saved)
+    return min(seconds, default=math.inf)
 
 
 class Costs(NamedTuple):
@@ -194,7 +200,7 @@ def _reckoned(found: Sample, costs: Costs, terms: Terms, crew: Crew, files_mb: f
 
 
 def _disk(found: Sample, checkpoint: Interval, slots: int, files_mb: float) -> Interval:
-    """The study's folder at its fullest: files, checkpoints of what runs and of finalists and reruns, and the bundle."""
+    """The study's folder at its fullest: its files, checkpoints of what runs, of finalists and reruns, the bundle."""
     running = slots * (LAST_KEPT + 1) + FINALISTS
     reruns = FINALISTS * REPEATS
     unswept = max(each.evaluations for each in found.sized)  # what a trial writes before any other one ends

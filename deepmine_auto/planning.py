@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
@@ -21,9 +21,11 @@ from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.space_file import SpaceFile, build_space, read_space, space_for
 from deepmine_auto.storage.place import Place, place_of
+from deepmine_auto.storage.store import Row, Store
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.finals import REPEATS
 from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.warm import warm_start
 
 EXECUTORS = ("ray", "inline")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -37,7 +39,8 @@ class Request:
     choose from instead of the space's. time_budget: seconds, or text such as 5m. storage: a SQLite file or a PostgreSQL
     URL without password; none is that of the environment.
     output: the study's folder. gpus: in all; None is as many as there are. objective: one or several scores or costs;
-    trials are pruned by the first. limit: bounds such as `latency_ms<=5`.
+    trials are pruned by the first. limit: bounds such as `latency_ms<=5`. warm_start: earlier studies of the task, by
+    name in this storage, or as STORAGE:NAME.
     """
 
     task: str = "sentiment"
@@ -62,25 +65,8 @@ class Request:
     limit: Sequence[str] | str = ()
     sampler: str | None = None
     pruner: str | None = None
+    warm_start: Sequence[str] | str = ()
     output: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """What a user may change of a study when it goes on; each field is an option of `deepmine-auto resume`.
-
-    Budgets count from the study's beginning; one that is given replaces all of them.
-    """
-
-    trials: int | None = None
-    time_budget: str | float | None = None
-    max_gpu_hours: float | None = None
-
-    @property
-    def budget(self) -> Budget:
-        """The new budget; nothing is limited where none is given. Raises BadInput."""
-        seconds = None if self.time_budget is None else seconds_of(str(self.time_budget))
-        return Budget(self.trials, seconds, self.max_gpu_hours).check()
 
 
 @dataclass(frozen=True)
@@ -95,6 +81,7 @@ class Plan:
     budget: Budget
     spec: Mapping[str, Any]
     notes: tuple[str, ...]
+    evidence: tuple[Row, ...] = ()
 
 
 def plan(request: Request, host: Host) -> Plan:
@@ -112,12 +99,8 @@ def plan(request: Request, host: Host) -> Plan:
     splits = _splits(strata, request.seed, rows)
     longest = max(map(len, task.prepare(rows.take(splits[SEARCH].train)).encode(rows.inputs)))
     left_out: list[str] = []
-
-    def admit(variants: Mapping[str, type[Attention]]) -> dict[str, type[Attention]]:
-        return _admitted(variants, longest, left_out)
-
-    space = build_space(file, host, task_class, admit)
-    spec = {
+    space = build_space(file, host, task_class, admission(longest, left_out))
+    spec: dict[str, Any] = {
         "task": request.task,
         "objective": objectives[0].name,
         "direction": objectives[0].direction,
@@ -136,7 +119,16 @@ def plan(request: Request, host: Host) -> Plan:
         "parts": {part: len(getattr(splits[SEARCH], part)) for part in Split._fields},
         "workers": {each: getattr(request, each) for each in _WORKERS},
     }
-    return Plan(name, storage, folder, rows, splits, file.budget, spec, (*rows.notes, *left_out))
+    warmth = warm_start(_studies(request, storage), spec, space)
+    spec["space"] = replace(space, recipes=warmth.recipes).to_json()
+    notes = (*rows.notes, *left_out, *warmth.notes)
+    return Plan(name, storage, folder, rows, splits, file.budget, spec, notes, warmth.evidence)
+
+
+def _studies(request: Request, storage: Place) -> list[tuple[Store, str]]:
+    """The studies of --warm-start: in this storage by name, in another as STORAGE:NAME."""
+    parts = [each.rpartition(":") for each in _listed(request.warm_start)]
+    return [(Store((place_of(place) if place else storage).open_reader()), name) for place, _, name in parts]
 
 
 def refuse_known(planned: Plan) -> None:
@@ -213,14 +205,23 @@ def _splits(strata: Sequence[Any], seed: int, rows: Rows) -> dict[str, Split]:
     return {SEARCH: first, **again}
 
 
-def _admitted(variants: Mapping[str, type[Attention]], longest: int, left_out: list[str]) -> dict[str, type[Attention]]:
+Variants = Mapping[str, type[Attention]]
+
+
+def admission(longest: int, left_out: list[str]) -> Callable[[Variants], dict[str, type[Attention]]]:
+    """What picks the variants that can be searched on rows of up to `longest` tokens; it adds why others cannot."""
+
+    def admit(variants: Variants) -> dict[str, type[Attention]]:
+        needs: frozenset[MaskFeature] = frozenset({"padding"})
+        able, reasons = admitted(variants, "bidirectional", needs, longest)
+        left_out.extend(f"left out: {why}" for why in reasons)
+        if all(issubclass(each, AttentionModifier) for each in able.values()):
+            names = ", ".join(variants)
+            what = f"No core or mixer is among the attentions {names}."
+            raise BadInput(what, "Add one, such as --attention multi_head.")
+        return able
+
     from deepmine_auto.contracts import AttentionModifier
     from deepmine_auto.model.guard import admitted
 
-    needs: frozenset[MaskFeature] = frozenset({"padding"})
-    able, reasons = admitted(variants, "bidirectional", needs, longest)
-    left_out += [f"left out: {why}" for why in reasons]
-    if all(issubclass(each, AttentionModifier) for each in able.values()):
-        names = ", ".join(variants)
-        raise BadInput(f"No core or mixer is among the attentions {names}.", "Add one, such as --attention multi_head.")
-    return able
+    return admit

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from deepmine_auto.bundle.save import refuse_existing
+from deepmine_auto.changing import Change
 from deepmine_auto.concluding import conclude
-from deepmine_auto.data import kept
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.executors import inline
 from deepmine_auto.host import Host, the_host
-from deepmine_auto.objectives import Objective
-from deepmine_auto.planning import Change, Plan, Request, plan
-from deepmine_auto.storage import tables
-from deepmine_auto.storage.engine import Fence
+from deepmine_auto.opening import Opened, begin, go_on, held
+from deepmine_auto.planning import Request, plan, refuse_known
 from deepmine_auto.storage.place import Place, place_of
-from deepmine_auto.storage.store import Store, StudyRow
+from deepmine_auto.storage.store import StudyRow
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.baseline import begun
-from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.ledger import Ledger
-from deepmine_auto.study.provenance import record_plugins
+from deepmine_auto.study.provenance import record_plugins, unavailable
 
 VERIFY_SECONDS = 12.0
 """Expected time of exporting and of reloading in a clean process, which imports torch once more."""
@@ -40,18 +37,6 @@ class Result:
     sentence: str
     bundle: Path
     found: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A study that this process may write: its row, its database and the fence around that, and what it may use."""
-
-    study: StudyRow
-    storage: Place
-    store: Store
-    fence: Fence
-    budget: Budget
-    notes: tuple[str, ...] = ()
 
 
 class Watcher:
@@ -78,43 +63,38 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
     watcher, host = watcher or Watcher(), the_host()
     request = Request(**fields)
     planned = plan(request, host)
-    _refuse_known(planned)
+    refuse_known(planned)
     refuse_existing(planned.folder)
-    with workers(planned.spec["workers"], _command(request)) as run, ExitStack() as held:
-        store, fence = _new_store(planned, held)
-        opened = Opened(_begin(planned, store), planned.storage, store, fence, planned.budget, planned.notes)
-        return _conduct(opened, run, watcher, host)
+    with workers(planned.spec["workers"], _command(request)) as on:
+        refuse_known(planned)  # workers take seconds to start: another command may have taken the name since
+        with held(planned.storage, planned.name) as (store, fence):
+            study, notes = begin(planned, store)
+            return _conduct(Opened(study, planned.storage, store, fence, notes), on, watcher, host)
 
 
-def resume(study: str, storage: str | Place | None = None, watcher: Watcher | None = None, **fields: Any) -> Result:
+def resume(
+    study: str,
+    storage: str | Place | None = None,
+    watcher: Watcher | None = None,
+    *,
+    take_over: bool = False,
+    **fields: Any,
+) -> Result:
     """Go on with a study where it stood: the same trials, from their checkpoints. Raises BadInput, StudyHeld.
 
-    The fields are those of `planning.Change`. With a new budget it is searched further, and the finals are held again; a
-    finished study without one is returned as it is.
+    The fields are those of `changing.Change`. With a new budget it is searched further, and the finals are held again;
+    a finished study without one is returned as it is. `take_over` ends the process that holds the study.
     """
     watcher, host, change = watcher or Watcher(), the_host(), Change(**fields)
     place = place_of(storage)
     if study not in place.names():
         raise unknown(study, place.names(), f"study in {place}")
-    with ExitStack() as held:
-        store, fence = _held(place, study, held)
-        row = _reopened(store, store.study(study), change.budget)
+    with held(place, study, take_over=take_over) as (store, fence):
+        row, notes = go_on(store.study(study), store, change, host)
         if row.result is not None:
             return _result(row, place)
-        with workers(row.spec["workers"], f"deepmine-auto resume {study}") as run:
-            return _conduct(Opened(row, place, store, fence, Budget(**row.spec["budget"])), run, watcher, host)
-
-
-def _reopened(store: Store, row: StudyRow, wider: Budget) -> StudyRow:
-    """The study with its new budget, where one is given: what was found counts no more, and finals are held again."""
-    if not wider.set:
-        return row
-    there = len(store.trials(row.id))
-    if row.result is not None and wider.trials is not None and there >= (wider.trials or 0):
-        raise BadInput(f"The study '{row.name}' is finished and has {there} trials.", f"Give --trials above {there}.")
-    reopened = len(store.rows(tables.reruns, row.id))
-    store.reopen(row.id, {**row.spec, "budget": asdict(wider), "reopened": reopened})
-    return store.study(row.name)
+        with workers(row.spec["workers"], f"deepmine-auto resume {study}") as on:
+            return _conduct(Opened(row, place, store, fence, notes), on, watcher, host)
 
 
 # -- the road --------------------------------------------------------------------------------------------------------
@@ -136,7 +116,13 @@ def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Resul
     ledger = Ledger(opened.store, study, opened.fence, plugins, watcher.happened, opened.fence.regain, on.gpus)
     record_plugins(ledger, host)
     with begun(study, host) as baseline:
-        agenda = Agenda(ledger, opened.budget, on.slots, lambda: VERIFY_SECONDS + 2 * baseline.seconds())
+        agenda = Agenda(
+            ledger,
+            opened.budget,
+            on.slots,
+            lambda: VERIFY_SECONDS + 2 * baseline.seconds(),
+            lambda params: unavailable(study, params, host),
+        )
         watcher.opened(agenda, opened.notes, baseline.value)
         on.run(agenda, host, watcher.tick)
         watcher.concluding()
@@ -158,43 +144,6 @@ def _bundle_folder(study: StudyRow) -> Path:
     return next(each for each in (folder / "bundle", *numbered) if not each.exists())
 
 
-# -- beginning -------------------------------------------------------------------------------------------------------
-
-
-def _refuse_known(planned: Plan) -> None:
-    if planned.name in planned.storage.names():
-        raise BadInput(
-            f"There is a study '{planned.name}' in {planned.storage} already.",
-            f"Go on with it: deepmine-auto resume {planned.name}; or choose another --study.",
-        )
-
-
-def _new_store(planned: Plan, held: ExitStack) -> tuple[Store, Fence]:
-    _refuse_known(planned)  # workers take seconds to start: another command may have taken the name since
-    return _held(planned.storage, planned.name, held)
-
-
-def _held(place: Place, study: str, held: ExitStack) -> tuple[Store, Fence]:
-    """A database whose study this process alone may write. Raises StudyHeld."""
-    fence = Fence()
-    store = Store(place.open_writer(fence))
-    fence.hold = held.enter_context(place.hold(study))
-    return store, fence
-
-
-def _begin(planned: Plan, store: Store) -> StudyRow:
-    spec = dict(planned.spec)
-    planned.folder.mkdir(parents=True, exist_ok=True)
-    kept.keep(planned.folder, planned.rows, planned.splits)
-    objectives = [Objective(*each) for each in zip(spec["objectives"], spec["directions"], strict=True)]
-    study = store.create_study(planned.name, objectives, str(planned.folder), spec)
-    dataset = {"fingerprint": spec["fingerprint"], "rows": len(planned.rows), "described": spec["described"]}
-    store.add(tables.datasets, study.id, dataset)
-    for note in planned.notes:
-        store.add_event(study.id, "note", note)
-    return study
-
-
 # -- where trials run ------------------------------------------------------------------------------------------------
 
 
@@ -208,7 +157,7 @@ def workers(asked: Mapping[str, Any], command: str) -> Iterator[Workers]:
         return
     from deepmine_auto.executors import ray
 
-    with ray.started(asked["address"], asked["gpus"]):
+    with ray.started(asked["address"], asked["gpus"], asked.get("insecure_cluster", False)):
         resources = ray.resources_of(asked["gpus"], asked["gpus_per_trial"], asked["workers"], command)
 
         def run(agenda: Agenda, _host: Host, tick: Callable[[], None]) -> None:

@@ -1,9 +1,18 @@
 """What every test shares: one thread, no network, and the folder of real data."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from postgres import Server
+
+    from deepmine_auto.storage.place import Place
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -25,3 +34,29 @@ def test_data() -> Path:
 def checkout() -> Path:
     """The root of the checkout."""
     return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server; skips where the programs or psycopg are missing."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'deepmine-auto[postgresql]'")
+    from postgres import Server, programs
+
+    found = programs()
+    if found is None:
+        pytest.skip("PostgreSQL is not installed: no initdb in PATH or /usr/lib/postgresql/*/bin")
+    server = Server(found)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A new place for studies, of each kind."""
+    from deepmine_auto.storage.place import place_of
+    from deepmine_auto.storage.sqlite import SqliteFile
+
+    if request.param == "sqlite":
+        return SqliteFile(tmp_path / "studies.db")
+    server = request.getfixturevalue("postgres")
+    return place_of(server.url(server.new_database()))

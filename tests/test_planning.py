@@ -12,6 +12,7 @@ from deepmine_auto.host import the_host
 from deepmine_auto.planning import Request, plan
 from deepmine_auto.space import Space
 from deepmine_auto.storage.place import place_of
+from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.study.budget import Budget
 
 
@@ -39,7 +40,7 @@ def test_a_plan_writes_nothing(here):
 def test_a_plan_says_all_that_a_study_must_know(here):
     found = planned(seed=4, workers=2, executor="inline")
     assert found.name == f"text_classification-moods-{date.today():%m%d}"
-    assert found.storage == here / "deepmine-auto" / "studies.db"
+    assert found.storage == SqliteFile(here / "deepmine-auto" / "studies.db")
     assert found.folder == here / "deepmine-auto" / found.name
     assert found.budget == Budget(3, None), "a number of trials takes the place of the space's time"
     spec = found.spec
@@ -92,7 +93,7 @@ def test_a_free_name_is_found_beside_studies_and_folders(here):
 
 def test_a_database_that_is_still_empty_is_no_obstacle(here):
     (here / "new.db").touch()
-    assert planned(storage="new.db").storage == here / "new.db"
+    assert planned(storage="new.db").storage == SqliteFile(here / "new.db")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -45,6 +45,11 @@ def storage_flag(storage: Place) -> str:
     from deepmine_auto.storage.place import is_usual
 
     return "" if is_usual(storage) else f" --storage {shlex.quote(str(storage))}"
+
+
+def listed(given: Iterable[str]) -> list[str]:
+    """The names of an option that takes several, separated by commas or given again."""
+    return [name.strip() for each in given for name in each.split(",") if name.strip()]
 
 
 def print_json(value: Any) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmine_auto.commands.options import as_json, database, storage_options
+from deepmine_auto.commands.options import as_json, database, listed, print_json, storage_options, width
+
+if TYPE_CHECKING:
+    from deepmine_auto.storage.place import Place
 
 
 @click.command()
@@ -32,15 +35,32 @@ from deepmine_auto.commands.options import as_json, database, storage_options
 @click.option("--limit", metavar="'NAME<=X'", multiple=True, help="What no model may pass, such as 'latency_ms<=5'.")
 @click.option("--sampler", metavar="NAME", help="What proposes params. [default: the space's]")
 @click.option("--pruner", metavar="NAME", help="What stops hopeless trials. [default: the space's]")
+@click.option("--warm-start", metavar="STUDY", multiple=True, help="Begin with what an earlier study found.")
 @click.option("--output", metavar="FOLDER", help="The study's folder. [default: beside the database]")
+@click.option("--dry-run", is_flag=True, help="Say what would be searched and what it would take; write nothing.")
 @as_json
-def search(as_json: bool, storage: str | None, storage_file: str | None, **options: Any) -> None:
+def search(as_json: bool, dry_run: bool, storage: str | None, storage_file: str | None, **options: Any) -> None:
     """Search, name a winner, check it on the locked test, and export it."""
-    from deepmine_auto.commands.running import conducted
-    from deepmine_auto.searching import search as begin
-
     place = database(storage, storage_file)
     fields = {name: value for name, value in options.items() if value not in (None, ())}
     if "attention" in fields:
-        fields["attention"] = [name.strip() for each in fields["attention"] for name in each.split(",") if name.strip()]
+        fields["attention"] = listed(fields["attention"])
+    (_foretell if dry_run else _conduct)(place, fields, as_json)
+
+
+def _conduct(place: Place, fields: dict[str, Any], as_json: bool) -> None:
+    from deepmine_auto.commands.running import conducted
+    from deepmine_auto.searching import search as begin
+
     conducted(lambda watcher: begin(watcher, storage=place, **fields), place, as_json)
+
+
+def _foretell(place: Place, fields: dict[str, Any], as_json: bool) -> None:
+    from deepmine_auto.estimating import dry_run
+    from deepmine_auto.terminal.dry import as_text, to_json
+
+    found = dry_run(storage=place, **fields)
+    if as_json:
+        print_json(to_json(found))
+    else:
+        click.echo(as_text(found, width()))

@@ -12,7 +12,7 @@ from sqlalchemy import exc
 from deepmine_auto.errors import DatabaseAway, DeepmineError
 
 PASSING = re.compile(
-    "database or disk is full|database (table|schema )?is locked|readonly database|disk I/O error|unable to open"
+    "database or disk is full|database (table |schema )?is locked|readonly database|disk I/O error|unable to open"
     "|locking protocol"
 )
 """What SQLite says when a file cannot be read or written now; whatever else it says will be so tomorrow."""

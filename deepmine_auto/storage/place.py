@@ -7,8 +7,7 @@ from pathlib import Path
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.storage import USUAL, VARIABLE
-from deepmine_auto.storage.postgresql import PostgresqlDatabase
-from deepmine_auto.storage.postgresql import database_of as _database_of
+from deepmine_auto.storage.postgresql import PostgresqlDatabase, database_of
 from deepmine_auto.storage.sqlite import SqliteFile, file_of
 
 Place = SqliteFile | PostgresqlDatabase
@@ -27,9 +26,10 @@ def place_of(asked: str | Place | None = None) -> Place:
     place = trusted(asked)
     if isinstance(place, SqliteFile):
         return place
-    if place.has_password:
+    if place.secrets:
         raise BadInput("A password in --storage is seen by everybody on this machine.", WHERE)
-    return place.with_password_of(_of_environment())
+    known = _of_environment()
+    return known if known == place else place
 
 
 WHERE = f"Leave it out there, and give the whole URL in the environment variable {VARIABLE} or in a --storage-file."
@@ -41,7 +41,7 @@ def trusted(text: str) -> Place:
     if not has_scheme or scheme == "sqlite":
         return SqliteFile(file_of(text))
     if scheme.partition("+")[0] in ("postgresql", "postgres"):
-        return _database_of(text)
+        return database_of(text)
     raise BadInput(
         f"'{scheme}' storage is not supported.", "Give a file, sqlite:///FILE or postgresql://USER@HOST/NAME."
     )
@@ -60,9 +60,9 @@ def place_in(file: str) -> Place:
 
 def is_usual(place: Place) -> bool:
     """Whether commands find this place without being told."""
-    return str(place) == str(place_of())
+    return place == place_of()
 
 
-def _of_environment() -> PostgresqlDatabase | None:
+def _of_environment() -> Place | None:
     text = os.environ.get(VARIABLE, "")
-    return _database_of(text) if text.startswith("postgres") and "://" in text else None
+    return trusted(text) if text else None

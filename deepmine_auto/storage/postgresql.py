@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,32 +55,24 @@ SECRETS = ("password", "sslpassword")
 class PostgresqlDatabase:
     """A study database on a server. Its text is what to type after --storage; a pickled copy has no password."""
 
-    asked: URL
+    public: URL
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
-        return _public(self.asked)._replace(drivername="postgresql").render_as_string()
+        return self.public.set(drivername="postgresql").render_as_string()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (_public(self.asked),)
+        return type(self), (self.public,)
 
     @property
     def url(self) -> str:
         """What Optuna's own tools take; they find the password in PGPASSWORD or in ~/.pgpass."""
-        return _public(self.asked).render_as_string()
+        return self.public.render_as_string()
 
     @property
     def folder(self) -> Path:
         """Where studies put their folders unless told otherwise."""
         return Path(USUAL).parent.absolute()
-
-    @property
-    def has_password(self) -> bool:
-        """Whether the URL holds a secret."""
-        return self.asked.password is not None or any(each in self.asked.query for each in SECRETS)
-
-    def with_password_of(self, other: PostgresqlDatabase | None) -> PostgresqlDatabase:
-        """The other one, if it is the same database, which may know the password; else this one."""
-        return other if other is not None and str(other) == str(self) else self
 
     def open_writer(self, fence: Fence) -> RDBStorage:
         """Open for writing; makes the tables and brings ours to this version. Raises DatabaseAway, BadInput."""
@@ -100,6 +92,7 @@ class PostgresqlDatabase:
                 raise BadInput(f"{self} holds no study.", "Name the database with --storage, or begin with a search.")
             engine = self._engine(default_transaction_read_only="on")
             storage = RDBStorage(self._dialect, engine, skip_compatibility_check=True, skip_table_creation=True)
+            refuse_foreign(storage, self)
             guard(storage.engine, "", Fence(), self._told)
             return storage
 
@@ -150,8 +143,8 @@ class PostgresqlDatabase:
         }
 
     def _arguments(self) -> dict[str, Any]:
-        query = {name: each if isinstance(each, str) else ",".join(each) for name, each in self.asked.query.items()}
-        return {**query, **self.asked.translate_connect_args(username="user", database="dbname")}
+        query = {name: each if isinstance(each, str) else ",".join(each) for name, each in self.public.query.items()}
+        return {**query, **self.public.translate_connect_args(username="user", database="dbname"), **self.secrets}
 
     def _has_tables(self) -> bool:
         with closing(self.connect()) as connection:
@@ -205,11 +198,9 @@ def database_of(text: str) -> PostgresqlDatabase:
         raise BadInput("The PostgreSQL URL cannot be read.", remedy) from None  # what was raised shows parts of it
     if url.drivername not in ("postgresql", "postgres", DIALECT):
         raise BadInput(f"'{url.drivername}' is not supported.", "Write postgresql://USER@HOST/NAME; psycopg 3 is used.")
-    return PostgresqlDatabase(url.set(drivername=DIALECT))
-
-
-def _public(url: URL) -> URL:
-    return url._replace(password=None).difference_update_query(SECRETS)
+    secrets = {"password": url.password, **{name: url.query.get(name) for name in SECRETS if name in url.query}}
+    public = url.set(drivername=DIALECT)._replace(password=None).difference_update_query(SECRETS)
+    return PostgresqlDatabase(public, {name: str(each) for name, each in secrets.items() if each is not None})
 
 
 def _who() -> str:

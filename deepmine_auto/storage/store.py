@@ -15,7 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ColumnElement, Table, and_, func, insert, inspect, select, update
+from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 
 from deepmine_auto import failpoints
@@ -135,6 +135,14 @@ class Store:
         with self.engine.begin() as connection:
             where = tables.studies.c.study_id == study_id
             connection.execute(update(tables.studies).where(where).values(spec=spec, result=None))
+
+    def set_space(self, study_id: int, since: int, name: str, space: Row) -> None:
+        """Write the search space that holds from a trial number on, in place of one that no trial came to."""
+        mine = (tables.spaces.c.study_id == study_id) & (tables.spaces.c.since >= since)
+        row = {"study_id": study_id, "since": since, "name": name, "space": space}
+        with self.engine.begin() as connection:
+            connection.execute(delete(tables.spaces).where(mine))
+            connection.execute(insert(tables.spaces).values(**row))
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 

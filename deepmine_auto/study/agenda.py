@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import takewhile
+from typing import Any
 
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.messages import Assignment, Beat, Because, Ended, Message, Reported, Saved
@@ -18,10 +19,19 @@ from deepmine_auto.study.pruning import oriented
 
 
 class Agenda:
-    """One study's work, handed out over `slots` workers. `closing` estimates the seconds of export and checks."""
+    """One study's work, handed out over `slots` workers. `closing` estimates the seconds of export and checks;
+    `unavailable` says why params cannot be trained here, because a plugin of an earlier trial is gone."""
 
-    def __init__(self, ledger: Ledger, budget: Budget, slots: int, closing: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        budget: Budget,
+        slots: int,
+        closing: Callable[[], float],
+        unavailable: Callable[[Mapping[str, Any]], str] = lambda _: "",
+    ) -> None:
         self.ledger, self.budget, self.slots, self.closing = ledger, budget, slots, closing
+        self.unavailable = unavailable
         self.running: dict[Key, Assignment] = {}
         self.left: deque[tuple[Key, Because]] = deque((key, "resumed") for key in ledger.unfinished())
         self.heard_at: dict[Key, float] = {}
@@ -179,7 +189,9 @@ class Agenda:
 
     def finalists(self) -> list[int]:
         """The trials that are, or would now be, trained again."""
-        return finalists(self.ledger.trials.values(), self.best_values(), self.ledger.direction)
+        ledger = self.ledger
+        able = [each for each in ledger.trials.values() if not self.unavailable(ledger.params(each.number))]
+        return finalists(able, self.best_values(), ledger.direction)
 
     def expected(self, trial: int) -> float:
         """Seconds that a rerun of a trial will take: its own whole length, at its own pace."""

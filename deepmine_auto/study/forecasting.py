@@ -171,11 +171,13 @@ class Terms:
         return Course(trials, search, reruns, min(finals, left), self.closing)
 
     def _search_seconds(self, trial_seconds: float) -> float:
-        """The most that the search may take."""
+        """The most that the search may take. Time is kept for reruns as soon as there is something to train again."""
         if math.isinf(self.seconds):
             return math.inf
-        wanted = [trial_seconds] * (FINALISTS * REPEATS)
-        return max(0.0, self.seconds - reserve(self.seconds, self.closing, wanted, self.slots))
+        reruns = [trial_seconds] * (FINALISTS * REPEATS)
+        kept, least = (reserve(self.seconds, self.closing, each, self.slots) for each in (reruns, []))
+        left = self.seconds - kept
+        return max(0.0, left if left * self.slots >= trial_seconds else self.seconds - least)
 
     def _trials(self, seconds: float, trial_seconds: float) -> int:
         if math.isinf(seconds):

@@ -80,8 +80,8 @@ class Ledger:
             self._show_missing(number)
             self.mirror.add(self.trials[number], held_against(self.trials[number]))
         self.proposed: FrozenTrial | None = None
-        if replayed:
-            self.event("replayed", replayed)
+        for each in replayed:
+            self.event("replayed", each)
 
     def _show_missing(self, number: int) -> None:
         """Show Optuna a report after which the driver was killed: the worker will not send it again."""
@@ -106,6 +106,10 @@ class Ledger:
     def reruns(self) -> dict[int, Row]:
         """Reruns by number."""
         return self.history.reruns
+
+    def params(self, number: int) -> dict[str, Any]:
+        """All that a trial was built from, by plain names."""
+        return self.spaces.complete(number, self.trials[number].params)
 
     @property
     def seed(self) -> int:
@@ -207,7 +211,7 @@ class Ledger:
             objective=self.study.spec["objective"],
             split=split,
             seed=seed,
-            params=self.spaces.complete(trial, self.trials[trial].params),
+            params=self.params(trial),
             checkpoints=standing.checkpoints(),
             rungs=rungs,
             halvings=halvings,
@@ -368,8 +372,11 @@ class Ledger:
         return {str(each): each.excess(metrics) for each in self.study.limits} if metrics else {}
 
     def _sweep(self) -> None:
-        """Delete the checkpoints that no decision can need any more."""
+        """Delete the checkpoints that no decision can need any more. Without the database nothing is deleted: another
+        driver may have taken the study over, and need them."""
         failpoints.reach("before_sweep")
+        if self.writer.away_since is not None:
+            return
         history = self.history
         keep = checkpoints_to_keep(self.trials, self.reruns, history.standing, self.direction)
         sweep(Path(self.study.folder), keep, being_written(self.trials, self.reruns, history.standing))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from deepmine_auto import failpoints
 from deepmine_auto.disk import flush
 
-NAME = "outbox.jsonl"
+NAME = re.compile(r"outbox-(\d+)\.jsonl")
 
 
 class Entry(NamedTuple):
@@ -26,48 +27,44 @@ class Entry(NamedTuple):
 
 
 class Outbox:
-    """The file of one study. Its first entry says which epoch wrote it."""
+    """The file of one driver, which alone appends to it: two that meet in one folder do not disturb each other."""
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / NAME
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self.epoch = epoch
+        self.file = folder / f"outbox-{epoch}.jsonl"
+        self.whole = 0  # bytes that this driver has brought to the disk
 
     def __len__(self) -> int:
         return sum(1 for _ in self._lines())
 
-    @property
-    def epoch(self) -> int | None:
-        """The epoch of the driver that wrote it; None where there is nothing."""
-        return next((int(each.row["epoch"]) for each in self._lines() if each.op == "epoch"), None)
+    def entries(self, after: int = 0) -> list[Entry]:
+        """What waits, in order, `after` so many."""
+        return list(self._lines())[after:]
 
-    def entries(self) -> list[Entry]:
-        """What waits, in order."""
-        return [each for each in self._lines() if each.op != "epoch"]
-
-    def append(self, entry: Entry, epoch: int) -> None:
-        """Bring an entry to the disk. Raises OSError, and then nothing was added."""
-        lines = [entry] if self.file.exists() else [Entry("epoch", {"epoch": epoch}), entry]
-        with open(self.file, "ab") as opened:
-            before = opened.tell()
-            try:
-                for each in lines:
-                    opened.write(_line(each))
-                    opened.flush()
-                    failpoints.reach("mid_outbox_append")
-                os.fsync(opened.fileno())
-            except OSError:
-                opened.truncate(before)
-                raise
-        if not before:
+    def append(self, entry: Entry) -> None:
+        """Bring an entry to the disk. Raises OSError; what that leaves behind is cut off by the next one."""
+        line = _line(entry)
+        handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.ftruncate(handle, self.whole)
+            _write_all(handle, line)
+            failpoints.reach("mid_outbox_append")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        if not self.whole:
             flush(self.file.parent)
+        self.whole += len(line)
 
     def clear(self) -> None:
         """Forget what waited, once it is written."""
         self.file.unlink(missing_ok=True)
         flush(self.file.parent)
+        self.whole = 0
 
     def put_aside(self) -> Path:
         """Keep what can never be written under another name, and return that."""
-        aside = self.file.with_name(f"outbox-of-epoch-{self.epoch}.jsonl")
+        aside = self.file.with_name(f"late-{self.file.name}")
         self.file.rename(aside)
         flush(aside.parent)
         return aside
@@ -82,6 +79,17 @@ class Outbox:
             if not line.endswith(b"\n") or checksum != _checksum(text):
                 return
             yield Entry(**json.loads(text))
+
+
+def left_in(folder: Path) -> list[Outbox]:
+    """What drivers have left, the oldest first."""
+    epochs = (int(found[1]) for each in folder.iterdir() if (found := NAME.fullmatch(each.name)))
+    return [Outbox(folder, epoch) for epoch in sorted(epochs)]
+
+
+def _write_all(handle: int, line: bytes) -> None:
+    while line:  # a disk that fills up takes a part
+        line = line[os.write(handle, line) :]
 
 
 def _line(entry: Entry) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -30,6 +31,9 @@ PRIVATE = ("study_id", "host", "pid")
 PATH = re.compile(r"(?<![\w:/.])/(?:[^/\s'\"]+/)+")
 """The folders of an absolute path; addresses and the names of params are none."""
 
+SEAL = "seal"
+"""The key of the sha256 of all the others: a damaged file would be replayed as another study."""
+
 AGAIN = "Make one: deepmine-auto studies export STUDY --output FILE"
 
 
@@ -38,10 +42,10 @@ def write(store: Store, study: str, output: str) -> Path:
     file = Path(output).expanduser().absolute()
     if file.exists():
         raise BadInput(f"{file} exists.", "Name another --output.")
-    text = json.dumps(to_json(read(store, study)), ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True)
+    plain = to_json(read(store, study))
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        unfinished.write_text(text + "\n", encoding="utf-8")
+        unfinished.write_text(_rendered({**plain, SEAL: _seal(plain)}), encoding="utf-8")
         flush(unfinished)
         unfinished.rename(file)
         flush(file.parent)
@@ -51,12 +55,27 @@ def write(store: Store, study: str, output: str) -> Path:
     return file
 
 
+def _seal(plain: Row) -> str:
+    return hashlib.sha256(_rendered(plain).encode()).hexdigest()
+
+
+def _rendered(plain: Row) -> str:
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True) + "\n"
+
+
 def read_file(name: str) -> Record:
-    """Read an exported study. Raises BadInput."""
+    """Read an exported study. Raises BadInput where it is none, or is not as it was written."""
     try:
         plain = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{name} cannot be read as JSON: {str(error).splitlines()[0]}.", AGAIN) from error
+    if not isinstance(plain, dict) or "format" not in plain:
+        raise BadInput(f"{name} is no exported study.", AGAIN)
+    if plain["format"] != FORMAT:
+        told = f"{name} was exported in format {plain['format']}, and this version reads {FORMAT}."
+        raise BadInput(told, "Upgrade deepmine-auto, or export the study again.")
+    if plain.pop(SEAL, None) != _seal(plain):
+        raise BadInput(f"{name} was changed after the study was exported.", AGAIN)
     return from_json(plain)
 
 
@@ -83,13 +102,12 @@ def _short(table: Table) -> str:
 
 
 def _public(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name not in PRIVATE}
+    """A row, or attributes, for anybody to see: above a reason's last line stands a traceback, which shows files."""
+    public = {name: value for name, value in row.items() if name not in PRIVATE}
+    return public | ({"reason": public["reason"].strip().rpartition("\n")[2]} if public.get("reason") else {})
 
 
 def _trial_to_json(trial: FrozenTrial) -> Row:
-    attrs = dict(trial.user_attrs)
-    if "reason" in attrs:  # above its last line stands a traceback, which shows files of one machine
-        attrs["reason"] = str(attrs["reason"]).strip().rpartition("\n")[2]
     return {
         "number": trial.number,
         "state": trial.state.name,
@@ -97,7 +115,7 @@ def _trial_to_json(trial: FrozenTrial) -> Row:
         "params": trial.params,
         "distributions": {name: distribution_to_json(each) for name, each in trial.distributions.items()},
         "curve": {str(step): value for step, value in trial.intermediate_values.items()},
-        "attributes": attrs,
+        "attributes": _public(trial.user_attrs),
         "system": trial.system_attrs,
     }
 
@@ -105,7 +123,7 @@ def _trial_to_json(trial: FrozenTrial) -> Row:
 def _portable(value: Any, folder: str) -> Any:
     """Plain values without the folders of this machine, and without numbers that JSON does not have."""
     if isinstance(value, str):
-        return PATH.sub("", value.replace(folder, "."))
+        return PATH.sub("", value.replace(folder, ".") if folder else value)
     if isinstance(value, Mapping):
         return {name: _portable(each, folder) for name, each in value.items()}
     if isinstance(value, Iterable):
@@ -113,21 +131,12 @@ def _portable(value: Any, folder: str) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def from_json(plain: Any) -> Record:
-    """Read what `to_json` wrote. Raises BadInput; nothing in it is believed to be code."""
-    if not isinstance(plain, Mapping) or "format" not in plain:
-        raise BadInput("This is no exported study.", AGAIN)
-    if plain["format"] != FORMAT:
-        told = f"The study was exported in format {plain['format']}, and this version reads {FORMAT}."
-        raise BadInput(told, "Upgrade deepmine-auto, or export it again.")
-    try:
-        directions = tuple(StudyDirection[each.upper()] for each in plain["directions"])
-        study = StudyRow(0, plain["study"], directions, "", plain["spec"], plain["result"])
-        trials = tuple(_trial_from_json(number, each) for number, each in enumerate(plain["trials"]))
-        return Record(study, trials, {each.name: _rows_from_json(each, plain[_short(each)]) for each in KEPT})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"The exported study is not whole: {type(error).__name__} {error}."
-        raise BadInput(what, AGAIN) from error
+def from_json(plain: Row) -> Record:
+    """Read what `to_json` wrote."""
+    directions = tuple(StudyDirection[each.upper()] for each in plain["directions"])
+    study = StudyRow(0, plain["study"], directions, "", plain["spec"], plain["result"])
+    trials = tuple(_trial_from_json(each) for each in plain["trials"])
+    return Record(study, trials, {each.name: _rows_from_json(each, plain[_short(each)]) for each in KEPT})
 
 
 def _rows_from_json(table: Table, rows: list[Row]) -> list[Row]:
@@ -135,9 +144,7 @@ def _rows_from_json(table: Table, rows: list[Row]) -> list[Row]:
     return [{name: row[name] for name in names} | dict.fromkeys(PRIVATE) for row in rows]
 
 
-def _trial_from_json(number: int, plain: Row) -> FrozenTrial:
-    if plain["number"] != number:
-        raise ValueError(f"trial {plain['number']} stands in the place of trial {number}")
+def _trial_from_json(plain: Row) -> FrozenTrial:
     trial = create_trial(
         state=TrialState[plain["state"]],
         values=plain["values"],
@@ -147,5 +154,5 @@ def _trial_from_json(number: int, plain: Row) -> FrozenTrial:
         system_attrs=plain["system"],
         intermediate_values={int(step): value for step, value in plain["curve"].items()},
     )
-    trial.number = number
+    trial.number = plain["number"]
     return trial

@@ -42,6 +42,11 @@ class Spaces:
         """The newest space."""
         return self._spaces[-1]
 
+    @property
+    def name_now(self) -> str:
+        """Its name."""
+        return self._names[-1]
+
     def complete(self, number: int, params: Mapping[str, Value]) -> dict[str, Value]:
         """All that trial `number` was built from, by plain names: its row's params, and what its space fixed."""
         return self.at(number).complete(params)

@@ -20,7 +20,7 @@ from deepmine_auto.errors import DatabaseAway
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.away import is_away, probe
 from deepmine_auto.storage.store import Conflict, Store, StudyRow
-from deepmine_auto.study.outbox import Entry, Outbox
+from deepmine_auto.study.outbox import Entry, Outbox, left_in
 
 MOST_AWAY = 600.0
 """Seconds without a database after which the driver gives up; what it has is kept."""
@@ -39,7 +39,7 @@ class Writer:
 
     def __init__(self, store: Store, study: StudyRow, epoch: int, watch: Watch, regain: Callable[[], None]) -> None:
         self.store, self.study, self.epoch, self.watch, self.regain = store, study, epoch, watch, regain
-        self.outbox = Outbox(Path(study.folder))
+        self.outbox = Outbox(Path(study.folder), epoch)
         self.away_since: float | None = None
         self.reached = threading.Event()
 
@@ -84,17 +84,22 @@ class Writer:
             ops[entry.op](**entry.row)
 
     def _keep(self, entry: Entry) -> None:
-        """Append to the outbox; a full disk makes the driver wait. Raises DatabaseAway where it stays full."""
+        """Append to the outbox; on a full disk wait for either. Raises DatabaseAway where neither can be written."""
         until = time.monotonic() + MOST_AWAY
+        told = False
         while True:
             try:
-                return self.outbox.append(entry, self.epoch)
+                return self.outbox.append(entry)
             except OSError as error:
                 if time.monotonic() > until:
                     what = f"Neither the study database nor {self.outbox.file} can be written: {error.strerror}."
                     raise DatabaseAway(what, f"Make room, then: deepmine-auto resume {self.study.name}") from error
-                self.watch("full", f"waiting: {self.outbox.file} cannot be written: {error.strerror}", None)
-                time.sleep(SECONDS_BETWEEN_PROBES)
+                if not told:
+                    self.watch("full", f"waiting: {self.outbox.file} cannot be written: {error.strerror}", None)
+                told = True
+            time.sleep(SECONDS_BETWEEN_PROBES)
+            if self.reached.is_set() and self._come_back() and self._written(entry):
+                return None
 
     # -- away and back -----------------------------------------------------------------------------------------------
 
@@ -137,14 +142,14 @@ class Writer:
 
     def given_up(self) -> DatabaseAway:
         """What is said when the driver ends without its database."""
-        what = f"The study database cannot be reached; {len(self.outbox.entries())} entries wait in {self.outbox.file}."
+        what = f"The study database cannot be reached; {len(self.outbox)} entries wait in {self.outbox.file}."
         return DatabaseAway(what, f"They are written first by: deepmine-auto resume {self.study.name}")
 
     def _come_back(self) -> bool:
-        waited = len(self.outbox.entries())
+        waited = len(self.outbox)
         try:
             self.regain()
-            self.replay(self._apply)
+            self._replay(self.outbox, self._apply)
         except Exception as error:
             if not is_away(error):
                 raise
@@ -156,28 +161,39 @@ class Writer:
 
     # -- the outbox --------------------------------------------------------------------------------------------------
 
-    def replay(self, apply: Callable[[Entry], None]) -> None:
-        """Write what waits, in order, and forget it."""
-        for entry in self.outbox.entries():
-            apply(entry)
-            failpoints.reach("mid_replay")
-        self.outbox.clear()
+    def _replay(self, outbox: Outbox, apply: Callable[[Entry], None]) -> int:
+        """Write what waits, in order, and what came to it meanwhile; then forget it. Return how much it was."""
+        written = 0
+        while entries := outbox.entries(after=written):
+            for entry in entries:
+                apply(entry)
+                failpoints.reach("mid_replay")
+            written += len(entries)
+        outbox.clear()
+        return written
 
-    def replay_left(self) -> str | None:
+    def replay_left(self) -> list[str]:
         """Write what an earlier driver could not, before anything is read; return what happened, in words.
 
         Where a driver has handed out work since without it, it is late, and is kept beside.
         """
-        epoch = self.outbox.epoch
-        if epoch is None:
-            return None
-        waited = len(self.outbox.entries())
-        attempts = self.store.rows(tables.attempts, self.study.id)
-        if any(row["epoch"] > epoch for row in attempts):
-            return f"{waited} entries of a driver that was overtaken are not counted: {self.outbox.put_aside()}"
-        self.replay(self._apply_left)
-        return f"{waited} entries that waited for the database were written to it"
+        left = left_in(Path(self.study.folder))
+        if not left:
+            return []
+        handed_out = self.store.rows(tables.attempts, self.study.id)
+        newest = max([left[-1].epoch, *(row["epoch"] for row in handed_out)])
+        told = [self._replay_left(each) if each.epoch == newest else _put_aside(each) for each in left]
+        return [each for each in told if each]
+
+    def _replay_left(self, outbox: Outbox) -> str:
+        waited = self._replay(outbox, self._apply_left)
+        return f"{waited} entries that waited for the database were written to it" if waited else ""
 
     def _apply_left(self, entry: Entry) -> None:
         with suppress(Conflict):  # `studies stop` may have ended it in between; what stands there is the truth
             self._apply(entry)
+
+
+def _put_aside(outbox: Outbox) -> str:
+    waited = len(outbox)
+    return f"{waited} entries of a driver that was overtaken are not counted: {outbox.put_aside()}"

@@ -2,50 +2,179 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from deepmine_auto.estimating import DryRun, Estimates
-from deepmine_auto.space import Choice, Float, Int, Param, Range, Space
+from deepmine_auto.objectives import Limit, Objective
+from deepmine_auto.space import Choice, Int, Param, Range, Space
 from deepmine_auto.study.budget import duration
 from deepmine_auto.study.forecasting import Interval
-from deepmine_auto.terminal.words import model_words, plain, table
+from deepmine_auto.terminal.words import model_words, plain, shortened, table
 
 CHOSEN = {"attention": "attention", "model": "backbone", "optimizer": "optimizer"}
-"""The first part of a param's name, where one plugin of a kind is chosen, and that kind."""
+"""Where one plugin of a kind is chosen: the first part of a param's name, and what is chosen."""
 
-TRIED = {"attention": "modifier", "technique": "technique"}
-"""The same where a plugin is used or not."""
+USED = {"attention": "modifier", "technique": "technique"}
+"""Where a plugin is used or not."""
+
+COPIED = ("task", "fingerprint", "described", "parts", "seed", "sampler", "pruner", "budget", "workers", "space_name")
 
 
 def to_json(found: DryRun) -> dict[str, Any]:
     """Return all of it as plain values."""
     planned, spec = found.plan, found.plan.spec
-    copied = ("task", "fingerprint", "described", "parts", "sampler", "pruner", "seed", "workers", "space_name", "space")
     return {
         "study": planned.name,
         "storage": str(planned.storage),
         "folder": str(planned.folder),
-        **{name: spec[name] for name in copied},
-        "objectives": [list(each) for each in zip(spec["objectives"], spec["directions"], strict=True)],
-        "limits": [f"{name}{'<=' if sign > 0 else '>='}{bound:g}" for name, sign, bound in spec["limits"]],
-        "budget": spec["budget"],
-        "plugins": {kind: list(names) for kind, names in plugins(found.space).items()},
+        **{name: spec[name] for name in COPIED},
+        "objectives": [each._asdict() for each in _objectives(found)],
+        "limits": [str(Limit(*each)) for each in spec["limits"]],
+        "plugins": plugins(found.space),
+        "space": spec["space"],
         "notes": list(planned.notes),
-        "estimates": _plain(found.estimates),
+        "estimates": {name: _plain(value) for name, value in vars(found.estimates).items()},
     }
 
 
-def _plain(estimates: Estimates) -> dict[str, Any]:
-    return {
-        name: value._asdict() if isinstance(value, Interval) else value
-        for name, value in vars(estimates).items()
+def _plain(value: Any) -> Any:
+    return value._asdict() if hasattr(value, "_asdict") else value
+
+
+def _objectives(found: DryRun) -> list[Objective]:
+    spec = found.plan.spec
+    return [Objective(*each) for each in zip(spec["objectives"], spec["directions"], strict=True)]
+
+
+def plugins(space: Space) -> dict[str, list[str]]:
+    """The plugins that a space chooses from, by kind."""
+    ranges = {each.name: each.range for each in space.params}
+    options = {name: _options(each) for name, each in ranges.items()} | {
+        name: [each] for name, each in space.fixed.items()
     }
+    found = {kind: options.get(f"{first}/kind", []) for first, kind in CHOSEN.items()}
+    for first, kind in USED.items():
+        names = (name.split("/") for name, each in options.items() if name.endswith("/use") and True in each)
+        found[kind] = [each[1] for each in names if each[0] == first]
+    return found
+
+
+def _options(each: Range) -> list[Any]:
+    return list(each.options) if isinstance(each, Choice) else []
+
+
+# -- as text ---------------------------------------------------------------------------------------------------------
 
 
 def as_text(found: DryRun, width: int | None) -> str:
     """The study, what would be searched, and what it is expected to take."""
-    blocks = [_aligned(_study(found)), _aligned(_plugins(found.space)), _params(found.space, width)]
-    blocks += [_aligned(_first(found.space), width)] if found.space.recipes else []
-    return "\n\n".join([*blocks, _aligned(_estimates(found.estimates))])
+    chosen = [(kind, ", ".join(names)) for kind, names in plugins(found.space).items() if names]
+    blocks = [_study(found), chosen, _estimates(found.estimates, found.plan.spec["workers"]["executor"])]
+    first, second, last = (_aligned(each, width) for each in blocks)
+    return "\n\n".join([first, second, _params(found.space, width), *_recipes(found.space, width), last])
+
+
+def _study(found: DryRun) -> list[tuple[str, str]]:
+    planned, spec = found.plan, found.plan.spec
+    parts = " / ".join(f"{spec['parts'][part]:,}" for part in ("train", "validation", "test"))
+    limits = ", ".join(str(Limit(*each)) for each in spec["limits"])
+    return [
+        ("study", f"{planned.name} in {planned.storage}; this is a dry run, and nothing of it is written"),
+        ("folder", str(planned.folder)),
+        ("data", f"{parts} rows of the task {spec['task']}"),
+        *(("note", each) for each in planned.notes),
+        ("objective", ", ".join(f"{each.name}, {each.direction}" for each in _objectives(found))),
+        *([("limits", limits)] if limits else []),
+        ("budget", str(planned.budget)),
+        (
+            "search",
+            f"space {spec['space_name']}  sampler {spec['sampler']}  pruner {spec['pruner']}  seed {spec['seed']}",
+        ),
+    ]
+
+
+def _params(space: Space, width: int | None) -> str:
+    """Every searched param that is not a plugin's being there, and what is fixed."""
+    rows = [(each.name, _range(each.range), _condition(each)) for each in space.params if not _names_plugin(each.name)]
+    rows += [(name, str(value), "") for name, value in space.fixed.items() if not _names_plugin(name)]
+    return table(("param", "range", "only with"), rows, width)
+
+
+def _names_plugin(name: str) -> bool:
+    """Whether a param chooses a plugin, or says whether one is used."""
+    first, *_, last = name.split("/")
+    return (last == "kind" and first in CHOSEN) or (last == "use" and first in USED)
+
+
+def _range(each: Range) -> str:
+    if isinstance(each, Choice):
+        return ", ".join(map(str, each.options))
+    step = "" if each.step in (None, 1) else f", in steps of {each.step:g}"
+    ends = f"{each.low} to {each.high}" if isinstance(each, Int) else f"{each.low:g} to {each.high:g}"
+    return f"{ends}{', log' if each.log else ''}{step}"
+
+
+def _condition(param: Param) -> str:
+    """The plugin that must be there, or one of several."""
+    if not param.when:
+        return ""
+    name, values = list(param.when.items())[-1]
+    return name.split("/")[-2] if name.endswith("/use") else ", ".join(map(str, values))
+
+
+def _recipes(space: Space, width: int | None) -> list[str]:
+    words = [model_words({**space.fixed, **each}) for each in space.recipes]
+    return [_aligned([("first" if at == 0 else "", each) for at, each in enumerate(words)], width)] if words else []
+
+
+def _aligned(pairs: Iterable[tuple[str, str]], width: int | None) -> str:
+    return "\n".join(shortened(f"{name:<10} {plain(text)}", width) for name, text in pairs)
+
+
+# -- estimates -------------------------------------------------------------------------------------------------------
+
+
+def _estimates(found: Estimates, executor: str) -> list[tuple[str, str]]:
+    tried = f"{found.measured} of {found.drawn} models drawn at random were trained for a moment"
+    left = f"the pruner leaves {100 * found.worked:.0f} % of that on average"
+    before = ", and before that the start of Ray" if executor == "ray" else ""
+    return [
+        ("expected", f"8 of 10 cases lie in these ranges, if nothing else runs here: {tried}"),
+        ("workers", f"{found.crew.slots} on this machine ({found.device})"),
+        ("trial", f"{_seconds(found.trial)} to its end; {left}"),
+        ("trials", f"{_count(found.trials)} in {_seconds(found.search)}"),
+        ("finals", f"{_count(found.reruns)} reruns in {_seconds(found.finals)}"),
+        ("closing", f"{duration(found.closing)} for the export, its checks and the baseline"),
+        ("whole", f"{_seconds(found.whole)}{before}"),
+        ("memory", f"{_mb(found.peak_mb)} a model in training, the largest {_size(found.largest_mb)}"),
+        ("process", f"{_size(found.process_mb)} a worker with its model"),
+        ("disk", f"{_mb(found.disk_mb)} in the study's folder; a checkpoint has {_mb(found.checkpoint_mb)}"),
+        *(("refused", each) for each in _refused(found)),
+    ]
+
+
+def _refused(found: Estimates) -> list[str]:
+    drawn = found.drawn + sum(found.refused.values())
+    return [f"{count} of {drawn} models cannot be trained: {why}" for why, count in found.refused.items()]
+
+
+def _of(interval: Interval, words: Callable[[float], str]) -> str:
+    low, high = words(interval.low), words(interval.high)
+    return low if low == high else f"{low} to {high}"
+
+
+def _seconds(interval: Interval) -> str:
+    return _of(interval, lambda each: duration(each) if each >= 10 else f"{each:.1f}s")
+
+
+def _count(interval: Interval) -> str:
+    return _of(interval, "{:.0f}".format)
+
+
+def _mb(interval: Interval) -> str:
+    return _of(interval, _size)
+
+
+def _size(megabytes: float) -> str:
+    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.3g} MB"

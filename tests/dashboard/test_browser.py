@@ -1,4 +1,4 @@
-"""The stock pages in a real browser, behind our guard: they are drawn, whole and quietly, and no study runs a script."""
+"""The stock pages in a real browser, behind our guard: drawn, whole and quietly, and no study runs a script."""
 
 import json
 

@@ -55,7 +55,9 @@ def test_a_cluster_that_lets_anybody_in_is_refused_unless_it_is_asked_for():
     with cluster("disabled", num_cpus=1) as made:
         with started(None, None):
             assert ray.get_runtime_context().gcs_address != made.address
-        refused = pytest.raises(UnsafeEnvironment, match=r"at .* lets anybody in: .* or join it .* --insecure-cluster\.")
+        refused = pytest.raises(
+            UnsafeEnvironment, match=r"at .* lets anybody in: .* or join it .* --insecure-cluster\."
+        )
         with refused, started(made.address, None):
             pass
         with started(made.address, None, insecure=True):
@@ -66,12 +68,12 @@ def test_a_cluster_that_lets_anybody_in_is_refused_unless_it_is_asked_for():
     assert access.MODE not in os.environ
 
 
-@pytest.mark.parametrize("token", ["b" * 64, None])
-def test_a_cluster_that_does_not_accept_our_token_is_refused_at_once(closed, token, tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
-    if token:
-        (tmp_path / "token").write_text(token)
+@pytest.mark.parametrize("places", [{"RAY_AUTH_TOKEN": "b" * 64}, {"RAY_AUTH_TOKEN_PATH": "/nowhere"}, {}])
+def test_a_cluster_that_does_not_accept_our_token_is_refused_at_once(closed, places, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
     monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
     refused = pytest.raises(BadInput, match=r"does not accept the token of this machine\. Put its token into ~/\.ray")
     with refused, started(closed.address, None):
         pass
@@ -110,16 +112,18 @@ def test_eight_logical_gpus_are_eight_workers(closed):
             resources_of(10, None, None, "x")
 
 
-@pytest.mark.parametrize(("share", "gpus", "processes"), [(0.25, 1, 1), (2.0, 2, 2)])
-def test_a_trial_gets_its_share_of_gpus_and_a_process_for_each(closed, tmp_path, monkeypatch, share, gpus, processes):
+@pytest.mark.parametrize(("share", "trials", "gpus", "processes"), [(0.25, 2, 1, 1), (2.0, 1, 2, 2)])
+def test_a_trial_has_its_share_of_gpus_and_a_process_for_each(
+    closed, tmp_path, monkeypatch, share, trials, gpus, processes
+):
     monkeypatch.setattr(running, "Worker", Seen)
     with started(closed.address, 8):
         desk, study = study_in(tmp_path)
-        found = resources_of(8, share, 2, "x")
-        run(agenda_of(desk, study, 2, found.slots), found, lambda: None)
-    assert [each.state.name for each in desk.trials(study)] == ["COMPLETE"] * 2
+        found = resources_of(8, share, trials, "x")
+        run(agenda_of(desk, study, trials, found.slots), found, lambda: None)
+    assert [each.state.name for each in desk.trials(study)] == ["COMPLETE"] * trials
     seen = sorted(each.name for each in (tmp_path / "files").glob("seen-*"))
-    assert seen == [f"seen-{number}-{gpus}-{processes}" for number in range(2)]
+    assert seen == [f"seen-{number}-{gpus}-{processes}" for number in range(trials)]
 
 
 # -- nodes -----------------------------------------------------------------------------------------------------------

@@ -131,12 +131,15 @@ def disturbed(folder, disturb, worker=Seen, trials=2):
     return desk, study
 
 
-def test_a_killed_worker_costs_nothing_but_what_its_last_checkpoint_lacks(local, tmp_path, monkeypatch, undisturbed):
+def test_a_killed_worker_costs_nothing_but_what_its_last_checkpoint_lacks(
+    local, tmp_path, monkeypatch, undisturbed, capfd
+):
     monkeypatch.setattr(running, "Worker", Seen)
     desk, study = disturbed(tmp_path, lambda pid: os.kill(pid, signal.SIGKILL))
     assert attempts(desk, study, 0) == ["begun", "lost"]
     assert results(desk, study) == undisturbed[0]
     assert dict_of(curves(desk, study)) == dict_of(undisturbed[1])
+    assert capfd.readouterr() == ("", ""), "whoever looks on is told by the ledger, not by Ray"
 
 
 def dict_of(reports):

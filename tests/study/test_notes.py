@@ -99,11 +99,11 @@ def test_a_new_best_says_what_it_is_made_of_and_how_far_ahead():
 @example("[x](javascript:alert(1)) ![x](y) `code` **bold** $x$ &lt; ~~x~~")
 @example("# head")
 def test_nobodys_words_become_marks(text):
-    words = " ".join(text.split())
-    assert seen(f"x{plain(text)}x") == f"x{words}x"
-    table = study_note(replace(STUDY, spec={**SPEC, "task": f"x{text}x"}))
-    assert f"task x{words}x rows" in seen(table)
-    assert MarkdownIt("commonmark").enable("table").render(table).count("<tr>") == 11
+    words = " ".join(f"x{text}x".split())
+    assert seen(plain(words)) == words
+    table = study_note(replace(STUDY, spec={**SPEC, "task": words}))
+    assert f"task {words} rows" in seen(table)
+    assert MarkdownIt("commonmark").enable("table").render(table).count("<tr>") == 12
 
 
 @pytest.mark.parametrize("text", ["1. one", "- one", "+ one", "= =", "http://a.example"])

@@ -1,29 +1,20 @@
 """A recorded study, replayed without training: what was decided comes out again, from an exported file alone."""
 
 import json
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import pytest
-from fakes import SPACE, Bomb, Desk, Killed, ending, quick, training_is
+from fakes import Bomb, Desk, Killed, ending, quick
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepmine_auto import Verdict
-from deepmine_auto.errors import BadInput
-from deepmine_auto.executors import inline
-from deepmine_auto.messages import Ended
-from deepmine_auto.space import Choice, Float, Param, Space
 from deepmine_auto.storage import tables
 from deepmine_auto.study import record
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.known import ATTRIBUTE
-from deepmine_auto.study.other_pruners import with_pruner
-from deepmine_auto.study.other_samplers import Table
+from deepmine_auto.study.recording import from_json, to_json
 from deepmine_auto.study.replaying import replay
 from deepmine_plugins.pruners.asha import Asha
-from deepmine_plugins.pruners.median import Median
-from deepmine_plugins.pruners.none import KeepAll
 from deepmine_plugins.samplers.nsga2 import Nsga2
 from deepmine_plugins.samplers.random import Random
 from deepmine_plugins.samplers.tpe import Tpe
@@ -44,7 +35,7 @@ def given_spec(desk, study, trials=8):
 
 def recorded(desk, name="study"):
     """A study as its exported file has it."""
-    return record.from_json(json.loads(json.dumps(record.to_json(record.read(desk.store, name)))))
+    return from_json(json.loads(json.dumps(to_json(record.read(desk.store, name)))))
 
 
 def wrong(desk, name="study", **plugins):
@@ -119,4 +110,68 @@ def test_a_sampler_knows_which_trials_had_ended_when_it_was_asked(desk):
     assert wrong(desk) == {}
     for trial in whole.trials_by_number:
         trial.system_attrs[ATTRIBUTE]["running"] = []
-    assert [each for each in replay(whole, EAGER, desk.pruner) if each.wrong]
+    assert [each.name for each in replay(whole, EAGER, desk.pruner) if each.wrong] == ["proposals"]
+
+
+# -- what comes out otherwise ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def searched(desk):
+    study = given_spec(desk, desk.begin())
+    desk.work(study, Budget(trials=8))
+    return desk
+
+
+def test_another_sampler_proposes_otherwise_and_every_trial_says_what(searched):
+    found = wrong(searched, sampler=Random())
+    assert found.keys() == {"proposals"}
+    told = found["proposals"][0]
+    assert told.startswith("trial ") and " is proposed otherwise: " in told and " is now " in told
+    assert len(found["proposals"]) < 8, "the first ones are drawn at random by either"
+
+
+def test_another_pruner_gives_other_verdicts(searched):
+    assert wrong(searched, pruner=Asha(eta=2)).keys() == {"verdicts"}
+
+
+def test_a_proposal_that_came_out_otherwise_does_not_spoil_the_ones_after_it(searched):
+    whole = recorded(searched)
+    trial = whole.trials_by_number[6]
+    name = "optimizer/adamw/lr"
+    trial.params = {**trial.params, name: trial.params[name] * 1.01}
+    (proposals,) = (each for each in replay(whole, EAGER, searched.pruner) if each.name == "proposals" and each.wrong)
+    assert proposals.wrong[0].startswith("trial 6 is proposed otherwise: optimizer/adamw/lr")
+    assert proposals.counted == 8
+
+
+def test_rows_of_the_first_schema_are_replayed_but_for_their_proposals(searched):
+    whole = recorded(searched)
+    for trial in whole.trials_by_number:
+        del trial.system_attrs[ATTRIBUTE]
+    found = {each.name: each for each in replay(whole, EAGER, searched.pruner)}
+    assert found["proposals"].counted == 0
+    assert found["verdicts"].counted > 0
+    assert not [each for each in found.values() if each.wrong]
+
+
+@dataclass(frozen=True)
+class Broken(Random):
+    def build(self, seed):
+        raise RuntimeError("no idea")
+
+
+def test_what_was_drawn_at_random_because_a_sampler_raised_is_drawn_again(tmp_path):
+    desk = Desk(tmp_path, sampler=Broken())
+    study = given_spec(desk, desk.begin())
+    desk.work(study, Budget(trials=8))
+    assert wrong(desk) == {}
+    assert counted(desk)["proposals"] == 8
+
+
+def test_what_was_drawn_because_a_clock_ran_out_is_not_made_again(searched):
+    whole = recorded(searched)
+    for trial in whole.trials_by_number[5:]:
+        trial.user_attrs["sampler_error"] = "TimeoutError: no proposal within 30 s"
+    found = {each.name: each for each in replay(whole, EAGER, searched.pruner)}
+    assert found["proposals"].counted == 5

@@ -1,10 +1,17 @@
 """The search spaces of a study, one after the other."""
 
+import optuna
 import pytest
+from fakes import SPACE as LEDGERS
+from fakes import Desk, quick, training_is
 from rows import SPACE, spaces_of
 
+from deepmine_auto.executors import inline
 from deepmine_auto.space import Choice, Float, Int, Param, Space
+from deepmine_auto.storage import tables
+from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.spaces import Spaces, changes
+from deepmine_plugins.samplers.random import Random
 
 WIDER = Space(SPACE.params, {"training/epochs": 5})
 
@@ -87,3 +94,41 @@ def test_a_plugin_that_comes_or_goes_is_told_without_its_params():
     more = Space((*SPACE.params, use, decay), SPACE.fixed)
     assert changes(SPACE, more) == ["technique/ema/use is new."]
     assert changes(more, SPACE) == ["technique/ema/use is not searched any more."]
+
+
+# -- a study that goes on in another space -----------------------------------------------------------------------------
+
+
+def search(desk, study, trials):
+    """Search without finals."""
+    agenda = desk.agenda(study, Budget(trials=trials))
+    agenda._reruns_left = list
+    with training_is(quick):
+        inline.run(agenda, None, lambda: None)
+    return agenda
+
+
+def test_a_study_goes_on_in_another_space_with_the_same_rows_numbers_and_budget(tmp_path):
+    desk = Desk(tmp_path, sampler=Random())
+    study = desk.begin()
+    search(desk, study, 4)
+    before = [each.params for each in desk.trials(study)]
+    running = desk.agenda(study, Budget(trials=5)).next()
+    others = Space((Param("attention/kind", Choice("good", "new"), {}), *LEDGERS.params[1:]), {"training/epochs": 5})
+    desk.store.add(tables.spaces, study.id, {"since": 5, "name": "s2", "space": others.to_json()})
+
+    ledger = desk.ledger(study)
+    again = ledger.adopt(("trial", 4), "resumed")
+    assert again.params == running.params
+    assert again.params["training/epochs"] == 3, "what was fixed when it was drawn"
+
+    agenda = search(desk, study, 12)
+    rows = desk.trials(study)
+    assert [each.number for each in rows] == list(range(12))
+    assert [each.params for each in rows[:4]] == before
+    assert ["attention/kind@2" in each.params for each in rows] == [False] * 5 + [True] * 7
+    assert {each.params["attention/kind@2"] for each in rows[5:]} == {"good", "new"}
+    assert all(number in agenda.best_values() for number in range(12)), "every row may still win"
+    assert {"attention/kind", "optimizer/adamw/lr"} <= agenda.ledger.add_rerun(0, 0).params.keys()
+    stock = optuna.load_study(study_name="study", storage=desk.store.storage)
+    assert len(stock.trials) == 12

@@ -73,8 +73,12 @@ def _reread(config: str = "") -> None:
 
 
 def _has_token() -> bool:
-    AuthenticationTokenLoader.instance().reset_cache()
-    return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+    loader = AuthenticationTokenLoader.instance()
+    loader.reset_cache()
+    try:
+        return bool(loader.has_token(ignore_auth_mode=True))
+    except AuthenticationError:  # a file is named that is not there
+        return False
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------

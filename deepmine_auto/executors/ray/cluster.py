@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 import torch
+from ray._private.ray_logging import stdout_deduplicator
 from ray._private.services import canonicalize_bootstrap_address
 
 from deepmine_auto.executors.ray import access
@@ -17,7 +19,6 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_THRESHOLD_S": "60",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -44,7 +45,7 @@ def started(address: str | None, gpus: float | None, insecure: bool = False) -> 
     else:
         access.ensure_token()
         mode, options = "token", _local(gpus)
-    with access.authenticating(mode):
+    with access.authenticating(mode), _unprinted():
         try:
             _join(options)
             yield
@@ -73,11 +74,21 @@ def _local(gpus: float | None) -> dict[str, Any]:
     return {"address": "local", "include_dashboard": False, "num_gpus": use}
 
 
+@contextmanager
+def _unprinted() -> Iterator[None]:
+    """Keep what Ray tells of dead workers off standard output, which is for results; the ledger tells of them too."""
+    before, stdout_deduplicator.skip_re = stdout_deduplicator.skip_re, re.compile("")
+    try:
+        yield
+    finally:
+        stdout_deduplicator.skip_re = before
+
+
 def _join(options: dict[str, Any]) -> None:
     hidden = {name: os.environ.pop(name) for name in SECRETS if name in os.environ}
     try:
         ray.init(
-            **options, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)}
+            **options, log_to_driver=False, logging_level="CRITICAL", runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)}
         )
     except ConnectionError as error:
         raise access.no_cluster(options["address"]) from error

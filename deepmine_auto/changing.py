@@ -1,0 +1,65 @@
+"""What of a study may change when it goes on: its budget and its search space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deepmine_auto.contracts import Task
+from deepmine_auto.data.kept import SEARCH, rows_of
+from deepmine_auto.host import Host
+from deepmine_auto.planning import admission
+from deepmine_auto.space import Space
+from deepmine_auto.space_file import SpaceFile, build_space, bundled, read_space
+from deepmine_auto.storage.store import StudyRow
+from deepmine_auto.study.budget import Budget, seconds_of
+from deepmine_auto.study.spaces import Spaces
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a user may change of a study when it goes on; each field is an option of `deepmine-auto resume`.
+
+    Budgets count from the study's beginning; one that is given replaces all of them.
+    """
+
+    trials: int | None = None
+    time_budget: str | float | None = None
+    max_gpu_hours: float | None = None
+    space: str | None = None
+    attention: Sequence[str] = ()
+
+    @property
+    def another_space(self) -> bool:
+        """Whether a search space is given."""
+        return self.space is not None or bool(self.attention)
+
+    @property
+    def budget(self) -> Budget:
+        """The new budget; nothing is limited where none is given. Raises BadInput."""
+        seconds = None if self.time_budget is None else seconds_of(str(self.time_budget))
+        return Budget(self.trials, seconds, self.max_gpu_hours).check()
+
+
+def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tuple[str, Space, tuple[str, ...]]:
+    """The name and search space with which a study goes on, and what was left out of it. Raises BadInput."""
+    if not change.another_space:
+        return spaces.name_now, spaces.now, ()
+    file, task, left_out = _file(spaces.name_now, change), host.get("task", study.spec["task"]), list[str]()
+    admit = admission(_longest(Path(study.folder), task()), left_out)
+    return file.where, build_space(file, host, task, admit), tuple(left_out)
+
+
+def _file(name: str, change: Change) -> SpaceFile:
+    """The new file, or the one that the study has, with the attentions that are asked for."""
+    own = name.removesuffix(".toml")
+    file = read_space(change.space or (own if own in bundled() else name))
+    return replace(file, plugins={**file.plugins, "attention": change.attention}) if change.attention else file
+
+
+def _longest(folder: Path, task: Task) -> int:
+    """Tokens of the longest row that trials see; the test stays closed."""
+    prepared = task.prepare(rows_of(folder, SEARCH, "train"))
+    parts = (rows_of(folder, SEARCH, part) for part in ("train", "validation"))
+    return max(len(each) for rows in parts for each in prepared.encode(rows.inputs))

@@ -1,0 +1,117 @@
+"""A real PostgreSQL server for the tests, from the system's packages, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from glob import glob
+from itertools import count
+from pathlib import Path
+
+import psycopg
+
+USER, PASSWORD = "tester", "p{x}%@:/ canary"
+"""Who the tests are, and a password of everything that a URL, a format or a shell could stumble over."""
+
+ENCODED = "p%7Bx%7D%25%40%3A%2F%20canary"
+
+
+def programs() -> Path | None:
+    """The folder of initdb and postgres, or None where they are not installed."""
+    found = shutil.which("initdb")
+    folders = [str(Path(found).parent)] if found else sorted(glob("/usr/lib/postgresql/*/bin"))
+    return Path(folders[-1]) if folders else None
+
+
+class Server:
+    """One server: a unix socket that trusts, and a port of 127.0.0.1 that asks for the password."""
+
+    def __init__(self, bin: Path) -> None:
+        self.bin = bin
+        self.folder = Path(tempfile.mkdtemp(prefix="pg"))  # a socket's path must be short
+        self.user = "postgres" if os.geteuid() == 0 else None  # it refuses to be run by root
+        if self.user:
+            os.chown(self.folder, pwd.getpwnam(self.user).pw_uid, -1)
+        self.port = _free_port()
+        self.numbers = count()
+        self._initialise()
+        self.start()
+        self.run(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
+
+    def _initialise(self) -> None:
+        made = [self.bin / "initdb", "-D", self.folder / "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"]
+        subprocess.run([*made, "--locale=C"], user=self.user, check=True, capture_output=True, cwd="/")
+        rules = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        (self.folder / "data" / "pg_hba.conf").write_text(rules)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        told = ["-D", self.folder / "data", "-k", self.folder, "-h", "127.0.0.1", "-p", str(self.port)]
+        fast = ["-c", "fsync=off", "-c", "max_connections=40"]  # the machine is not switched off
+        command = [self.bin / "postgres", *told, *fast]
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(command, user=self.user, stdout=log, stderr=log, cwd="/")
+        for _ in range(600):
+            try:
+                return self.run("SELECT 1")
+            except psycopg.OperationalError:
+                assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
+                time.sleep(0.05)
+        raise TimeoutError((self.folder / "log").read_text()[-2000:])
+
+    def kill(self) -> None:
+        """SIGKILL to the postmaster; without wait() its number would stay, and keep the next one from starting."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it, and delete all that it was."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def run(self, statement: str, database: str = "postgres") -> None:
+        """Run a statement as the superuser."""
+        with psycopg.connect(self._local("postgres", database), autocommit=True, connect_timeout=10) as connection:
+            connection.execute(statement)
+
+    def rows(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """What a query of the superuser returns."""
+        with psycopg.connect(self._local("postgres", database), autocommit=True) as connection:
+            return connection.execute(statement).fetchall()
+
+    def new_database(self) -> str:
+        """Make an empty database that belongs to the user, and return its name."""
+        name = f"studies{next(self.numbers)}"
+        self.run(f"CREATE DATABASE {name} OWNER {USER} TEMPLATE template0")
+        return name
+
+    def url(self, database: str) -> str:
+        """The URL of a database without a password, over the socket."""
+        return f"postgresql://{USER}@/{database}?host={self.folder}&port={self.port}"
+
+    def tcp(self, database: str, *, password: bool, port: int | None = None) -> str:
+        """The URL of a database over the network."""
+        who = f"{USER}:{ENCODED}" if password else USER
+        return f"postgresql://{who}@127.0.0.1:{port or self.port}/{database}"
+
+    def terminate_backends(self, database: str, where: str = "TRUE") -> None:
+        """Cut all connections to a database, or some of `pg_stat_activity`."""
+        mine = f"datname = '{database}' AND pid <> pg_backend_pid()"
+        self.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine} AND {where}")
+
+    def _local(self, user: str, database: str) -> str:
+        return f"host={self.folder} port={self.port} user={user} dbname={database}"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
