@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
@@ -75,8 +75,10 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """Models drawn at random, the costs of some of them by their place, and why others cannot be trained, counted."""
+    """How many models were drawn, those that can be built, the costs of some of these by their place, and why others
+    cannot be built or trained, counted."""
 
+    drawn: int
     sized: list[Sized]
     measured: dict[int, Measured]
     refused: Mapping[str, int]
@@ -92,14 +94,15 @@ def sample(space: Space, spec: Mapping[str, Any], host: Host, folder: Path) -> S
     params = drawn(space, DRAWN, seed_of(spec["seed"], "dry run"))
     with one_thread():
         sized = present(bench.size(each) for each in for_a_while(params, FEWEST_DRAWN, DRAWING_SECONDS))
+        count = len(sized) + bench.refused.total()
         sized.sort(key=lambda each: each.operations)
         places = for_a_while(outwards(len(sized)), FEWEST_MEASURED, MEASURING_SECONDS)
         found = {place: bench.measure(sized[place]) for place in places}
     measured = {place: each for place, each in found.items() if each is not None}
     if not measured:
         reason, _ = bench.refused.most_common(1)[0]
-        raise DeepmineError(f"No model of {len(params)} could be trained: {reason}")
-    return Sample(sized, measured, bench.refused)
+        raise DeepmineError(f"No model of {count} could be trained: {reason}")
+    return Sample(count, sized, measured, bench.refused)
 
 
 def drawn(space: Space, count: int, seed: int) -> list[dict[str, Value]]:
@@ -127,7 +130,7 @@ def for_a_while(items: Iterable[T], fewest: int, seconds: float) -> Iterator[T]:
 def outwards(count: int) -> list[int]:
     """All places of `count`: both ends first, then the middle, then the middle of each half, and so on."""
     parts = (2**each for each in range(count.bit_length() + 1))
-    return list(dict.fromkeys(round(at * (count - 1) / of) for of in parts for at in range(of + 1)))
+    return list(dict.fromkeys(round(at * (count - 1) / of) for of in parts for at in range(of + 1))) if count else []
 
 
 def present(found: Iterable[T | None]) -> list[T]:
@@ -229,7 +232,7 @@ def _step_seconds(training: Training) -> float:
         return take_step(training, training.train.batch(next(training.batches), training.device)).item()
 
     training.model.train()
-    times = [_timed(step)[0] for _ in for_a_while(count(), FEWEST_STEPS, STEPPING_SECONDS)]
+    times = [_timed(step)[0] for _ in for_a_while(itertools.count(), FEWEST_STEPS, STEPPING_SECONDS)]
     return fmean(times[1:])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import termios
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, TextIO
@@ -46,7 +47,7 @@ def run(args: Sequence[str], host: Host) -> int:
             for note in getattr(abort.__cause__, "__notes__", ()):
                 click.echo(note, err=True)
         return interrupts.exit_code(abort.__cause__)
-    except OSError as error:
+    except (OSError, termios.error) as error:
         if (interrupt := interrupts.behind(error)) is None:
             raise
         return interrupts.exit_code(interrupt)
@@ -73,10 +74,10 @@ class InOrder(click.Group):
         """Run a command. Where nobody reads on (`| head -1`), it ends as if by SIGPIPE, and says nothing."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
+        except BrokenPipeError as error:
             unread = [each for each in (sys.stdout, sys.stderr) if _nobody_reads(each)]
-            if not unread:
-                raise
+            if not unread:  # click would take a broken pipe of our own for a reader who left, and say nothing
+                raise RuntimeError("a pipe inside the command broke") from error
             for each in unread:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), each.fileno())  # Python flushes once more at its end
             ctx.exit(interrupts.CLOSED_PIPE)

@@ -179,7 +179,7 @@ def _reckoned(found: Sample, costs: Costs, terms: Terms, crew: Crew, files_mb: f
     return Estimates(
         device=device_here().type,
         crew=crew,
-        drawn=len(found.sized),
+        drawn=found.drawn,
         measured=len(found.measured),
         refused=found.refused,
         trial=costs.seconds.one,

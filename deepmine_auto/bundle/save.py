@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepmine_auto import failpoints
 from deepmine_auto.bundle import manifest, parity
 from deepmine_auto.bundle.card import Story, card
 from deepmine_auto.bundle.plain import MODEL_TYPE
@@ -59,6 +60,7 @@ def save(folder: Path, exported: Exported, inputs: Sequence[Any], outputs: np.nd
         raise BadInput(f"{folder} cannot be made: {error.strerror}.", "Give another --output.") from error
     try:
         _write(unfinished, exported)
+        failpoints.reach("mid_export")
         difference = parity.verify(unfinished, inputs, outputs)
         flush(unfinished)
         unfinished.rename(folder)

@@ -84,8 +84,9 @@ def guard(engine: Engine, begin: str, fence: Fence, told: Callable[[BaseExceptio
 
 
 def words_of(error: BaseException) -> str:
-    """What the database said, in one line, without SQL."""
+    """What the database said, in one line, without SQL and without advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split()).rstrip(".")
+    first, *more = said.splitlines() or [type(error).__name__]
+    return " ".join([first, *(line.strip() for line in more)] if first.endswith(":") else [first]).rstrip(".")

@@ -19,8 +19,9 @@ def place_of(asked: str | Place | None = None) -> Place:
     A password is refused here: a command line is seen by all. It is taken from the environment where that names the
     same database.
     """
+    said = os.environ.get(VARIABLE)
     if asked is None:
-        return trusted(os.environ.get(VARIABLE) or USUAL)
+        return trusted(said or USUAL)
     if isinstance(asked, Place):
         return asked
     place = trusted(asked)
@@ -28,7 +29,7 @@ def place_of(asked: str | Place | None = None) -> Place:
         return place
     if place.secrets:
         raise BadInput("A password in --storage is seen by everybody on this machine.", WHERE)
-    known = _of_environment()
+    known = trusted(said) if said else place
     return known if known == place else place
 
 
@@ -37,8 +38,8 @@ WHERE = f"Leave it out there, and give the whole URL in the environment variable
 
 def trusted(text: str) -> Place:
     """The place of a text that nobody else reads, and that may hold a password. Raises BadInput."""
-    scheme, has_scheme, _ = text.partition("://")
-    if not has_scheme or scheme == "sqlite":
+    scheme = text.partition("://")[0]
+    if "://" not in text or text.startswith("sqlite:///"):
         return SqliteFile(file_of(text))
     if scheme.partition("+")[0] in ("postgresql", "postgres"):
         return database_of(text)
@@ -60,9 +61,7 @@ def place_in(file: str) -> Place:
 
 def is_usual(place: Place) -> bool:
     """Whether commands find this place without being told."""
-    return place == place_of()
-
-
-def _of_environment() -> Place | None:
-    text = os.environ.get(VARIABLE, "")
-    return trusted(text) if text else None
+    try:
+        return place == place_of()
+    except BadInput:  # this folder is no place for studies
+        return False

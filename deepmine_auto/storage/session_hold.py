@@ -55,6 +55,7 @@ class SessionHold:
     """A held study."""
 
     session: psycopg.Connection[Any]
+    pid: int
 
     def __init__(self, database: Connects, study: str) -> None:
         self.database, self.study = database, study
@@ -74,12 +75,12 @@ class SessionHold:
         except psycopg.Error as error:
             what = f"The lock of the study '{self.study}' cannot be taken: {words_of(error)}."
             raise DatabaseAway(what, "Look whether the database runs.") from error
-        self.session = session
+        self.session, self.pid = session, session.info.backend_pid
 
     def check(self, connection: Connection) -> None:
         """Raise LockLost unless the session with the lock lives; nobody else takes it before the transaction ends."""
         connection.execute(SHARED, {"writing": self.writing})
-        if not connection.execute(ALIVE, {"pid": self.session.info.backend_pid, **_parts(self.key)}).scalar():
+        if not connection.execute(ALIVE, {"pid": self.pid, **_parts(self.key)}).scalar():
             raise LockLost(f"The lock of the study '{self.study}' was lost with its connection.")
 
     def regain(self) -> None:

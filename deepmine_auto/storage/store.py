@@ -233,11 +233,14 @@ class Store:
         if any(found[name] != value for name, value in json.loads(json.dumps(row)).items()):
             raise Conflict(f"Another row of {table.name} stands where {row} should be.")
 
-    def change(self, table: Table, study_id: int, number: int, values: Row) -> None:
-        """Change the row of this number."""
-        where = (table.c.study_id == study_id) & (table.c.number == number)
+    def finish_rerun(self, study_id: int, number: int, values: Row) -> None:
+        """Write the end of a rerun; done again, it changes nothing. Raises Conflict where it has ended otherwise."""
+        column = tables.reruns.c
+        mine = (column.study_id == study_id) & (column.number == number) & (column.state == "RUNNING")
         with self.engine.begin() as connection:
-            connection.execute(update(table).where(where).values(**values))
+            changed = connection.execute(update(tables.reruns).where(mine).values(**values)).rowcount
+        if not changed:
+            self._compare(tables.reruns, {"study_id": study_id, "number": number, **values})
 
     def note_saved(self, study_id: int, kind: str, number: int, attempt: int, saved: str) -> None:
         """Write which checkpoint an attempt left when it had to go."""

@@ -88,7 +88,7 @@ reruns = _table(
     _number("number"),
     Column("trial", Integer, nullable=False),
     Column("repeat", Integer, nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("state", String(16), nullable=False, default="RUNNING"),
     Column("value", Float),
     Column("checkpoint", Text),
     Column("seconds", Float),

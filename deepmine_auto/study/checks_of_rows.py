@@ -86,7 +86,7 @@ def attempts(seen: Seen) -> Findings:
             before = row["epoch"]
 
 
-def proposals(seen: Seen) -> Findings:
+def params(seen: Seen) -> Findings:
     """Trials are numbered from 0 without a gap, and each one's params lie in its space."""
     spaces = seen.record.spaces
     for at, trial in enumerate(seen.trials):
@@ -97,13 +97,13 @@ def proposals(seen: Seen) -> Findings:
             yield f"trial {at} has no place in its space: {odd}" if odd else ""
 
 
-def _outside(params: Mapping[str, Value], space: Space) -> str:
+def _outside(given: Mapping[str, Value], space: Space) -> str:
     """What of a trial's params does not fit, or an empty string."""
     try:
-        drawn = space.draw(lambda param: params[param.name])
+        drawn = space.draw(lambda param: given[param.name])
     except KeyError as missing:
         return f"{missing.args[0]} is missing"
-    more = params.keys() - drawn.keys()
+    more = given.keys() - drawn.keys()
     ranges = {each.name: each.range for each in space.params}
     bad = [f"{name} is {value!r}" for name, value in drawn.items() if value not in ranges[name]]
     return f"{min(more)} is too many" if more else ", ".join(bad)

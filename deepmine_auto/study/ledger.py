@@ -30,7 +30,7 @@ from deepmine_auto.study.pruning import judge, seen
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, bar, refuse, set_aside
 from deepmine_auto.study.spaces import Spaces
-from deepmine_auto.study.writer import Watch, Writer
+from deepmine_auto.study.writer import Watch, Writer, replay_left
 
 UNEXPLAINED_IN_A_ROW = 5
 """So many failures in a row that no plugin and no limit explains end the search."""
@@ -69,7 +69,7 @@ class Ledger:
         self._read()
 
     def _read(self) -> None:
-        replayed = self.writer.replay_left()
+        replayed = replay_left(self.store, self.study)
         sessions = [row for row in self.store.sessions(self.study.id) if row["epoch"] != self.epoch]
         self.spent_before = sum(row["spent"] for row in sessions)
         self.gpu_seconds_before = sum(row["spent"] * row["gpus"] for row in sessions)
@@ -177,9 +177,9 @@ class Ledger:
     def add_rerun(self, trial: int, repeat: int) -> Assignment:
         """Write a rerun of a finalist, and return what a worker needs."""
         number = len(self.reruns)
-        row: Row = {"number": number, "trial": trial, "repeat": repeat, "state": "RUNNING"}
+        row: Row = {"number": number, "trial": trial, "repeat": repeat}
         self.writer.write("rerun", **row)
-        self.reruns[number] = row
+        row = self.reruns[number] = {**row, "state": "RUNNING"}
         failpoints.reach("mid_rerun")
         return self._assign_rerun(row, "begun")
 
@@ -198,9 +198,9 @@ class Ledger:
         standing = self.history.of(kind, number)
         halvings = sum(row["because"] == "memory" for row in standing.attempts) + (because == "memory")
         row: Row = {"kind": kind, "number": number, "attempt": len(standing.attempts) + 1, "epoch": self.epoch}
-        row |= {"because": because, "halvings": halvings, "saved": None}
+        row |= {"because": because, "halvings": halvings}
         self.writer.write("attempt", **row)
-        standing.attempts.append(row)
+        standing.attempts.append({**row, "saved": None})
         failpoints.reach("after_attempt")
         return Assignment(
             kind=kind,

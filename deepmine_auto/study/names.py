@@ -29,15 +29,14 @@ def distribution_of(each: Range) -> BaseDistribution:
 
 
 class Names:
-    """The names that a study has used, each with the distribution that it was first used with."""
+    """The names that a study has used, each with the distribution that it was used with."""
 
     def __init__(self) -> None:
         self.used: dict[str, BaseDistribution] = {}
 
     def note(self, distributions: Mapping[str, BaseDistribution]) -> None:
         """Take over the names of a row."""
-        for name, each in distributions.items():
-            self.used.setdefault(name, each)
+        self.used.update(distributions)
 
     def written(self, name: str, now: BaseDistribution) -> str:
         """The first of `name`, `name@2`, `name@3`, ... that is free, or was used for the same param as it is now."""

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 from deepmine_auto.storage.store import Row, StudyRow, shown
 from deepmine_auto.study.budget import Budget
 
@@ -43,12 +41,10 @@ def study_note(
     return "\n\n".join(each for each in sections if each)
 
 
-def best_note(study: StudyRow, trial: FrozenTrial, value: float, before: tuple[int, float] | None) -> str:
-    """What a new best is made of. `before` is the number and the value of the best until then."""
-    name = plain(shown(study.objectives[0].name))
+def best_note(study: StudyRow, value: float, before: tuple[int, float] | None) -> str:
+    """That a value is the best so far. `before` is the number and the value of the best until then."""
     against = "" if before is None else f", {value - before[1]:+.4f} against trial {before[0]}"
-    params = [(plain(name), plain(each)) for name, each in trial.params.items()]
-    return f"**A new best**: {name} {value:.4f}{against}.\n\n{_table(('param', 'value'), params)}"
+    return f"**A new best**: {plain(shown(study.objectives[0].name))} {value:.4f}{against}."
 
 
 def _goal(study: StudyRow) -> list[tuple[str, str]]:
@@ -89,7 +85,7 @@ def _finalists(result: Row, reruns: Iterable[Row]) -> str:
         )
         for trial, each in sorted(values.items())
     ]
-    heads = ("trial", "mean of its reruns", "each, on another split")
+    heads = ("trial", "mean", "reruns, each on another split")
     return f"## Finalists\n\n{_table(heads, rows)}" if rows else ""
 
 

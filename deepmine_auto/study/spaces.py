@@ -68,11 +68,12 @@ class Spaces:
 
 
 def changes(old: Space, new: Space) -> list[str]:
-    """One sentence for each param that a new space changes; none where it is the old one."""
+    """One sentence for each param that a new space changes, and one at least; none where it is the old one."""
     before, after = _described(old), _described(new)
     names = [*before, *(each for each in after if each not in before)]
     told = [_change(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)]
-    return [each for each in told if each]
+    other = [] if old == new else ["Recipes, conditions or the order of choices are others."]
+    return [each for each in told if each] or other
 
 
 def _described(space: Space) -> dict[str, Param | Value]:

@@ -23,7 +23,7 @@ CHECKS: tuple[Look, ...] = (
     of_rows.order,
     of_rows.sessions,
     of_rows.attempts,
-    of_rows.proposals,
+    of_rows.params,
     of_rows.curves,
     of_ends.verdicts,
     of_ends.ends,

@@ -69,19 +69,7 @@ class Writer:
         return True
 
     def _apply(self, entry: Entry) -> None:
-        store, study_id = self.store, self.study.id
-        if entry.op in TABLES:
-            store.add(TABLES[entry.op], study_id, entry.row)
-        else:
-            ops: dict[str, Callable[..., None]] = {
-                "report": partial(store.add_report, study_id),
-                "show": store.show_value,
-                "tell": store.finish_trial,
-                "end rerun": partial(store.change, tables.reruns, study_id),
-                "save": partial(store.note_saved, study_id),
-                "result": partial(store.set_result, study_id),
-            }
-            ops[entry.op](**entry.row)
+        apply(self.store, self.study.id, entry)
 
     def _keep(self, entry: Entry) -> None:
         """Append to the outbox; on a full disk wait for either. Raises DatabaseAway where neither can be written."""
@@ -149,7 +137,7 @@ class Writer:
         waited = len(self.outbox)
         try:
             self.regain()
-            self._replay(self.outbox, self._apply)
+            _replay(self.outbox, self._apply)
         except Exception as error:
             if not is_away(error):
                 raise
@@ -159,39 +147,59 @@ class Writer:
         self.watch("back", f"the study database is back: {waited} entries were written to it", None)
         return True
 
-    # -- the outbox --------------------------------------------------------------------------------------------------
 
-    def _replay(self, outbox: Outbox, apply: Callable[[Entry], None]) -> int:
-        """Write what waits, in order, and what came to it meanwhile; then forget it. Return how much it was."""
-        written = 0
-        while entries := outbox.entries(after=written):
-            for entry in entries:
-                apply(entry)
-                failpoints.reach("mid_replay")
-            written += len(entries)
-        outbox.clear()
-        return written
+# -- the outbox --------------------------------------------------------------------------------------------------------
 
-    def replay_left(self) -> list[str]:
-        """Write what an earlier driver could not, before anything is read; return what happened, in words.
 
-        Where a driver has handed out work since without it, it is late, and is kept beside.
-        """
-        left = left_in(Path(self.study.folder))
-        if not left:
-            return []
-        handed_out = self.store.rows(tables.attempts, self.study.id)
-        newest = max([left[-1].epoch, *(row["epoch"] for row in handed_out)])
-        told = [self._replay_left(each) if each.epoch == newest else _put_aside(each) for each in left]
-        return [each for each in told if each]
+def apply(store: Store, study_id: int, entry: Entry) -> None:
+    """Write an entry to the database. Raises Conflict where something else stands in its place."""
+    ops: dict[str, Callable[..., None]] = {
+        "report": partial(store.add_report, study_id),
+        "show": store.show_value,
+        "tell": store.finish_trial,
+        "end rerun": partial(store.finish_rerun, study_id),
+        "save": partial(store.note_saved, study_id),
+        "result": partial(store.set_result, study_id),
+    }
+    if entry.op in TABLES:
+        store.add(TABLES[entry.op], study_id, entry.row)
+    else:
+        ops[entry.op](**entry.row)
 
-    def _replay_left(self, outbox: Outbox) -> str:
-        waited = self._replay(outbox, self._apply_left)
-        return f"{waited} entries that waited for the database were written to it" if waited else ""
 
-    def _apply_left(self, entry: Entry) -> None:
+def replay_left(store: Store, study: StudyRow) -> list[str]:
+    """Write what an earlier driver could not, before anything is read; return what happened, in words.
+
+    Where a driver has handed out work since without it, it is late, and is kept beside.
+    """
+    left = left_in(Path(study.folder))
+    if not left:
+        return []
+    newest = max([left[-1].epoch, *(row["epoch"] for row in store.rows(tables.attempts, study.id))])
+
+    def apply_left(entry: Entry) -> None:
         with suppress(Conflict):  # `studies stop` may have ended it in between; what stands there is the truth
-            self._apply(entry)
+            apply(store, study.id, entry)
+
+    told = [_replay_left(each, apply_left) if each.epoch == newest else _put_aside(each) for each in left]
+    return [each for each in told if each]
+
+
+def _replay_left(outbox: Outbox, apply: Callable[[Entry], None]) -> str:
+    waited = _replay(outbox, apply)
+    return f"{waited} entries that waited for the database were written to it" if waited else ""
+
+
+def _replay(outbox: Outbox, apply: Callable[[Entry], None]) -> int:
+    """Write what waits, in order, and what came to it meanwhile; then forget it. Return how much it was."""
+    written = 0
+    while entries := outbox.entries(after=written):
+        for entry in entries:
+            apply(entry)
+            failpoints.reach("mid_replay")
+        written += len(entries)
+    outbox.clear()
+    return written
 
 
 def _put_aside(outbox: Outbox) -> str:

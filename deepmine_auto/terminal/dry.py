@@ -155,8 +155,7 @@ def _estimates(found: Estimates, executor: str) -> list[tuple[str, str]]:
 
 
 def _refused(found: Estimates) -> list[str]:
-    drawn = found.drawn + sum(found.refused.values())
-    return [f"{count} of {drawn} models cannot be trained: {why}" for why, count in found.refused.items()]
+    return [f"{count} of {found.drawn} models cannot be trained: {why}" for why, count in found.refused.items()]
 
 
 def _of(interval: Interval, words: Callable[[float], str]) -> str:

@@ -62,7 +62,7 @@ def fill(desk: Desk) -> list[StudyRow]:
     result = {"winner": best.number, "sentence": "macro-F1 0.871, 6.3 points over tf-idf"}
     reruns = [{"trial": best.number, "state": "COMPLETE", "value": 0.87}]
     assert note_study(desk.store, curves, study_note(curves, ("tf-idf", 0.81), result, reruns))
-    assert note_trial(desk.store, curves, best, best_note(curves, best, best.value, None))
+    assert note_trial(desk.store, curves, best, best_note(curves, best.value, None))
     assert attach(desk.store, curves, "config.json", json.dumps(best.params).encode(), best)
     truth = np.arange(60) % 3
     assert attach_confusion(desk.store, curves, best, ["bad", "fair", "good"], truth, truth * (np.arange(60) % 4 > 0))

@@ -57,6 +57,7 @@ def test_a_studys_page_draws_history_importance_timeline_every_curve_and_what_is
         assert heading in page.text
     assert f"trial #{COSTLY} (infeasible)" in page.text
     assert f"Best Trial (number={best_of(shown).number})" in page.text
+    assert "confusion.png" in page.text
     assert page.html.count(PLOT) >= 4
     curves = page.html.partition("Intermediate values")[2]
     reported = sum(bool(each.intermediate_values) for each in shown.desk.trials(shown.curves))

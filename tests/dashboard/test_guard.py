@@ -5,12 +5,17 @@ import string
 
 import pytest
 from asking import ask
+from fakes import Desk
 from hypothesis import example, given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from deepmine_auto.dashboard.access import VARIABLE, address, token_for
 from deepmine_auto.dashboard.guard import PAGE, Guard
+from deepmine_auto.dashboard.serve import application
 from deepmine_auto.errors import BadInput
+from deepmine_auto.storage.sqlite import SqliteFile
+from deepmine_auto.storage.store import Store
 
 TOKEN = "a-token-of-this-test_0"
 PATHS = st.text(string.printable, max_size=30).map(lambda each: f"/{each}")
@@ -76,9 +81,14 @@ def told(shown):
     return [(each.study_name, each.system_attrs) for each in storage.get_all_studies()]
 
 
-def test_the_upgrade_of_a_schema_is_never_offered(shown):
-    answer = ask(shown.app(), "/incompatible-rdb-schema")
-    assert (answer.status, answer.headers["Location"]) == (302, "http://127.0.0.1:8080/dashboard")
+def test_the_upgrade_of_an_older_schema_is_never_offered(tmp_path):
+    """The stock application shows a button for it to anybody."""
+    desk = Desk(tmp_path)
+    app = application(Store(SqliteFile(tmp_path / "studies.db").open_reader()), None)
+    with desk.store.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'v3.0.0.a'"))
+    assert ask(app, "/dashboard").status == 200
+    assert ask(app, "/incompatible-rdb-schema").headers["Location"] == "http://127.0.0.1:8080/dashboard"
 
 
 # -- whoever may look --------------------------------------------------------------------------------------------------

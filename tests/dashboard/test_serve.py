@@ -60,6 +60,8 @@ def test_it_prints_the_studys_address_serves_it_and_ends_quietly(shown, number, 
         assert url.endswith(f"/dashboard/studies/{shown.curves.id}")
         status, page = got(url)
         assert (status, "<title>Optuna Dashboard</title>" in page) == (200, True)
+        drawn_from_few_trials = f"/api/studies/{shown.curves.id}/param_importances"
+        assert got(url.partition("/dashboard")[0] + drawn_from_few_trials)[0] == 200
         process.send_signal(number)
         assert process.wait(SECONDS) == code
         assert process.stderr.read().strip() == ""

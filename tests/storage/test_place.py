@@ -13,7 +13,7 @@ from sqlalchemy import URL
 
 from deepmine_auto.commands.options import database, storage_flag
 from deepmine_auto.errors import BadInput, MissingExtra
-from deepmine_auto.storage import VARIABLE, postgresql
+from deepmine_auto.storage import VARIABLE, postgresql, sqlite
 from deepmine_auto.storage.place import place_in, place_of, trusted
 from deepmine_auto.storage.sqlite import SqliteFile, file_of
 
@@ -62,8 +62,9 @@ def test_an_empty_file_may_become_a_database(here):
 
 
 def test_another_kind_of_database_is_refused():
-    with pytest.raises(BadInput, match=r"'mysql' storage is not supported\. Give a file, sqlite:///FILE or postgresql"):
-        place_of("mysql://host/name")
+    for text in ("mysql://host/name", "sqlite://name"):
+        with pytest.raises(BadInput, match=r"storage is not supported\. Give a file, sqlite:///FILE or postgresql"):
+            place_of(text)
 
 
 # -- databases ---------------------------------------------------------------------------------------------------------
@@ -149,6 +150,11 @@ def test_the_next_command_needs_no_storage_at_the_usual_place_and_a_quoted_one_e
     assert storage_flag(place_of("postgresql://me@host/name")) == " --storage postgresql://me@host/name"
 
 
+def test_where_nothing_can_be_kept_the_next_command_is_told_the_storage(here, monkeypatch):
+    monkeypatch.setattr(sqlite, "filesystem_of", lambda folder: "nfs4")
+    assert storage_flag(SqliteFile(here / "a.db")) == f" --storage {here}/a.db"
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 def test_any_password_survives_the_url(password):
     url = URL.create("postgresql", "me", password, "host", None, "name").render_as_string(hide_password=False)
@@ -166,7 +172,7 @@ def test_a_url_that_cannot_be_read_is_refused_without_repeating_it(text):
 
 def test_without_psycopg_the_command_that_installs_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(MissingExtra, match=r'psycopg, which is not installed\. pip install "deepmine-auto\[postgresql\]"'):
+    with pytest.raises(MissingExtra, match=r'not installed\. pip install "deepmine-auto\[postgresql\]"'):
         place_of(OPEN)
 
 

@@ -98,7 +98,7 @@ def test_numbers_that_json_does_not_have_become_null(desk):
     assert exported(desk)["reports"][0]["metrics"] == {"f": None}
 
 
-# -- what cannot be -----------------------------------------------------------------------------------------------------
+# -- what cannot be ----------------------------------------------------------------------------------------------------
 
 
 def test_a_file_that_exists_is_not_overwritten(desk):

@@ -1,6 +1,7 @@
 """A recorded study, replayed without training: what was decided comes out again, from an exported file alone."""
 
 import json
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -83,7 +84,8 @@ def mixed(assignment):
     return quick(assignment, None)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_study_of_three_workers_killed_and_resumed_is_replayed_exactly(data, tmp_path_factory):
     """Which worker is heard next, and at which transaction the driver is killed, is hypothesis's to choose."""
@@ -116,10 +118,11 @@ def test_a_sampler_knows_which_trials_had_ended_when_it_was_asked(desk):
 # -- what comes out otherwise ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def searched(desk):
-    study = given_spec(desk, desk.begin())
-    desk.work(study, Budget(trials=8))
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A finished study; tests change what they read of it, and never its rows."""
+    desk = Desk(tmp_path_factory.mktemp("searched"), sampler=EAGER)
+    desk.work(given_spec(desk, desk.begin()), Budget(trials=8))
     return desk
 
 
@@ -127,7 +130,7 @@ def test_another_sampler_proposes_otherwise_and_every_trial_says_what(searched):
     found = wrong(searched, sampler=Random())
     assert found.keys() == {"proposals"}
     told = found["proposals"][0]
-    assert told.startswith("trial ") and " is proposed otherwise: " in told and " is now " in told
+    assert re.match(r"trial \d is proposed otherwise: .* is now ", told)
     assert len(found["proposals"]) < 8, "the first ones are drawn at random by either"
 
 

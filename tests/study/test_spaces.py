@@ -1,5 +1,7 @@
 """The search spaces of a study, one after the other."""
 
+from dataclasses import replace
+
 import optuna
 import pytest
 from fakes import SPACE as LEDGERS
@@ -48,8 +50,10 @@ def test_each_space_begins_with_its_own_recipes_and_none_is_tried_twice():
     assert turns(spaces) == {0: 0.01, 1: 0.02, 5: 0.03}
 
 
-def test_a_recipe_whose_turn_did_not_come_is_tried_in_the_next_space():
-    assert turns(spaces_of(with_recipes(0.01, 0.02), (1, with_recipes(0.01, 0.02)))) == {0: 0.01, 1: 0.02}
+def test_a_recipe_whose_turn_did_not_come_is_tried_in_the_next_space_if_it_is_there_too():
+    first = with_recipes(0.01, 0.02, 0.03)
+    assert turns(spaces_of(first, (1, with_recipes(0.01, 0.03)))) == {0: 0.01, 1: 0.03}
+    assert turns(spaces_of(first, (1, with_recipes()))) == {0: 0.01}
 
 
 # -- what a new space changes ------------------------------------------------------------------------------------------
@@ -86,6 +90,18 @@ def one(each, **fixed):
 def test_what_a_new_space_changes_is_told_in_a_sentence(old, new, told):
     assert changes(old, new) == [told]
     assert changes(new, new) == []
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        replace(SPACE, recipes=({"attention/kind": "b"},)),
+        Space((Param("attention/kind", Choice("b", "a"), {}), *SPACE.params[1:]), SPACE.fixed),
+        Space((*SPACE.params, Param("attention/a/sinks", Int(0, 4), {"attention/kind": ("a",)})), SPACE.fixed),
+    ],
+)
+def test_no_change_goes_without_a_sentence(new):
+    assert changes(SPACE, new) == ["Recipes, conditions or the order of choices are others."]
 
 
 def test_a_plugin_that_comes_or_goes_is_told_without_its_params():

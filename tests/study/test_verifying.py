@@ -111,7 +111,7 @@ def test_a_sound_study_holds_and_every_check_has_looked_at_something(desk):
 def test_what_was_looked_at_is_counted(desk):
     counted = {each.name: each.counted for each in verify(seen(desk))}
     found = record.read(desk.store, "study")
-    assert counted["proposals"] == counted["curves"] == counted["ends"] == len(found.trials_by_number) == 8
+    assert counted["params"] == counted["curves"] == counted["ends"] == len(found.trials_by_number) == 8
     assert counted["order"] == len(found.rows_by_table["deepmine_reports"])
     assert counted["verdicts"] == len(found.rows_by_table["deepmine_verdicts"])
     assert counted["reruns"] == 9
@@ -128,7 +128,8 @@ def test_an_unfinished_study_holds_while_a_driver_is_alive(tmp_path):
                                             for each in (first, second))}  # fmt: skip
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_a_study_holds_wherever_its_driver_was_killed(data, tmp_path_factory):
     desk = Desk(tmp_path_factory.mktemp("killed"), fence=Bomb())
@@ -161,10 +162,10 @@ SABOTAGES = {
     "an attempt is counted twice": ("attempts", [
         "INSERT INTO deepmine_attempts SELECT study_id, kind, number, 3, epoch, because, halvings, saved "
         "FROM deepmine_attempts WHERE number = 1 AND kind = 'trial'"]),
-    "a param lies outside its range": ("proposals", [
+    "a param lies outside its range": ("params", [
         "UPDATE trial_params SET param_value = 5.0 WHERE param_name = 'optimizer/adamw/lr' AND trial_id = 1"]),
-    "a param is lost": ("proposals", ["DELETE FROM trial_params WHERE param_name = 'model/kind' AND trial_id = 2"]),
-    "a trial is lost": ("proposals", [
+    "a param is lost": ("params", ["DELETE FROM trial_params WHERE param_name = 'model/kind' AND trial_id = 2"]),
+    "a trial is lost": ("params", [
         "UPDATE trials SET number = 20 WHERE number = 7",
         "UPDATE deepmine_attempts SET number = 20 WHERE number = 7 AND kind = 'trial'",
         "UPDATE deepmine_verdicts SET number = 20 WHERE number = 7",
@@ -283,16 +284,24 @@ def measured(assignment, host):
         yield message
 
 
-@pytest.fixture
-def several(tmp_path):
-    """A finished study of two objectives, one of which is limited."""
-    desk = Desk(tmp_path)
+@pytest.fixture(scope="module")
+def several_objectives(tmp_path_factory):
+    """The folder of a finished study of two objectives, one of which is limited."""
+    folder = tmp_path_factory.mktemp("several")
+    desk = Desk(folder)
     objectives = [Objective("f", "maximize"), Objective("latency_ms", "minimize")]
-    (tmp_path / "study").mkdir()
+    (folder / "study").mkdir()
     spec = {**desk.begin("other").spec, "objectives": ["f", "latency_ms"], "limits": [["latency_ms", 1, 5.0]]}
-    study = give(desk, desk.store.create_study("study", objectives, str(tmp_path / "study"), spec))
+    study = give(desk, desk.store.create_study("study", objectives, str(folder / "study"), spec))
     concluded(desk, desk.work(study, TRIALS, measured))
-    return desk
+    desk.store.engine.dispose()
+    return folder
+
+
+@pytest.fixture
+def several(several_objectives, tmp_path):
+    shutil.copytree(several_objectives, tmp_path, dirs_exist_ok=True)
+    return Desk(tmp_path)
 
 
 def test_a_study_of_several_objectives_with_a_limit_holds(several):

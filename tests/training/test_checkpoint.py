@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors import SafetensorError
@@ -35,6 +35,7 @@ def test_what_is_saved_is_read_back_bit_for_bit(place):
         assert torch.equal(tensors[name], each)
 
 
+@settings(deadline=None)
 @given(hnp.arrays("float32", hnp.array_shapes(), elements=st.floats(width=32)), st.floats(allow_nan=False))
 def test_any_float_survives(tmp_path_factory, array, number):
     place = tmp_path_factory.mktemp("any") / "step-1"

@@ -110,7 +110,8 @@ def test_a_trial_at_its_end_ends(folder, asked_at):
 def test_seconds_go_on_counting(folder, asked_at):
     asked_at(3)
     work = assignment(folder, number=26)
-    saved = run(work)[-1]
+    *_, before, saved = run(work)
+    assert saved.seconds > before.seconds
     state = checkpoint.load(folder / saved.checkpoint)[1]
     assert state["progress"]["seconds"] == saved.seconds > 0
     checkpoint.save(folder / saved.checkpoint, *edited(folder / saved.checkpoint, seconds=1000.0))

@@ -1,0 +1,55 @@
+"""A database that a test takes away and gives back, and whose acknowledgements it loses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fakes import Desk
+from sqlalchemy import Connection, event, exc
+
+
+class Switch:
+    """The way to a desk's database.
+
+    While it is `off`, every transaction is refused. Or once `after` more have begun, the next are: so many as `refuse`
+    says; or `lose` are committed, and what the driver hears is that the database is gone.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.off = False
+        self.after = self.refuse = self.lose = self.refused = 0
+        engine = desk.store.engine
+        self.gone = engine.dialect.loaded_dbapi.OperationalError("disk I/O error")
+        event.listen(engine, "begin", self._begin, insert=True)
+        self.commit = engine.dialect.do_commit
+        engine.dialect.do_commit = self._commit
+
+    @property
+    def due(self) -> bool:
+        """Whether something is still to happen."""
+        return bool(self.refuse or self.lose)
+
+    def _begin(self, connection: Connection) -> None:
+        if self.after:
+            self.after -= 1
+        elif self.off or self.refuse:
+            self.refused += 1
+            self.refuse = max(0, self.refuse - 1)
+            raise exc.OperationalError("BEGIN", None, self.gone)
+
+    def _commit(self, connection: Any) -> None:
+        self.commit(connection)
+        if self.lose and not self.after:
+            self.lose -= 1
+            raise self.gone
+
+
+def without_fsync(desk: Desk) -> Desk:
+    """The same desk, faster: a killed process loses nothing that the system has, which only a power cut would."""
+
+    @event.listens_for(desk.store.engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    desk.store.engine.dispose()
+    return desk

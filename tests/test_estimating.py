@@ -1,0 +1,172 @@
+"""A dry run foretells a search, and what it foretells comes true."""
+
+import math
+import statistics
+
+import pytest
+from tiny_texts import rows
+
+from deepmine_auto import calibrating, estimating
+from deepmine_auto.calibrating import Measured, Sample, Sized
+from deepmine_auto.errors import BadInput
+from deepmine_auto.estimating import Crew, crew_of, dry_run, seconds_in
+from deepmine_auto.searching import Watcher, search
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.place import place_of
+from deepmine_auto.storage.store import Store
+from deepmine_auto.study.budget import Budget
+
+ASKED = {"executor": "ray", "gpus": 0, "gpus_per_trial": None, "workers": None}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with a file of texts, and a hurry."""
+    monkeypatch.chdir(tmp_path)
+    made = rows()
+    lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
+    (tmp_path / "moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    monkeypatch.setattr(calibrating, "DRAWN", 6)
+    monkeypatch.setattr(calibrating, "MEASURING_SECONDS", 0.0)
+    monkeypatch.setattr(calibrating, "STEPPING_SECONDS", 0.0)
+    return tmp_path
+
+
+@pytest.fixture
+def alike(here, monkeypatch):
+    """Nothing is trained: all models are alike, and their trials take ten seconds."""
+    sized = [Sized({}, 100, 9, 32, 10, 1000, 1000, 1e6)] * 6
+    found = Sample(6, sized, {0: Measured(10.0, 5.0, 1.0), 5: Measured(10.0, 5.0, 1.0)}, {})
+    monkeypatch.setattr(estimating, "sample", lambda *_: found)
+
+
+def foretold(**fields):
+    asked = {"task": "text_classification", "data": "moods.csv", "executor": "inline", "trials": 4, **fields}
+    return dry_run(**asked).estimates
+
+
+# -- what it is reckoned from ------------------------------------------------------------------------------------------
+
+
+def test_inline_there_is_one_worker_and_no_gpu():
+    assert crew_of({**ASKED, "executor": "inline"}) == Crew(1, 0.0)
+    with pytest.raises(BadInput, match=r"The inline executor has one worker\. Use --executor ray for GPUs"):
+        crew_of({**ASKED, "executor": "inline", "gpus": 2})
+
+
+def test_without_gpus_there_is_a_worker_a_core_unless_fewer_are_asked_for(monkeypatch):
+    monkeypatch.setattr(estimating.os, "cpu_count", lambda: 6)
+    assert crew_of(ASKED) == Crew(6, 0.0)
+    assert crew_of({**ASKED, "workers": 2}) == Crew(2, 0.0)
+    assert crew_of({**ASKED, "workers": 20}) == Crew(6, 0.0)
+
+
+def test_gpus_are_those_asked_for_or_those_that_torch_sees(monkeypatch):
+    assert crew_of({**ASKED, "gpus": 8}) == Crew(8, 8.0)
+    assert crew_of({**ASKED, "gpus": 8, "gpus_per_trial": 0.25}) == Crew(32, 8.0)
+    assert crew_of({**ASKED, "gpus": 8, "gpus_per_trial": 4.0, "workers": 1}) == Crew(1, 4.0)
+    monkeypatch.setattr(estimating.torch.cuda, "device_count", lambda: 3)
+    assert crew_of({**ASKED, "gpus": None}) == Crew(3, 3.0)
+
+
+def test_the_seconds_are_those_of_the_budget_that_is_reached_first():
+    crew = Crew(4, 2.0)
+    assert seconds_in(Budget(seconds=600.0, gpu_hours=1.0), crew) == 600.0
+    assert seconds_in(Budget(seconds=6000.0, gpu_hours=1.0), crew) == 1800.0
+    assert seconds_in(Budget(trials=3, gpu_hours=1.0), Crew(4, 0.0)) == math.inf
+    with pytest.raises(BadInput, match=r"--max-gpu-hours ends nothing where no GPU is held\. Give --time-budget"):
+        seconds_in(Budget(gpu_hours=1.0), Crew(4, 0.0))
+
+
+def test_a_baseline_of_some_rows_is_taken_times_those_left_out(alike, monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self):
+            self.now += 1.0
+            return self.now
+
+    monkeypatch.setattr(estimating, "time", Clock())
+    monkeypatch.setattr(estimating, "BASELINE_ROWS", 16)
+    found = foretold()
+    assert found.closing == estimating.VERIFY_SECONDS + 2 * 64 / 16
+
+
+# -- what it says ------------------------------------------------------------------------------------------------------
+
+
+def test_every_interval_is_in_order_and_the_whole_is_the_sum_of_its_parts(here):
+    found = foretold()
+    intervals = [each for each in vars(found).values() if isinstance(each, estimating.Interval)]
+    assert len(intervals) == 10
+    assert all(each == tuple(sorted(each)) and each.low >= 0 for each in intervals)
+    assert found.whole.middle == pytest.approx(found.search.middle + found.finals.middle + found.closing)
+    assert found.trials == (4, 4, 4)
+    assert (found.drawn, found.measured) == (6, 3)
+    assert found.largest_mb >= found.peak_mb.middle
+    assert found.process_mb > 100
+
+
+def test_more_trials_take_longer_and_pruned_ones_less(alike):
+    few, many = foretold(pruner="none"), foretold(pruner="none", trials=40)
+    assert few.trial == pytest.approx((10.0, 10.0, 10.0))
+    assert (few.search.middle, many.search.middle) == pytest.approx((40.0, 400.0))
+    assert few.worked == 1.0
+    pruned = foretold(trials=40)
+    assert pruned.search.middle == pytest.approx(400.0 * pruned.worked)
+    assert pruned.worked < 0.5
+
+
+def test_a_time_budget_is_not_passed(alike):
+    found = foretold(trials=None, time_budget="10m")
+    assert found.whole.high <= 600.0
+    assert found.trials.low > 60 * (1 - 0.3 - found.closing / 600) - 1
+
+
+def test_the_disk_holds_every_checkpoint_that_is_kept_at_once(alike):
+    found = foretold(trials=40)
+    assert found.checkpoint_mb == pytest.approx((1.0, 1.0, 1.0))
+    low, middle, high = found.disk_mb
+    assert (middle - low, high - middle) == pytest.approx((9.0, 9.0)), "nine reruns; nine evaluations of one trial"
+    assert low > 2 + 1 + 3, "the last two and the best of what runs, and three finalists"
+
+
+def test_what_the_search_would_refuse_is_refused(here):
+    with pytest.raises(BadInput, match="Did you mean 'linear'"):
+        foretold(attention=["linaer"])
+    (here / "full").mkdir()
+    (here / "full" / "precious").touch()
+    with pytest.raises(BadInput, match="full exists already"):
+        foretold(output="full")
+
+
+# -- whether it comes true ---------------------------------------------------------------------------------------------
+
+
+class UntilTheFinals(Watcher):
+    """Ends a study as Ctrl-C does when its trials are over."""
+
+    def opened(self, agenda, notes, baseline):
+        self.study = agenda.ledger.study
+
+    def happened(self, kind, text, trial):
+        if (kind, text) == ("begun", "rerun"):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_the_trials_of_a_search_take_as_long_as_was_foretold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = {"space": "tiny", "executor": "inline", "trials": 3, "pruner": "none"}
+    found = dry_run(**asked).estimates
+    watcher = UntilTheFinals()
+    with pytest.raises(KeyboardInterrupt):
+        search(watcher, **asked)
+    reports = Store(place_of().open_reader()).rows(tables.reports, watcher.study.id)
+    last = {each["number"]: each for each in reports}
+    seconds = [each["seconds"] * 1000 / each["share"] for each in last.values()]
+    print(f"foretold {found.trial}, mean {statistics.fmean(seconds):.1f} of {[round(each, 1) for each in seconds]}")
+    assert len(seconds) == 3
+    assert found.trial.low <= statistics.fmean(seconds) <= found.trial.high
+    costs = [each["metrics"]["peak_mb"] for each in last.values()]
+    assert found.peak_mb.low <= statistics.fmean(costs) <= max(found.peak_mb.high, found.largest_mb)
