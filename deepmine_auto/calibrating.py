@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import optuna
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.errors import DeepmineError
@@ -32,7 +31,7 @@ from deepmine_auto.training.step import take_step
 
 T = TypeVar("T")
 
-DRAWN, FEWEST_DRAWN, DRAWING_SECONDS = 40, 10, 5.0
+DRAWN, FEWEST_DRAWN, DRAWING_SECONDS = 40, 8, 6.0
 """So many models are drawn, or fewer where that takes longer."""
 
 FEWEST_MEASURED, MEASURING_SECONDS = 3, 10.0
@@ -47,26 +46,27 @@ MOST_JUDGED = 512
 
 class Sized(NamedTuple):
     """What is known of a drawn model before it is trained: its params, how long a trial trains it, the number of its
-    parameters and of those that move, and the floating point operations of a forward pass of one row."""
+    parameters and of those that move, the seconds of a forward pass of a batch, and the peak memory of a training step
+    in MB (1e6 bytes), apart from what an optimizer keeps."""
 
     params: Mapping[str, Value]
     steps: int
     evaluations: int
-    batch: int
     rows_judged: int
     parameters: int
     moving: int
-    flops: float
+    forward_seconds: float
+    peak_mb: float
 
     @property
-    def operations(self) -> float:
-        """Floating point operations of a whole trial: a backward pass takes twice those of a forward pass."""
-        return self.flops * (3.0 * self.steps * self.batch + self.evaluations * self.rows_judged)
+    def forwards_seconds(self) -> float:
+        """The seconds of the forward passes of a whole trial."""
+        return self.steps * self.forward_seconds
 
 
 class Measured(NamedTuple):
-    """What one trial costs: seconds if it is trained to its end, peak memory of a training step in MB (1e6 bytes), and
-    a checkpoint's size in MB. It is reckoned from a few steps, one evaluation and one checkpoint."""
+    """What one trial costs: seconds if it is trained to its end, peak memory of a training step in MB, and a
+    checkpoint's size in MB. It is reckoned from a few steps, one evaluation and one checkpoint."""
 
     seconds: float
     peak_mb: float
@@ -93,9 +93,11 @@ def sample(space: Space, spec: Mapping[str, Any], host: Host, folder: Path) -> S
     bench = Bench(spec, host, folder)
     params = drawn(space, DRAWN, seed_of(spec["seed"], "dry run"))
     with one_thread():
-        sized = present(bench.size(each) for each in for_a_while(params, FEWEST_DRAWN, DRAWING_SECONDS))
+        first = bench.size(params[0])  # it waits for the rows to be prepared, which is done once
+        others = for_a_while(params[1:], FEWEST_DRAWN - 1, DRAWING_SECONDS)
+        sized = present([first, *map(bench.size, others)])
         count = len(sized) + bench.refused.total()
-        sized.sort(key=lambda each: each.operations)
+        sized.sort(key=lambda each: each.forwards_seconds)
         places = for_a_while(outwards(len(sized)), FEWEST_MEASURED, MEASURING_SECONDS)
         found = {place: bench.measure(sized[place]) for place in places}
     measured = {place: each for place, each in found.items() if each is not None}
@@ -199,11 +201,11 @@ class Bench:
             params=params,
             steps=training.steps,
             evaluations=len(training.recipe.evaluations(training.steps)),
-            batch=min(training.recipe.batch, len(training.train)),
             rows_judged=len(training.validation),
             parameters=sum(each.numel() for each in weights),
             moving=sum(each.numel() for each in weights if each.requires_grad),
-            flops=_flops(training),
+            forward_seconds=_forward_seconds(training),
+            peak_mb=costs_of(training)["peak_mb"],
         )
 
     def _measured(self, sized: Sized) -> Measured:
@@ -236,20 +238,25 @@ def _step_seconds(training: Training) -> float:
     return fmean(times[1:])
 
 
-def _flops(training: Training) -> float:
-    """The floating point operations of a forward pass of the row of median length."""
-    order = np.argsort(training.train.lengths, kind="stable")
-    row = training.train.batch(order[[len(order) // 2]], training.device)
+def _forward_seconds(training: Training) -> float:
+    """The time of a forward pass of a batch with rows of all lengths; the first only warms up."""
+    indices = _of_all_lengths(training.train, training.recipe.batch)
+    batch = training.train.batch(indices, training.device)
     training.model.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        training.model(row.tokens_BL, row.keep_BL)
-    return float(counter.get_total_flops())
+    with torch.inference_mode():
+        times = [_timed(lambda: training.model(batch.tokens_BL, batch.keep_BL).out.cpu())[0] for _ in range(2)]
+    return times[-1]
+
+
+def _of_all_lengths(columns: Columns, most: int) -> np.ndarray:
+    """The indices of some rows, at most so many, from the shortest on."""
+    every = -(-len(columns) // most)
+    chosen: np.ndarray = np.argsort(columns.lengths, kind="stable")[::every]
+    return chosen
 
 
 def _some_of(columns: Columns) -> Columns:
-    """Rows of all lengths, at most `MOST_JUDGED`."""
-    every = -(-len(columns) // MOST_JUDGED)
-    chosen = np.argsort(columns.lengths, kind="stable")[::every]
+    chosen = _of_all_lengths(columns, MOST_JUDGED)
     rows = [columns.tokens[columns.offsets[at] : columns.offsets[at + 1]].tolist() for at in chosen]
     return Columns.of(rows, columns.targets[chosen])
 

@@ -160,15 +160,16 @@ class Costs(NamedTuple):
 
     @classmethod
     def of(cls, found: Sample) -> Costs:
-        """Expect of a trial's time a share for each step and each operation, of memory one for each parameter and each
-        operation of a batch, of a checkpoint one for each parameter; those that move have gradients and more."""
+        """Expect of a trial's time a share for each step and one of its forward passes, of memory what is needed before
+        an optimizer keeps anything, of a checkpoint one for each parameter; those that move may have more."""
         sized, measured = found.sized, found.measured
-        time_NF = np.array([(1.0, each.steps, each.operations) for each in sized])
-        memory_NF = np.array([(each.parameters, each.moving, each.flops * each.batch) for each in sized])
+        time_NF = np.array([(1.0, each.steps, each.forwards_seconds) for each in sized])
+        memory_NF = np.array([(each.peak_mb, each.moving) for each in sized])
+        disk_NF = np.array([(each.parameters, each.moving) for each in sized])
         return cls(
             scaled(time_NF, {at: each.seconds for at, each in measured.items()}),
             scaled(memory_NF, {at: each.peak_mb for at, each in measured.items()}),
-            scaled(memory_NF[:, :2], {at: each.checkpoint_mb for at, each in measured.items()}),
+            scaled(disk_NF, {at: each.checkpoint_mb for at, each in measured.items()}),
         )
 
 

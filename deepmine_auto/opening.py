@@ -41,8 +41,8 @@ class Opened:
 def held(place: Place, study: str, *, take_over: bool = False) -> Iterator[tuple[Store, Fence]]:
     """Open a database whose study this process alone may write. Raises StudyHeld, DatabaseAway, BadInput."""
     fence = Fence()
-    store = Store(place.open_writer(fence))
     with place.hold(study, take_over=take_over) as hold:
+        store = Store(place.open_writer(fence))  # a driver that was stopped while it wrote keeps others from opening
         fence.hold = hold
         yield store, fence
 

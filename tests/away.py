@@ -5,37 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from fakes import Desk
-from sqlalchemy import Connection, event, exc
+from sqlalchemy import event
 
 
 class Switch:
     """The way to a desk's database.
 
-    While it is `off`, every transaction is refused. Or once `after` more have begun, the next are: so many as `refuse`
-    says; or `lose` are committed, and what the driver hears is that the database is gone.
+    While it is `off`, every statement is refused. Or `after` so many more statements, the next are: so many as `refuse`
+    says; or `lose` commits are done, and what the driver hears is that the database is gone.
     """
 
     def __init__(self, desk: Desk) -> None:
         self.off = False
-        self.after = self.refuse = self.lose = self.refused = 0
-        engine = desk.store.engine
-        self.gone = engine.dialect.loaded_dbapi.OperationalError("disk I/O error")
-        event.listen(engine, "begin", self._begin, insert=True)
-        self.commit = engine.dialect.do_commit
-        engine.dialect.do_commit = self._commit
+        self.after = self.refuse = self.lose = 0
+        dialect = desk.store.engine.dialect
+        self.gone = dialect.loaded_dbapi.OperationalError("disk I/O error")
+        self.execute, self.commit = dialect.do_execute, dialect.do_commit
+        dialect.do_execute, dialect.do_commit = self._execute, self._commit
 
     @property
     def due(self) -> bool:
         """Whether something is still to happen."""
         return bool(self.refuse or self.lose)
 
-    def _begin(self, connection: Connection) -> None:
+    def _execute(self, *statement: Any) -> None:
         if self.after:
             self.after -= 1
         elif self.off or self.refuse:
-            self.refused += 1
             self.refuse = max(0, self.refuse - 1)
-            raise exc.OperationalError("BEGIN", None, self.gone)
+            raise self.gone
+        self.execute(*statement)
 
     def _commit(self, connection: Any) -> None:
         self.commit(connection)

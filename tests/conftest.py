@@ -51,12 +51,14 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """A new place for studies, of each kind."""
     from deepmine_auto.storage.place import place_of
     from deepmine_auto.storage.sqlite import SqliteFile
 
     if request.param == "sqlite":
-        return SqliteFile(tmp_path / "studies.db")
+        yield SqliteFile(tmp_path / "studies.db")
+        return
     server = request.getfixturevalue("postgres")
-    return place_of(server.url(server.new_database()))
+    with server.database() as name:
+        yield place_of(server.url(name))

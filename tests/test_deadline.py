@@ -23,6 +23,19 @@ from deepmine_plugins.pruners.none import KeepAll
 SECONDS, SLACK = 30.0, 5.0
 CLOSING = 5.0
 
+LIGHT = """
+[plugins]
+attention = ["multi_head", "linear"]
+optimizer = ["adamw"]
+technique = []
+[ranges]
+"model/depth" = 1
+"model/dim" = [32]
+"training/epochs" = 3
+"training/batch" = [64]
+"data/tokens" = ["word"]
+"""
+
 HEAVY = """
 [plugins]
 attention = ["multi_head"]
@@ -44,7 +57,8 @@ technique = []
 
 def searched_for_30_seconds(folder, *more):
     """The result of a search with a short time budget, and its rows."""
-    budget = ["--space", "tiny", "--time-budget", f"{SECONDS:g}s", "--study", "short", "--json"]
+    (folder / "light.toml").write_text(LIGHT)
+    budget = ["--space", "light.toml", "--time-budget", f"{SECONDS:g}s", "--study", "short", "--json"]
     done = command("search", *budget, *more, folder=folder)
     assert done.returncode == 0, done.stderr
     store = Store(place_of(str(folder / "deepmine-auto" / "studies.db")).open_reader())
@@ -77,7 +91,7 @@ def test_a_search_of_30_seconds_on_ray_ends_then_with_a_verified_bundle(tmp_path
     kept_its_deadline(tmp_path, "--workers", "1")
 
 
-def long_texts(file, rows=3000, words=250):
+def long_texts(file, rows=2000, words=250):
     """Write rows that are so long that a step takes long."""
     rng = random.Random(3)
     known = [f"word{each}" for each in range(500)]

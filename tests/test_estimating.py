@@ -27,6 +27,7 @@ def here(tmp_path, monkeypatch):
     lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
     (tmp_path / "moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     monkeypatch.setattr(calibrating, "DRAWN", 6)
+    monkeypatch.setattr(calibrating, "FEWEST_DRAWN", 6)
     monkeypatch.setattr(calibrating, "MEASURING_SECONDS", 0.0)
     monkeypatch.setattr(calibrating, "STEPPING_SECONDS", 0.0)
     return tmp_path
@@ -35,7 +36,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def alike(here, monkeypatch):
     """Nothing is trained: all models are alike, and their trials take ten seconds."""
-    sized = [Sized({}, 100, 9, 32, 10, 1000, 1000, 1e6)] * 6
+    sized = [Sized({}, 100, 9, 10, 1000, 1000, 0.1, 5.0)] * 6
     found = Sample(6, sized, {0: Measured(10.0, 5.0, 1.0), 5: Measured(10.0, 5.0, 1.0)}, {})
     monkeypatch.setattr(estimating, "sample", lambda *_: found)
 

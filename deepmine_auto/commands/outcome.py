@@ -49,7 +49,7 @@ def trial_table(trials: Iterable[SeenTrial], width: int | None) -> str:
         (
             str(each.number),
             *(_value(each.values.get(name)) for name in names or ["value"]),
-            each.state if each.feasible or each.cause == "diverged" else "over limit",
+            "over limit" if each.over_limit else each.state,
             "-" if each.seconds is None else f"{each.seconds:.1f}",
             "-" if each.size is None else f"{each.size:.2f}M",
             each.reason.splitlines()[-1] if each.state == "failed" and each.reason else model_words(each.params),
@@ -67,7 +67,7 @@ def _aims(study: SeenStudy) -> list[tuple[str, str]]:
     """What was asked for, where that is more than one number."""
     names = " and ".join(each.name for each in study.row.objectives)
     front = [("front", f"{_counted(len(study.best(SHOWN)), 'trial')}, beaten by no other in {names}")]
-    over = sum(not each.feasible and each.cause != "diverged" for each in study.trials)
+    over = sum(each.over_limit for each in study.trials)
     limits = " and ".join(map(str, study.row.limits))
     kept = [("limits", f"{limits}: {_counted(over, 'trial')} over them")] if limits else []
     return [*(front if study.several else []), *kept]

@@ -28,7 +28,9 @@ SAMPLERS = ("sampler", "best after 1/4", "after 1/2", "best found after")
 @click.option("--sampler", metavar="NAME", multiple=True, help="Compare this sampler with the recorded one.")
 @as_json
 def replay(file: str, pruner: Sequence[str], sampler: Sequence[str], as_json: bool) -> None:
-    """Compute an exported study again, without training: every proposal, verdict, end and final.
+    """Compute an exported study again, without training.
+
+    Every proposal, verdict, end and final is compared with the recorded one; the exit code is 1 where one differs.
 
     With --pruner or --sampler, each of which may be given several times, see instead what another one would have done:
     a pruner to the trials that ran to their end, a sampler in a search of the recorded trials.

@@ -63,9 +63,10 @@ def _shown(value: Any) -> str:
 @storage_options
 @as_json
 def verify(study: str, storage: str | None, storage_file: str | None, as_json: bool) -> None:
-    """Compute all that the rows of STUDY say of one another again, and read its checkpoints; nothing is written.
+    """Check the rows and checkpoints of STUDY; write nothing.
 
-    One line a check, with how much was looked at; below it what does not hold. Exit code 1 where anything does not.
+    What its rows say of one another is computed again, and its checkpoints are read. One line a check tells how much
+    was looked at, and below it stands what does not hold; then the exit code is 1.
     """
     from deepmine_auto.host import the_host
     from deepmine_auto.study.verifying import verify_study
@@ -83,7 +84,10 @@ def verify(study: str, storage: str | None, storage_file: str | None, as_json: b
 @click.option("--reason", metavar="TEXT", help="What the ended trials shall say.")
 @as_json
 def stop(study: str, storage: str | None, storage_file: str | None, reason: str | None, as_json: bool) -> None:
-    """End what a driver that is gone left RUNNING in STUDY; `resume` then begins new trials instead of going on."""
+    """End what a driver that is gone left RUNNING.
+
+    The trials and reruns of STUDY that have no end are failed as cancelled; `resume` then begins new ones.
+    """
     from deepmine_auto.host import the_host
     from deepmine_auto.study.stopping import REASON, stop_study
     from deepmine_auto.terminal.looking import see
@@ -106,9 +110,9 @@ def stop(study: str, storage: str | None, storage_file: str | None, reason: str 
 @storage_options
 @as_json
 def export(study: str, output: str, storage: str | None, storage_file: str | None, as_json: bool) -> None:
-    """Write all rows of STUDY to one JSON file, from which `studies replay` computes it again without training.
+    """Write STUDY to one JSON file for `studies replay`.
 
-    It holds no password, no path and no name of a machine; params, values and events are in it.
+    All its rows are in it: params, curves, values, events. No password, no path and no name of a machine is.
     """
     from deepmine_auto.study.recording import write
     from deepmine_auto.terminal.looking import see

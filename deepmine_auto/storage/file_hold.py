@@ -16,7 +16,7 @@ from typing import IO
 
 from sqlalchemy import Connection
 
-from deepmine_auto.errors import StudyHeld
+from deepmine_auto.errors import DatabaseAway, StudyHeld
 from deepmine_auto.storage.store import now
 
 SECONDS_TO_END = 10.0
@@ -46,8 +46,11 @@ def file_lock(file: Path) -> Iterator[None]:
 
 @contextmanager
 def held(file: Path, study: str, take_over: bool = False) -> Iterator[FileHold]:
-    """Hold a study by the flock on a file, which says by whom; `take_over` ends that process. Raises StudyHeld."""
-    with open(file, "a+", encoding="utf-8") as opened:
+    """Hold a study by the flock on a file, which says by whom; `take_over` ends that process.
+
+    Raises StudyHeld, and DatabaseAway where the file cannot be made.
+    """
+    with _opened(file) as opened:
         if not _taken(opened):
             if take_over:
                 _end_holder(opened, study)
@@ -57,6 +60,13 @@ def held(file: Path, study: str, take_over: bool = False) -> Iterator[FileHold]:
         opened.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": now()}) + "\n")
         opened.flush()
         yield FileHold(study)
+
+
+def _opened(file: Path) -> IO[str]:
+    try:
+        return open(file, "a+", encoding="utf-8")
+    except OSError as error:
+        raise DatabaseAway(f"{file} cannot be opened: {error.strerror}.", "Check path and rights.") from error
 
 
 def _taken(opened: IO[str]) -> bool:

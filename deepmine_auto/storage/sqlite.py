@@ -89,7 +89,9 @@ class SqliteFile:
         return set() if empty else {each.study_name for each in self.open_reader().get_all_studies()}
 
     def hold(self, study: str, *, take_over: bool = False) -> AbstractContextManager[Hold]:
-        """Be the one driver of a study; `take_over` ends the process that is. Raises StudyHeld."""
+        """Be the one driver of a study; `take_over` ends the process that is. Raises StudyHeld, DatabaseAway."""
+        with self._telling("opened"):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
         return held(self.file.with_name(f"{self.file.name}.{study}.lock"), study, take_over)
 
     def look(self) -> str:

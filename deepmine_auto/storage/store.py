@@ -80,6 +80,11 @@ class StudyRow:
         return tuple(Limit(*each) for each in self.spec.get("limits", ()))
 
 
+def _key(table: Table, row: Row) -> ColumnElement[bool]:
+    """Where a table has the row with the same key."""
+    return and_(*(each == row[each.name] for each in table.primary_key.columns))
+
+
 class Conflict(DeepmineError):
     """What should be written contradicts what stands there: another driver has written it otherwise."""
 
@@ -226,10 +231,16 @@ class Store:
         except IntegrityError:
             self._compare(table, whole)
 
+    def put(self, table: Table, study_id: int, row: Row) -> None:
+        """Write one row of ours in the place of what stands there."""
+        whole = {"study_id": study_id, **row}
+        with self.engine.begin() as connection:
+            connection.execute(delete(table).where(_key(table, whole)))
+            connection.execute(insert(table).values(**whole))
+
     def _compare(self, table: Table, row: Row) -> None:
-        key = and_(*(each == row[each.name] for each in table.primary_key.columns))
         with self.engine.connect() as connection:
-            found = dict(connection.execute(select(table).where(key)).one()._mapping)
+            found = dict(connection.execute(select(table).where(_key(table, row))).one()._mapping)
         if any(found[name] != value for name, value in json.loads(json.dumps(row)).items()):
             raise Conflict(f"Another row of {table.name} stands where {row} should be.")
 

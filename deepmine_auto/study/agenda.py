@@ -125,10 +125,17 @@ class Agenda:
 
     def _adopted(self) -> Assignment | None:
         while self.left:
-            assignment = self.ledger.adopt(*self.left.popleft())
-            if assignment is not None:
+            key, because = self.left.popleft()
+            if gone := self._gone(key):
+                self.ledger.end(key, Ended("cancelled", reason=gone))
+            elif assignment := self.ledger.adopt(key, because):
                 return assignment
         return None
+
+    def _gone(self, key: Key) -> str:
+        """Why something unfinished cannot go on here; empty where it can."""
+        kind, number = key
+        return self.unavailable(self.ledger.params(number if kind == "trial" else self.ledger.reruns[number]["trial"]))
 
     def _searched(self) -> Assignment | None:
         return self.ledger.ask() if self._may_search() else None

@@ -157,7 +157,19 @@ def _rerun_end(row: Row, seen: Seen) -> str:
 
 
 def _finalists(seen: Seen) -> list[int]:
-    return finalists(seen.trials, seen.history.best_values(), seen.history.direction)
+    """The finalists; where another trial was rerun, those whose plugins are gone were passed over."""
+    able, begun = seen.trials, {row["trial"] for row in seen.rows_of("reruns")}
+    while True:
+        found = finalists(able, seen.history.best_values(), seen.history.direction)
+        passed_over = [each for each in found if each not in begun and begun.difference(found) and _gone(each, seen)]
+        if not passed_over:
+            return found
+        able = [each for each in able if each.number not in passed_over]
+
+
+def _gone(number: int, seen: Seen) -> bool:
+    params = seen.trials[number].params
+    return bool(seen.unavailable(seen.record.spaces.complete(number, params)))
 
 
 def winner(seen: Seen) -> Findings:

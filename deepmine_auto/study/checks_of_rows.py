@@ -6,10 +6,11 @@ of a trial that runs may lack its verdict and its point on the curve, and nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from optuna.trial import FrozenTrial
 
@@ -26,12 +27,16 @@ Findings = Iterator[str]
 
 @dataclass(frozen=True)
 class Seen:
-    """What the checks look at: the rows, the study's pruner, its folder, and whether a driver is alive."""
+    """What the checks look at: the rows, the study's pruner, its folder, and whether a driver is alive.
+
+    `unavailable` says why params cannot be trained here, because a plugin is gone.
+    """
 
     record: Record
     pruner: Pruner
     folder: Path
     driven: bool
+    unavailable: Callable[[Mapping[str, Any]], str] = lambda _: ""
 
     @cached_property
     def history(self) -> History:

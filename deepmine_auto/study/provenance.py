@@ -34,7 +34,7 @@ def record_plugins(ledger: Ledger, host: Host) -> None:
             continue
         row: Row = {"kind": kind, "name": name, "since": len(ledger.trials), "hash": brought.hash}
         row |= {"distribution": brought.distribution, "version": brought.version}
-        ledger.store.add(tables.plugins, ledger.study.id, row)
+        ledger.store.put(tables.plugins, ledger.study.id, row)
 
 
 def plugins_in_use(ledger: Ledger) -> dict[Plugin, str]:

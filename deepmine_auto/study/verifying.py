@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from deepmine_auto.errors import StudyHeld
+from deepmine_auto.errors import BadInput, StudyHeld
 from deepmine_auto.host import Host
 from deepmine_auto.storage.store import Store
 from deepmine_auto.study import checks_of_ends as of_ends
 from deepmine_auto.study import checks_of_rows as of_rows
 from deepmine_auto.study.checks_of_rows import Findings, Seen
+from deepmine_auto.study.provenance import unavailable
 from deepmine_auto.study.record import read
 
 if TYPE_CHECKING:
@@ -63,17 +65,21 @@ def verify(seen: Seen) -> list[Check]:
 
 
 def verify_study(place: Place, name: str, host: Host) -> list[Check]:
-    """Make every check of a study in a database. Raises BadInput where its pruner is gone."""
+    """Make every check of a study in a database. Raises BadInput where its pruner or its lock is out of reach."""
     record = read(Store(place.open_reader()), name)
     pruner = host.get("pruner", record.study.spec["pruner"])()
     driven = bool(record.history.unfinished()) and _driven(place, name)
-    return verify(Seen(record, pruner, Path(record.study.folder), driven))
+    gone = partial(unavailable, record.study, host=host)
+    return verify(Seen(record, pruner, Path(record.study.folder), driven, gone))
 
 
 def _driven(place: Place, name: str) -> bool:
-    """Whether a driver is alive: it holds the study, and nobody else can."""
+    """Whether a driver is alive: it holds the study, and nobody else can. Raises BadInput where that cannot be told."""
     try:
         with place.hold(name):
             return False
     except StudyHeld:
         return True
+    except OSError as error:
+        what = f"Whether a driver of '{name}' is alive cannot be told: {error.filename}: {error.strerror}."
+        raise BadInput(what, "Verify it as the user who searched it.") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -41,16 +42,17 @@ class Writer:
         self.store, self.study, self.epoch, self.watch, self.regain = store, study, epoch, watch, regain
         self.outbox = Outbox(Path(study.folder), epoch)
         self.away_since: float | None = None
+        self.full = self.telling = False
+        self.news: deque[tuple[str, str]] = deque()
         self.reached = threading.Event()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, op: str, **row: Any) -> None:
-        """Write an entry where it lasts: when this returns, no crash loses it."""
-        entry = Entry(op, row)
-        if self.away_since is None and self._written(entry):
-            return
-        self._keep(entry)
+        """Write an entry where it lasts: when this returns, no crash loses it. While neither the database nor the disk
+        takes it, wait. Raises DatabaseAway where that is too long."""
+        self._bring(Entry(op, row))
+        self._tell()
 
     def add_trial(self, number: int, proposed: FrozenTrial) -> FrozenTrial | None:
         """Write a new trial, and return its row; None while the database cannot be reached."""
@@ -58,36 +60,42 @@ class Writer:
             return self.store.add_trial(self.study.id, number, proposed)
         except Exception as error:
             self._lose(error)
+            self._tell()
             return None
 
+    def _bring(self, entry: Entry) -> None:
+        until = time.monotonic() + MOST_AWAY
+        while not self._written(entry):
+            try:
+                self.outbox.append(entry)
+            except OSError as error:
+                self._wait(error, until, entry)
+            else:
+                self.full = False
+                return
+
     def _written(self, entry: Entry) -> bool:
-        try:
-            self._apply(entry)
-        except Exception as error:
-            self._lose(error)
-            return False
-        return True
+        if self.away_since is None:
+            try:
+                self._apply(entry)
+            except Exception as error:
+                self._lose(error)
+        return self.away_since is None
 
     def _apply(self, entry: Entry) -> None:
         apply(self.store, self.study.id, entry)
 
-    def _keep(self, entry: Entry) -> None:
-        """Append to the outbox; on a full disk wait for either. Raises DatabaseAway where neither can be written."""
-        until = time.monotonic() + MOST_AWAY
-        told = False
-        while True:
-            try:
-                return self.outbox.append(entry)
-            except OSError as error:
-                if time.monotonic() > until:
-                    what = f"Neither the study database nor {self.outbox.file} can be written: {error.strerror}."
-                    raise DatabaseAway(what, f"Make room, then: deepmine-auto resume {self.study.name}") from error
-                if not told:
-                    self.watch("full", f"waiting: {self.outbox.file} cannot be written: {error.strerror}", None)
-                told = True
-            time.sleep(SECONDS_BETWEEN_PROBES)
-            if self.reached.is_set() and self._come_back() and self._written(entry):
-                return None
+    def _wait(self, error: OSError, until: float, entry: Entry) -> None:
+        """Wait for room in the outbox, or for the database."""
+        if time.monotonic() > until:
+            what = f"Neither the study database nor {self.outbox.file} can be written: {error.strerror}."
+            raise DatabaseAway(what, f"Make room, then: deepmine-auto resume {self.study.name}") from error
+        if not self.full:
+            self.full = True
+            self.watch("full", f"waiting: {self.outbox.file} cannot be written: {error.strerror}", None)
+        time.sleep(SECONDS_BETWEEN_PROBES)
+        if self.reached.is_set():
+            self._come_back(entry)
 
     # -- away and back -----------------------------------------------------------------------------------------------
 
@@ -98,8 +106,17 @@ class Writer:
         if self.away_since is None:
             self.away_since = time.monotonic()
             text = f"the study database cannot be reached: work goes on, and {self.outbox.file} keeps what it finds"
-            self.watch("away", text, None)
+            self.news.append(("away", text))
             self._begin_to_probe()
+
+    def _tell(self) -> None:
+        """Tell what has become of the database. Whoever hears it writes an event, which may bring more to tell."""
+        while self.news and not self.telling:
+            self.telling = True
+            try:
+                self.watch(*self.news.popleft(), None)
+            finally:
+                self.telling = False
 
     def _begin_to_probe(self) -> None:
         self.reached.clear()
@@ -118,7 +135,8 @@ class Writer:
         if self.away_since is None:
             return True
         if self.reached.is_set() and self._come_back():
-            return True
+            self._tell()
+            return self.connected()
         if time.monotonic() - self.away_since > MOST_AWAY:
             raise self.given_up()
         return False
@@ -133,18 +151,20 @@ class Writer:
         what = f"The study database cannot be reached; {len(self.outbox)} entries wait in {self.outbox.file}."
         return DatabaseAway(what, f"They are written first by: deepmine-auto resume {self.study.name}")
 
-    def _come_back(self) -> bool:
-        waited = len(self.outbox)
+    def _come_back(self, *more: Entry) -> bool:
+        """Write what waits, and what finds no room to wait."""
         try:
             self.regain()
-            _replay(self.outbox, self._apply)
+            waited = _replay(self.outbox, self._apply)
+            for entry in more:
+                self._apply(entry)
         except Exception as error:
             if not is_away(error):
                 raise
             self._begin_to_probe()
             return False
         self.away_since = None
-        self.watch("back", f"the study database is back: {waited} entries were written to it", None)
+        self.news.append(("back", f"the study database is back: {waited} entries were written to it"))
         return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from textwrap import wrap
 from typing import Any
 
 from deepmine_auto.estimating import DryRun, Estimates
@@ -10,13 +11,15 @@ from deepmine_auto.objectives import Limit, Objective
 from deepmine_auto.space import Choice, Int, Param, Range, Space
 from deepmine_auto.study.budget import duration
 from deepmine_auto.study.forecasting import Interval
-from deepmine_auto.terminal.words import model_words, plain, shortened, table
+from deepmine_auto.terminal.words import model_words, plain, table
 
 CHOSEN = {"attention": "attention", "model": "backbone", "optimizer": "optimizer"}
 """Where one plugin of a kind is chosen: the first part of a param's name, and what is chosen."""
 
 USED = {"attention": "modifier", "technique": "technique"}
 """Where a plugin is used or not."""
+
+INDENT = 11
 
 COPIED = ("task", "fingerprint", "described", "parts", "seed", "sampler", "pruner", "budget", "workers", "space_name")
 
@@ -129,7 +132,12 @@ def _recipes(space: Space, width: int | None) -> list[str]:
 
 
 def _aligned(pairs: Iterable[tuple[str, str]], width: int | None) -> str:
-    return "\n".join(shortened(f"{name:<10} {plain(text)}", width) for name, text in pairs)
+    """Names and texts in two columns; a text that is longer than `width` allows goes on below its beginning."""
+    lines = []
+    for name, text in pairs:
+        parts = wrap(plain(text), width - INDENT, break_long_words=False, break_on_hyphens=False) if width else [text]
+        lines += [f"{name if at == 0 else '':<{INDENT}}{plain(each)}" for at, each in enumerate(parts)]
+    return "\n".join(lines)
 
 
 # -- estimates -------------------------------------------------------------------------------------------------------

@@ -40,6 +40,11 @@ class SeenTrial:
     cause: str
     reason: str
 
+    @property
+    def over_limit(self) -> bool:
+        """Whether it cannot win because it costs too much."""
+        return not self.feasible and self.cause != "diverged"
+
     def to_json(self) -> Row:
         """Return plain values."""
         return {

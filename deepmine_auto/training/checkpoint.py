@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -28,8 +29,11 @@ from deepmine_auto.errors import DeepmineError
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
+"""What the system says of a disk that is full, and of one on the network that does not answer."""
+
 SECONDS_BETWEEN_TRIES, TRIES = 5.0, 120
-"""How often a full disk is tried again: for ten minutes."""
+"""How often such a disk is tried again: for ten minutes."""
 
 
 class Damaged(DeepmineError):
@@ -39,25 +43,30 @@ class Damaged(DeepmineError):
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write a checkpoint. An existing one of this name is replaced.
 
-    While the disk is full it waits for up to ten minutes, and says so once. Raises OSError, or SafetensorError where
-    tensors cannot be written; then nothing is left of it.
+    While the disk is full or away it waits for up to ten minutes, and says so once. Raises OSError, or SafetensorError
+    where tensors cannot be written; then nothing is left of it.
     """
     for left in reversed(range(TRIES)):
         try:
             _write(folder, tensors, state)
             return
         except (OSError, SafetensorError) as error:
-            if not left or not _is_full(error):
+            what = _passing(error)
+            if not left or not what:
                 raise
         if left == TRIES - 1:
-            print(f"The disk of {folder} is full. Free some space: training waits up to ten minutes.", file=sys.stderr)
+            print(f"{folder} cannot be written: {what}. Training waits up to ten minutes for that.", file=sys.stderr)
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
-def _is_full(error: OSError | SafetensorError) -> bool:
+def _passing(error: OSError | SafetensorError) -> str | None:
+    """What is wrong, in the system's words, if it may pass."""
     if isinstance(error, OSError):
-        return error.errno in FULL
-    return any(f"(os error {each})" in str(error) for each in FULL)  # its text alone says what the system said
+        code = error.errno
+    else:  # its text alone says what the system said
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        code = int(found[1]) if found else None
+    return os.strerror(code) if code in FULL + AWAY else None
 
 
 def _write(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

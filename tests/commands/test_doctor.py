@@ -10,6 +10,7 @@ from deepmine_auto.cli import run
 from deepmine_auto.diagnosis import Finding
 from deepmine_auto.host import Broken, the_host
 from deepmine_auto.storage import sqlite
+from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.sqlite import SqliteFile
 
 Usage = namedtuple("Usage", "total used free")
@@ -75,9 +76,18 @@ def test_a_database_that_is_damaged_is_a_fault(tmp_path):
     assert diagnosis.database(SqliteFile(tmp_path / "new" / "studies.db")).found.endswith("(new)")
 
 
-def test_the_schema_of_a_database_is_told(tmp_path):
-    place = Desk(tmp_path).place
-    assert re.search(r"studies\.db \(schema \d{4}\)$", diagnosis.database(place).found)
+def test_the_schema_of_a_database_is_told(place, tmp_path):
+    assert re.search(r" \((PostgreSQL \d+, )?new\)$", diagnosis.database(place).found)
+    Desk(tmp_path, place=place)
+    assert re.search(r" \((PostgreSQL \d+, )?schema \d{4}\)$", diagnosis.database(place).found)
+
+
+def test_a_server_that_cannot_be_reached_is_a_fault():
+    pytest.importorskip("psycopg")
+    finding = diagnosis.database(place_of("postgresql://me@127.0.0.1:1/studies"))
+    assert finding.state == "fault"
+    assert "postgresql://me@127.0.0.1:1/studies cannot be used: " in finding.found
+    assert finding.fix == "Look whether it runs, and at host, name, user and password."
 
 
 def test_a_folder_that_cannot_be_written_is_a_fault(tmp_path, monkeypatch):

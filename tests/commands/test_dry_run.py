@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from deepmine_auto import calibrating
 from deepmine_auto.cli import run
 from deepmine_auto.host import the_host
 
-HURRY = {"DRAWN": 6, "MEASURING_SECONDS": 0.0, "STEPPING_SECONDS": 0.0}
+HURRY = {"DRAWN": 6, "FEWEST_DRAWN": 6, "MEASURING_SECONDS": 0.0, "STEPPING_SECONDS": 0.0}
 SPACE = """
 [plugins]
 attention = ["multi_head", "linear", "entmax", "rotary"]
@@ -56,6 +57,8 @@ def dry(tmp_path_factory):
     """What a dry run says, and its folder before and after."""
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
         folder = prepared(tmp_path_factory.mktemp("dry"), patch)
+        (folder / "scratch").mkdir()
+        patch.setattr(tempfile, "tempdir", str(folder / "scratch"))
         before = state_of(folder)
         assert run(ASKED, the_host()) == 0
         return said.getvalue(), before, state_of(folder)
@@ -191,6 +194,16 @@ def test_models_that_cannot_be_trained_are_counted_with_the_reason(here, capsys,
     said = told(capsys)
     assert "of 6 models cannot be trained: ValueError: not this one" in said
     assert "\x1b" not in said
+
+
+def test_in_a_narrow_terminal_nothing_is_cut_but_params(here, capsys, monkeypatch):
+    monkeypatch.setattr("deepmine_auto.commands.search.width", lambda: 60)
+    blocks = told(capsys).split("\n\n")
+    texts = "\n".join(each for each in blocks if not each.startswith("param"))
+    assert len(blocks) == 5
+    assert all(len(line) <= 60 or " " not in line[11:] for line in texts.splitlines())
+    assert "…" not in texts
+    assert "8 of 10 cases lie in these ranges" in " ".join(texts.split())
 
 
 def test_json_says_the_same_to_programs(here, capsys):

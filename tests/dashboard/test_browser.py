@@ -1,6 +1,7 @@
 """The stock pages in a real browser, behind our guard: drawn, whole and quietly, and no study runs a script."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 from asking import serving
@@ -31,6 +32,12 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def look(shown, browser):
     """Open a page of the dashboard by its path."""
+    with looking_at(shown, browser) as look:
+        yield look
+
+
+@contextmanager
+def looking_at(shown, browser):
     with serving(shown.app()) as url:
         yield lambda path, name: browser.page(f"{url}/dashboard{path}", name)
 
@@ -51,8 +58,10 @@ def best_of(shown):
     return max(complete, key=lambda each: each.value)
 
 
-def test_a_studys_page_draws_history_importance_timeline_every_curve_and_what_is_infeasible(shown, look):
-    page = look(f"/studies/{shown.curves.id}", "study")
+def test_a_studys_page_draws_history_importance_timeline_every_curve_and_what_is_infeasible(shown_anywhere, browser):
+    shown = shown_anywhere
+    with looking_at(shown, browser) as look:
+        page = look(f"/studies/{shown.curves.id}", "study")
     for heading in ("History", "Hyperparameter Importance", "Timeline", "Best Trial", "Intermediate values", "Pruned"):
         assert heading in page.text
     assert f"trial #{COSTLY} (infeasible)" in page.text
@@ -92,8 +101,9 @@ def test_the_note_of_the_study_is_drawn_with_its_tables(shown, look):
     assert page.console == []
 
 
-def test_several_objectives_show_their_pareto_front(shown, look):
-    page = look(f"/studies/{shown.front.id}", "front")
+def test_several_objectives_show_their_pareto_front(shown_anywhere, browser):
+    with looking_at(shown_anywhere, browser) as look:
+        page = look(f"/studies/{shown_anywhere.front.id}", "front")
     for words in ("Pareto Front", "val/f", "latency_ms", "Best Trials"):
         assert words in page.text
     assert PLOT in page.html

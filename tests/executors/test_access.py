@@ -1,4 +1,4 @@
-"""Who may use a Ray: what is asked of a cluster before it is joined, and the token of a local one."""
+"""Opening a Ray, without one: what is asked of a cluster before it is joined, and what a local one is given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ray._private.authentication.authentication_utils import get_authentication_
 from ray._raylet import get_authentication_mode
 
 from deepmine_auto.errors import BadInput, UnsafeEnvironment
-from deepmine_auto.executors.ray import access
+from deepmine_auto.executors.ray import access, cluster
 
 PLACES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", access.MODE)
 
@@ -58,7 +58,6 @@ def test_a_dashboard_that_asks_for_a_token_or_is_not_there_is_not_open():
 
 
 def test_an_open_dashboard_of_a_closed_cluster_is_refused_unless_it_is_asked_for(monkeypatch):
-    monkeypatch.setattr(access, "_refuse_silent", lambda _: None)
     monkeypatch.setattr(access, "_has_token", lambda: True)
     monkeypatch.setattr(access, "_lets_in", lambda _, mode: mode == "token")
     with dashboard("/api/jobs/") as place:
@@ -74,9 +73,42 @@ def test_what_is_no_address_is_refused(address):
         access.check(address, insecure=True)
 
 
+@pytest.mark.slow
 def test_an_address_where_nothing_answers_is_refused():
     with pytest.raises(BadInput, match=r"There is no Ray cluster at '127\.0\.0\.1:1'\. Start one, or leave"):
         access.check("127.0.0.1:1", insecure=True)
+
+
+@pytest.mark.parametrize("nothing", [lambda _: None, lambda _: (_ for _ in ()).throw(ConnectionError)])
+def test_where_no_cluster_runs_auto_is_refused(monkeypatch, nothing):
+    monkeypatch.setattr(cluster, "canonicalize_bootstrap_address", nothing)
+    with pytest.raises(BadInput, match=r"There is no Ray cluster at 'auto'\."), cluster.started("auto", None):
+        pass
+
+
+def test_a_cluster_of_another_version_is_refused(monkeypatch):
+    def other(**_):
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0")
+
+    monkeypatch.setattr(access, "check", lambda *_: "token")
+    monkeypatch.setattr(cluster.ray, "init", other)
+    told = (
+        r"The Ray cluster at head:1 cannot be joined: Version mismatch: .* with: Ray: 2\.9\.0\. It must have this Ray"
+    )
+    with pytest.raises(BadInput, match=told), cluster.started("head:1", None):
+        pass
+    with pytest.raises(RuntimeError, match="Version mismatch"), cluster.started(None, None):
+        pass  # no cluster is to blame: a bug keeps its traceback
+
+
+def test_a_local_ray_has_the_gpus_that_torch_reports_and_no_more(monkeypatch):
+    """Ray would believe any number, and a search on eight GPUs that are not there would train on the CPU unseen."""
+    given = {}
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: given.update(options))
+    for there, asked, expected in [(0, None, 0), (0, 8, 0), (4, None, 4), (4, 2, 2), (4, 8, 4)]:
+        monkeypatch.setattr(cluster.torch.cuda, "device_count", lambda there=there: there)
+        with cluster.started(None, asked):
+            assert given["num_gpus"] == expected
 
 
 @pytest.mark.slow
@@ -118,6 +150,16 @@ def test_a_token_that_ray_left_to_the_umask_is_kept_and_closed(tmp_path, monkeyp
     assert file.read_text() == "mine"
     assert permissions(file) == 0o600
     assert not (tmp_path / ".ray").exists()
+
+
+def test_a_token_of_somebody_else_is_left_as_it_is(tmp_path, monkeypatch):
+    file = tmp_path / "token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    file.write_text("theirs")
+    file.chmod(0o644)
+    monkeypatch.setattr(access.os, "getuid", lambda: file.stat().st_uid + 1)
+    access.ensure_token()
+    assert permissions(file) == 0o644
 
 
 def test_no_file_is_made_where_the_environment_has_the_token(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster import SPACE, agenda_of, attempts, cluster, curves, results, study_in
+from cluster import agenda_of, attempts, cluster, curves, results, study_in
 
 from deepmine_auto.errors import BadInput, UnsafeEnvironment
 from deepmine_auto.executors import inline
@@ -17,6 +17,7 @@ from deepmine_auto.messages import Assignment
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 import ray  # noqa: E402
 from ray import cloudpickle  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from deepmine_auto.executors.ray import access, nodes, resources_of, run, running, started  # noqa: E402
 from deepmine_auto.executors.ray.worker import Worker  # noqa: E402
@@ -43,7 +44,9 @@ def _own_token(tmp_path_factory):
 def closed(_own_token):
     """A cluster of two nodes with nine logical GPUs that wants a token."""
     with cluster("token", num_cpus=2, num_gpus=8, _system_config=QUICK_TO_NOTICE) as made:
-        made.add_node(num_cpus=1, num_gpus=1)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("DEEPMINE_AUTO_STORAGE", "a password")
+            made.add_node(num_cpus=1, num_gpus=1)
         yield made
 
 
@@ -84,10 +87,12 @@ def test_auto_is_the_cluster_that_runs_here(closed):
         assert ray.get_runtime_context().gcs_address == closed.address
 
 
-def test_without_a_cluster_auto_is_refused(monkeypatch):
-    monkeypatch.setattr("deepmine_auto.executors.ray.cluster.canonicalize_bootstrap_address", lambda _: None)
-    with pytest.raises(BadInput, match=r"There is no Ray cluster at 'auto'\."), started("auto", None):
-        pass
+def test_workers_know_no_password_even_if_their_cluster_does(closed):
+    (node,) = closed.worker_nodes
+    with started(closed.address, None):
+        there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        known = ray.remote(lambda: os.environ["DEEPMINE_AUTO_STORAGE"]).options(scheduling_strategy=there)
+        assert ray.get(known.remote()) == ""
 
 
 # -- logical GPUs ----------------------------------------------------------------------------------------------------
@@ -176,8 +181,8 @@ def test_a_search_asks_every_other_node_before_its_first_trial(closed, tmp_path,
     assert desk.trials(study) == []
 
 
-class Slow(Worker):
-    """A worker that leaves the node it is on in the study's folder, and waits after each report for `go` there."""
+class Placed(Worker):
+    """A worker that leaves the node it is on in the study's folder."""
 
     def reset_config(self, config):
         self.folder = Path(Assignment.from_json(config["assignment"]).folder)
@@ -187,7 +192,7 @@ class Slow(Worker):
 
 def test_trials_of_a_node_that_is_killed_go_on_elsewhere(closed, tmp_path, monkeypatch):
     """It is the last test on this cluster: one node less."""
-    monkeypatch.setattr(running, "Worker", Slow)
+    monkeypatch.setattr(running, "Worker", Placed)
     here, mine = study_in(tmp_path / "inline")
     inline.run(agenda_of(here, mine, 3), the_host(), lambda: None)
     (doomed,) = closed.worker_nodes
@@ -209,4 +214,3 @@ def test_trials_of_a_node_that_is_killed_go_on_elsewhere(closed, tmp_path, monke
     by_params = {str(row["params"]): row["values"] for row in results(here, mine)}
     first = results(*there)[0]
     assert by_params[str(first["params"])] == first["values"]
-    assert SPACE.fixed["training/epochs"] == 2

@@ -15,7 +15,8 @@ from fakes import Desk
 from sqlalchemy import insert
 
 from deepmine_auto.errors import DatabaseAway, StudyHeld
-from deepmine_auto.storage import file_hold, tables
+from deepmine_auto.opening import held
+from deepmine_auto.storage import file_hold, sqlite, tables
 from deepmine_auto.storage.engine import LockLost
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.sqlite import SqliteFile
@@ -38,9 +39,10 @@ def desk(tmp_path, place):
 @pytest.fixture
 def server_desk(tmp_path, postgres):
     """The same in PostgreSQL."""
-    desk = Desk(tmp_path, place=place_of(postgres.url(postgres.new_database())))
-    desk.study = desk.begin()
-    return desk
+    with postgres.database() as name:
+        desk = Desk(tmp_path, place=place_of(postgres.url(name)))
+        desk.study = desk.begin()
+        yield desk
 
 
 class Driver:
@@ -139,6 +141,18 @@ def test_a_driver_that_is_stopped_loses_and_changes_no_row_when_it_goes_on(desk,
             assert not {"commit", "write"} & set(answers), answers
             after = {name: desk.store.rows(each, desk.study.id) for name, each in tables.metadata.tables.items()}
             assert after == before
+
+
+def test_a_study_whose_driver_is_stopped_while_it_writes_can_be_opened_by_taking_over(desk, monkeypatch):
+    """Until then its open transaction keeps everybody else from writing, and so from opening."""
+    monkeypatch.setattr(file_hold, "SECONDS_TO_END", 0.2)
+    monkeypatch.setattr(sqlite, "BUSY_MILLISECONDS", 1000)
+    with driver_of(desk) as driver:
+        assert driver.told("open") == "open"
+        os.kill(driver.pid, signal.SIGSTOP)
+        with held(desk.place, "study", take_over=True) as (store, fence):
+            assert fence.hold.study == "study"
+            store.add_event(desk.study.id, "kind", "mine")
 
 
 def test_a_take_over_where_nobody_is_takes_the_study(desk):

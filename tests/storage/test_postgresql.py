@@ -1,6 +1,8 @@
 """Studies on a server that is killed, cut off, crowded or asks for a password."""
 
+import json
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from optuna.trial import TrialState
 from postgres import ENCODED, PASSWORD
 from proxy import Proxy
 from sqlalchemy import text
+from typed import command, search_args
 
 from deepmine_auto.errors import BadInput, DatabaseAway
 from deepmine_auto.storage import VARIABLE, tables
@@ -29,7 +32,8 @@ from deepmine_auto.storage.store import Store
 @pytest.fixture
 def database(postgres):
     """The name of an empty database."""
-    return postgres.new_database()
+    with postgres.database() as name:
+        yield name
 
 
 @pytest.fixture
@@ -61,9 +65,9 @@ def test_a_server_that_was_killed_is_away_and_the_next_write_after_its_start_wor
             assert probe(desk.store.storage)
             hold.regain()
             desk.store.add_event(study.id, "kind", f"after {at}")
-    told = [row["text"] for row in desk.store.rows(tables.events, study.id)]
-    assert told == ["before 0", "after 0", "before 1", "after 1"]
-    assert desk.store.sessions(study.id)[-1]["epoch"] == ledger.epoch
+        told = [row["text"] for row in desk.store.rows(tables.events, study.id)]
+        assert told == ["before 0", "after 0", "before 1", "after 1"]
+        assert desk.store.sessions(study.id)[-1]["epoch"] == ledger.epoch
 
 
 def test_a_connection_that_was_cut_is_replaced_before_it_is_used(desk, postgres, database):
@@ -264,3 +268,28 @@ def test_a_password_of_all_that_is_odd_reaches_the_server(postgres, database):
     assert trusted(postgres.tcp(database, password=True)).names() == set()
     with pytest.raises(DatabaseAway, match="no password supplied"):
         place_of(postgres.tcp(database, password=False)).names()
+
+
+# -- the commands ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_study_on_a_server_is_searched_and_seen_by_the_commands(tmp_path, postgres, database):
+    """The password is in the environment; what is typed, printed and proposed has none."""
+    typed = postgres.tcp(database, password=False)
+    told = {"env": {**os.environ, VARIABLE: postgres.tcp(database, password=True)}, "folder": tmp_path}
+    searched = command(*search_args(tmp_path, "--storage", typed, "--json"), **told)
+    assert searched.returncode == 0, searched.stderr
+    found = json.loads(searched.stdout)
+    assert (found["storage"], found["trials"]) == (typed, 2)
+    assert Path(found["result"]["bundle"]) == tmp_path / "deepmine-auto" / "small" / "bundle"
+    seen = command("trials", "small", "--json", **told)
+    assert [each["state"] for each in json.loads(seen.stdout)["trials"]] == ["complete"] * 2
+    shown = command("best", "small", "--storage", typed, **told)
+    assert "deepmine-auto trials small\n" in shown.stdout, "the environment says the rest"
+    refused = command("best", "--storage", postgres.tcp(database, password=True), **told)
+    assert refused.returncode == 2
+    away = command("resume", "small", "--storage", "postgresql://me@127.0.0.1:1/studies", **told)
+    assert (away.returncode, away.stdout) == (6, "")
+    assert away.stderr.startswith("The study database postgresql://me@127.0.0.1:1/studies cannot be read: ")
+    assert not any(map(is_secret, [searched.stdout, searched.stderr, seen.stdout, shown.stdout, refused.stderr]))

@@ -118,6 +118,11 @@ def test_a_folder_that_may_not_be_written_is_told_in_a_sentence():
             DatabaseAway, match=r"studies\.db cannot be used: Permission denied\. Check path and rights"
         ):
             place.look()
+        with (
+            pytest.raises(DatabaseAway, match=r"study\.lock cannot be opened: Permission denied\."),
+            place.hold("study"),
+        ):
+            pass
 
 
 def test_a_file_that_may_not_be_written_is_told_in_a_sentence():

@@ -273,6 +273,18 @@ def test_a_proposal_is_made_from_the_rows_before_it_alone():
     assert rows.live.ask(10, anything).params == wanted
 
 
+def test_a_proposal_is_made_again_in_the_space_that_held_then():
+    rows = Rows(spaces_of(SPACE, (12, with_kinds("c", "b"))), sampler=Tpe(n_startup_trials=4))
+    for _ in range(16):
+        row = rows.ask()
+        rows.tell(row.number, worth(row))
+    for number in (8, 11, 12, 15):
+        earlier = Rows(rows.spaces, sampler=rows.sampler)
+        earlier.rows = {each: rows.rows[each] for each in range(number)}
+        again = earlier.restarted().ask(number, anything)
+        assert (again.params, again.user_attrs) == (rows.rows[number].params, {})
+
+
 # -- duplicates --------------------------------------------------------------------------------------------------------
 
 TINY = Space((KIND, Param("model/depth", Choice(1, 2), {})), {})

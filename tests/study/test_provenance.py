@@ -68,9 +68,12 @@ def told(desk):
 # -- what is recorded ------------------------------------------------------------------------------------------------
 
 
-def test_a_study_records_every_plugin_that_it_may_use(desk, host):
+def test_a_study_records_every_plugin_that_it_may_use_once(desk, host):
     study = begin(desk)
     record_plugins(desk.ledger(study), host)
+    ledger = desk.ledger(study)
+    ledger.ask()
+    record_plugins(ledger, host)
     assert recorded(desk, study) == {(kind, name, 0): "0" for kind, name in ALL}
     assert {row["version"] for row in desk.store.rows(tables.plugins, study.id)} == {"1.2"}
     assert told(desk) == []
@@ -94,6 +97,14 @@ def test_a_plugin_that_changed_is_told_and_recorded_from_that_trial_on(desk, hos
     assert plugins_in_use(ledger)["attention", "good"] == "1"
     record_plugins(ledger, host)
     assert len(told(desk)) == 1
+
+
+def test_a_plugin_that_changes_twice_before_a_trial_is_recorded_as_it_is_then(desk, host):
+    study = begin(desk)
+    for each in ("0", "1", "2"):
+        host.hashes["attention", "good"] = each
+        record_plugins(desk.ledger(study), host)
+    assert recorded(desk, study)["attention", "good", 0] == "2"
 
 
 def test_a_plugin_that_no_new_trial_may_use_is_in_use_no_more(desk, host):

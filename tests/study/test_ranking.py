@@ -15,6 +15,7 @@ def test_for_one_objective_the_best_come_first_and_of_equal_ones_the_earlier():
     values = [[2.0], [5.0], [2.0], [1.0]]
     assert best_first(values, [UP], 9) == [1, 0, 2, 3]
     assert best_first(values, [DOWN], 2) == [3, 0]
+    assert best_first([[0.5], [0.7]] * 50, [UP], 100) == [*range(1, 100, 2), *range(0, 100, 2)]
     assert best_first([], [UP], 3) == best_first([], [UP, DOWN], 0) == best_first([], [UP, DOWN], 3) == []
 
 

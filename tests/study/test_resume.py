@@ -1,17 +1,24 @@
 """A study that was killed and resumed is the study that was not: with one worker, row for row."""
 
+import time
 from dataclasses import dataclass
 
 import pytest
+from away import Switch, without_fsync
 from fakes import SPACE, STEPS, Bomb, Desk, Killed, quick, told, training_is, value_at
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from undisturbed import assert_whole, found
 
 from deepmine_auto import Verdict
+from deepmine_auto.errors import DatabaseAway, StudyHeld
 from deepmine_auto.executors import inline
-from deepmine_auto.messages import Ended
+from deepmine_auto.messages import Ended, Saved, attempt_folder
+from deepmine_auto.space import Space
 from deepmine_auto.storage import tables
+from deepmine_auto.storage.store import Store
+from deepmine_auto.study import writer
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.pruning import judge
@@ -28,24 +35,7 @@ class StopAtOnce(KeepAll):
 
 @pytest.fixture
 def desk(tmp_path):
-    return Desk(tmp_path, fence=Bomb())
-
-
-def found(desk, study):
-    """All that a resume must not change: trials, finals, verdicts, and the curves by step."""
-    reruns = [{**row, "study_id": None} for row in desk.store.rows(tables.reruns, study.id)]
-    verdicts = {(row["number"], row["rung"]): row["keep"] for row in desk.store.rows(tables.verdicts, study.id)}
-    curves = {(r["kind"], r["number"], r["step"]): r["value"] for r in desk.store.rows(tables.reports, study.id)}
-    return plain(told(desk.trials(study))), plain(reruns), verdicts, curves
-
-
-def plain(rows):
-    """Rows without the paths, which name attempts."""
-
-    def without(row):
-        return {key: value for key, value in row.items() if key != "checkpoint"}
-
-    return [without({**row, "attrs": without(row.get("attrs", {}))}) for row in rows]
+    return without_fsync(Desk(tmp_path, fence=Bomb()))
 
 
 def killed_every(desk, name, transactions):
@@ -64,11 +54,11 @@ def killed_every(desk, name, transactions):
 
 
 def test_a_study_killed_after_every_k_transactions_equals_the_one_that_was_not(desk):
-    whole = found(desk, desk.begin_and_work("whole"))
+    whole = found(desk.store, desk.begin_and_work("whole"))
     for k in (23, 29, 31, 37):
         study, kills = killed_every(desk, f"every-{k}", k)
         assert kills >= 3
-        assert found(desk, study) == whole, k
+        assert found(desk.store, study) == whole, k
         sessions = desk.store.sessions(study.id)
         assert [row["epoch"] for row in sessions] == list(range(1, len(sessions) + 1))
 
@@ -76,7 +66,7 @@ def test_a_study_killed_after_every_k_transactions_equals_the_one_that_was_not(d
 @pytest.mark.slow
 def test_a_study_killed_once_at_any_transaction_equals_the_one_that_was_not(desk):
     """At every third one, to be quick; all of them held when this was written."""
-    whole = found(desk, desk.begin_and_work("whole"))
+    whole = found(desk.store, desk.begin_and_work("whole"))
     k = 1
     while True:
         study = desk.begin(f"at-{k}")
@@ -87,7 +77,7 @@ def test_a_study_killed_once_at_any_transaction_equals_the_one_that_was_not(desk
         except Killed:
             desk.fence.left = None
             desk.work(study, BUDGET)
-        assert found(desk, study) == whole, k
+        assert found(desk.store, study) == whole, k
         k += 3
     assert k > 100
 
@@ -153,7 +143,7 @@ def test_a_verdict_before_which_the_driver_was_killed_is_taken_by_the_next_one(d
 
 
 def test_a_verdict_that_was_not_written_is_computed_again_and_is_the_same(desk):
-    whole = found(desk, desk.begin_and_work("whole"))
+    whole = found(desk.store, desk.begin_and_work("whole"))
     study = desk.begin("torn")
     desk.work(study, BUDGET)
     with desk.store.engine.begin() as connection:
@@ -169,54 +159,79 @@ def test_a_verdict_that_was_not_written_is_computed_again_and_is_the_same(desk):
 
 
 class Driver(RuleBasedStateMachine):
-    """The ledger against a dict: whatever happens in whatever order, with two workers and drivers that die."""
+    """The ledger against a dict, whatever happens in whatever order: two workers, drivers that die or are overtaken,
+    and a database that goes away."""
 
-    desk: Desk
+    desks: tuple[Desk, Desk]
+    switches: tuple[Switch, Switch]
+    reader: Store
     count = 0
     MOST = 6
+    SPACE = Space(SPACE.params, {**SPACE.fixed, "training/batch": 8})
 
     @initialize()
     def begin(self):
         Driver.count += 1
-        self.study = self.desk.begin(f"study-{Driver.count}")
-        self.rows = {}  # number -> [params, state, steps reported]
-        self.finished = {}
+        self.at = 0
+        for each in self.switches:
+            each.off, each.lose = False, 0
+        self.study = self.desk.begin(f"study-{Driver.count}", self.SPACE)
+        self.rows = {}  # number -> params
+        self.finished = {}  # number -> all that was told
         self.drive()
+
+    @property
+    def desk(self):
+        """Where the driver sits that holds the study."""
+        return self.desks[self.at]
+
+    @property
+    def switch(self):
+        return self.switches[self.at]
+
+    @property
+    def away(self):
+        return self.agenda.ledger.writer.away_since is not None
 
     def drive(self):
         self.agenda = Agenda(self.desk.ledger(self.study), Budget(trials=self.MOST), 2, lambda: 0.0)
         self.agenda._reruns_left = list
         self.waiting = {}  # key -> messages to come
 
+    # -- work --
+
     @precondition(lambda self: len(self.agenda.running) < 2)
     @rule()
     def hand_out(self):
         adopted = bool(self.agenda.left)
         assignment = self.agenda.next()
+        self.settle()
         if assignment is None:
-            self.settle()
-            assert len(self.rows) == self.MOST
+            assert self.away or len(self.rows) == self.MOST
             return
-        known = assignment.number in self.rows
-        if known:
+        if assignment.number in self.rows:
             assert adopted
             assert dict(assignment.params) == self.rows[assignment.number]
             assert assignment.attempt > 1
         else:
             assert assignment.number == len(self.rows), "numbers are dense"
-            self.settle()
             assert not [n for n in self.rows if n not in self.finished and ("trial", n) not in self.agenda.running], (
                 "what was RUNNING is adopted before anything new is asked"
             )
             self.rows[assignment.number] = dict(assignment.params)
+        attempts = self.attempts(assignment.key)
+        assert assignment.halvings == sum(row["because"] == "memory" for row in attempts) <= 1
+        assert sum(row["because"] in ("lost", "hung") for row in attempts) <= 4
         self.waiting[assignment.key] = list(quick(assignment, None))
-        self.settle()
+
+    def attempts(self, key):
+        return self.agenda.ledger.history.of(*key).attempts
 
     def settle(self):
-        """Take over the ends that a resume carried out by itself."""
-        for each in self.desk.trials(self.study):
-            if each.state.is_finished() and each.number not in self.finished:
-                self.finished[each.number] = told([each])[0]
+        """Take over the ends that the ledger has told of."""
+        for number, each in self.agenda.ledger.trials.items():
+            if each.state.is_finished() and number not in self.finished:
+                self.finished[number] = told([each])[0]
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -225,9 +240,8 @@ class Driver(RuleBasedStateMachine):
         message = self.waiting[key].pop(0)
         if not self.agenda.heard(key, message):
             del self.waiting[key]
-            (row,) = [each for each in self.desk.trials(self.study) if each.number == key[1]]
-            assert row.state.is_finished()
-            self.finished[key[1]] = told([row])[0]
+            self.settle()
+            assert key[1] in self.finished or self.agenda.left[-1] == (key, "memory")
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), cause=st.sampled_from(["diverged", "memory", "plugin"]))
@@ -241,56 +255,149 @@ class Driver(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.finished)))
         assert not self.agenda.heard(("trial", number), Ended("error", reason="late"))
 
-    @rule()
-    def crash_and_resume(self):
-        self.drive()
+    # -- workers go --
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), hung=st.booleans())
+    def lose_a_worker(self, data, hung):
+        key = data.draw(st.sampled_from(sorted(self.waiting)))
+        del self.waiting[key]
+        if hung:
+            self.agenda.heard_at[key] -= 1e6
+            assert [each for each, _ in self.agenda.hung()] == [key]
+        again = sum(row["because"] in ("lost", "hung") for row in self.attempts(key)) < 4
+        self.agenda.lost(key, "hung" if hung else "lost", "gone")
+        self.settle()
+        assert again == (key[1] not in self.finished)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
-    def lose_a_worker(self, data):
+    def preempt(self, data):
         key = data.draw(st.sampled_from(sorted(self.waiting)))
         del self.waiting[key]
-        self.agenda.lost(key, "lost", "gone")
+        assignment = self.agenda.running[key]
+        newest = max([0, *(row["step"] for row in self.agenda.ledger.history.of(*key).reports)])
+        saved = f"{attempt_folder(*key, assignment.attempt)}/step-{newest:07d}"
+        assert self.agenda.heard(key, Saved(newest, saved))
+        self.agenda.lost(key, "preempted", "SIGTERM")
+        self.settle()
+        assert key[1] not in self.finished, "preemption is not counted"
+        assert self.agenda.ledger.history.of(*key).checkpoints()[0] == saved
+
+    # -- drivers go --
+
+    @rule()
+    def crash_and_resume(self):
+        if self.switch.off:
+            with pytest.raises(DatabaseAway, match="cannot be used: disk I/O error"):
+                self.desk.ledger(self.study)
+        self.switch.off, self.switch.lose = False, 0
+        self.drive()
+        self.settle()
+
+    @rule()
+    def take_over(self):
+        overtaken, waiting, switch = self.agenda, self.waiting, self.switch
+        self.at = 1 - self.at
+        self.switch.off, self.switch.lose = False, 0
+        self.drive()
+        self.settle()
+        switch.off, switch.lose = False, 0
+        before = self.everything()
+        with pytest.raises(StudyHeld, match="Another process took this study over"):
+            write_something(overtaken)
+        for key, messages in waiting.items():
+            with pytest.raises(StudyHeld, match="Another process took this study over"):
+                overtaken.heard(key, messages[0])
+        assert self.everything() == before
+
+    # -- the database goes --
+
+    @precondition(lambda self: not self.switch.off)
+    @rule()
+    def go_away(self):
+        self.switch.off = True
+
+    @precondition(lambda self: self.switch.off)
+    @rule()
+    def come_back(self):
+        self.switch.off = False
+        come_back(self.agenda)
+
+    @rule(count=st.integers(1, 4))
+    def lose_acknowledgements(self, count):
+        self.switch.lose = count
+
+    # -- what always holds --
+
+    def everything(self):
+        names = (tables.reports, tables.verdicts, tables.attempts, tables.reruns, tables.events)
+        return told(self.reader.trials(self.study.id)), [self.reader.rows(each, self.study.id) for each in names]
 
     @invariant()
     def nothing_finished_is_lost_or_changed(self):
         if not hasattr(self, "agenda"):
             return
-        rows = {each.number: each for each in self.desk.trials(self.study)}
-        assert {number: told([rows[number]])[0] for number in self.finished} == self.finished
-        assert sorted(rows) == list(range(len(rows))) == sorted(self.rows), "no duplicates, none lost"
+        rows = {each.number: each for each in self.reader.trials(self.study.id)}
+        waiting = [each.row["trial_id"] for each in self.agenda.ledger.writer.outbox.entries() if each.op == "tell"]
+        for number, row in self.finished.items():
+            assert rows[number]._trial_id in waiting or told([rows[number]])[0] == row
+        assert sorted(rows) in [sorted(self.rows), [*sorted(self.rows), len(self.rows)]], (
+            "none is lost, and one more at most: its acknowledgement was lost"
+        )
         assert len(rows) <= self.MOST
-        assert {number: {**SPACE.fixed, **row.params} for number, row in rows.items()} == self.rows
+        assert all({**self.SPACE.fixed, **rows[number].params} == params for number, params in self.rows.items())
 
     @invariant()
-    def seq_strictly_grows_and_the_memory_is_the_database(self):
+    def seq_strictly_grows_and_the_memory_is_what_was_written(self):
         if not hasattr(self, "agenda"):
             return
-        found = self.desk.store.rows(tables.reports, self.study.id)
-        assert [row["seq"] for row in found] == list(range(1, len(found) + 1))
         ledger = self.agenda.ledger
-        assert ledger.history.seq == len(found)
+        found = [row["seq"] for row in self.reader.rows(tables.reports, self.study.id)]
+        waiting = [each.row["report"]["seq"] for each in ledger.writer.outbox.entries() if each.op == "report"]
+        written = sorted({*found, *waiting})
+        assert written == list(range(1, len(written) + 1))
+        assert ledger.history.seq == len(written)
         known = [row for standing in ledger.history.standing.values() for row in standing.reports]
-        assert sorted(row["seq"] for row in known) == [row["seq"] for row in found]
+        assert sorted(row["seq"] for row in known) == written
 
     def teardown(self):
         """Whatever was left can be finished, by exactly as many trials as were asked for."""
+        if not hasattr(self, "agenda"):
+            return
+        self.switch.off, self.switch.lose = False, 0
         self.agenda = self.desk.agenda(self.study, Budget(trials=self.MOST))
         self.agenda._reruns_left = list
         with training_is(quick):
             inline.run(self.agenda, None, lambda: None)
         rows = self.desk.trials(self.study)
-        assert len(rows) == self.MOST
-        assert all(each.state.is_finished() and each.user_attrs["cause"] for each in rows)
+        self.desk.ledger(self.study)  # puts aside what an overtaken driver left
+        assert_whole(self.reader, self.study, self.MOST)
         assert {each["number"]: each for each in told(rows) if each["number"] in self.finished} == self.finished
 
 
-def test_the_ledger_is_the_dict_that_models_it(tmp_path):
+def come_back(agenda):
+    """Wait until a driver has its database again."""
+    until = time.monotonic() + 10
+    while not agenda.ledger.writer.connected():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def write_something(agenda):
+    agenda.ledger.event("note", "still here")
+    come_back(agenda)
+
+
+def test_the_ledger_is_the_dict_that_models_it(tmp_path, monkeypatch):
     from hypothesis.stateful import run_state_machine_as_test
 
-    Driver.desk = Desk(tmp_path)
+    monkeypatch.setattr(writer, "SECONDS_BETWEEN_PROBES", 0.001)
+    Driver.desks = tuple(without_fsync(Desk(tmp_path)) for _ in range(2))
+    Driver.switches = tuple(Switch(each) for each in Driver.desks)
+    Driver.reader = Store(Driver.desks[0].place.open_reader())
     checks = settings(
-        max_examples=25,
+        max_examples=30,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -8,12 +8,13 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from fakes import Bomb, Desk, Killed, quick
+from fakes import Bomb, Desk, Killed, quick, training_is
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
 from deepmine_auto.errors import StudyHeld
+from deepmine_auto.executors import inline
 from deepmine_auto.messages import Ended, Reported
 from deepmine_auto.objectives import Objective
 from deepmine_auto.storage import tables
@@ -23,6 +24,7 @@ from deepmine_auto.study.checks_of_rows import Seen
 from deepmine_auto.study.finals import winner
 from deepmine_auto.study.verifying import CHECKS, verify
 from deepmine_plugins.pruners.asha import Asha
+from deepmine_plugins.pruners.none import KeepAll
 
 TRIALS = Budget(trials=8)
 
@@ -82,9 +84,9 @@ def desk(sound, tmp_path):
     return Desk(tmp_path)
 
 
-def seen(desk, *, driven=False, pruner=None):
+def seen(desk, *, driven=False, pruner=None, **more):
     folder = desk.folder / "study"
-    return Seen(record.read(desk.store, "study"), pruner or desk.pruner, folder, driven)
+    return Seen(record.read(desk.store, "study"), pruner or desk.pruner, folder, driven, **more)
 
 
 def wrong(desk, **more):
@@ -264,6 +266,17 @@ def test_a_budget_that_was_overdrawn_is_told(desk, spec, told):
 
 def test_another_pruner_gives_other_verdicts(desk):
     assert wrong(desk, pruner=Asha(eta=2)).keys() == {"verdicts"}
+
+
+def test_finalists_whose_plugins_are_gone_may_have_been_passed_over(tmp_path):
+    desk = Desk(tmp_path, pruner=KeepAll())
+    study = give(desk, desk.begin())
+    agenda = desk.agenda(study, TRIALS)
+    agenda.unavailable = lambda params: "gone" if params["attention/kind"] == "good" else ""
+    with training_is(keeping):
+        inline.run(agenda, None, lambda: None)
+    assert wrong(desk).keys() == {"reruns"}
+    assert wrong(desk, unavailable=agenda.unavailable) == {}
 
 
 def test_an_empty_study_holds(tmp_path):

@@ -108,9 +108,7 @@ def test_what_contradicts_the_rows_is_a_conflict_and_changes_nothing(desk, writt
     before = every_row(desk.store, study), desk.store.rows(tables.events, study.id)
     desk.free()
     row = CHANGED[op](next(each.row for each in entries if each.op == op))
-    with pytest.raises(
-        Conflict, match=r"^(Another row of deepmine_\w+ stands where .* should be\.|Trial 0 should have)"
-    ):
+    with pytest.raises(Conflict, match=r"^(Another row of deepmine_\w+ stands where .* should be|Trial 0 should)"):
         writer.apply(desk.store, study.id, Entry(op, row))
     assert (every_row(desk.store, study), desk.store.rows(tables.events, study.id)) == before
 
@@ -142,15 +140,15 @@ def run(desk, switch, name, **trouble):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["refuse", "lose"])
-def test_a_study_whose_database_is_in_trouble_at_any_transaction_is_the_same_row_for_row(desk, switch, whole, trouble):
-    """At every seventh one, to be quick; all of them held when this was written."""
-    for after in range(0, 1000, 7):
+def test_a_study_whose_database_is_in_trouble_at_any_time_is_the_same_row_for_row(desk, switch, whole, trouble):
+    """At every 37th statement, to be quick; all of them held when this was written."""
+    for after in range(0, 9999, 37):
         study, over = run(desk, switch, f"{trouble}-{after}", **{"after": after, trouble: 5})
         if over:
             break
         assert every_row(desk.store, study) == whole, after
         assert_whole(desk.store, study, 3)
-    assert after > 100
+    assert after > 500
 
 
 def test_without_the_database_reports_and_ends_wait_in_order_and_nothing_is_asked(desk, switch, whole):
@@ -165,8 +163,7 @@ def test_without_the_database_reports_and_ends_wait_in_order_and_nothing_is_aske
     assert agenda.next() is None
     assert not agenda.done
     waiting = [each.op for each in agenda.ledger.writer.outbox.entries()]
-    assert waiting[0] == "event"
-    assert [op for op in waiting if op != "verdict"] == ["event", *["report", "show"] * 4, "tell"]
+    assert [op for op in waiting if op not in ("event", "verdict")] == [*["report", "show"] * 4, "tell"]
     switch.off = False
     assert [row.state.name for row in desk.trials(study)] == ["RUNNING"]
     back(agenda)
@@ -186,7 +183,7 @@ def test_that_the_database_went_away_and_came_back_is_told_and_written(desk, swi
     file = agenda.ledger.writer.outbox.file
     away, came_back = events(desk, study, "away", "back")
     assert away == f"the study database cannot be reached: work goes on, and {file} keeps what it finds"
-    assert came_back == "the study database is back: 3 entries were written to it"
+    assert came_back == "the study database is back: 4 entries were written to it"
     assert [text for kind, text, _ in desk.events if kind in ("away", "back")] == [away, came_back]
     assert not file.exists()
 
@@ -200,15 +197,12 @@ def test_after_ten_minutes_without_it_the_driver_ends_and_the_next_one_goes_on(d
         switch.off = True
     assert agenda.next() is None
     monkeypatch.setattr(writer, "MOST_AWAY", 0.0)
-    told = (
-        r"^The study database cannot be reached; \d+ entries wait in .*outbox-1.jsonl\. They are written first by: dee"
-    )
+    told = r"^The study database cannot be reached; \d+ entries wait in .*outbox-1.jsonl\. They are written first by:"
     with pytest.raises(DatabaseAway, match=told) as raised:
         agenda.next()
     assert raised.value.exit_code == 6
     switch.off = False
     desk.work(study, THREE)
-    assert [trial["state"] for trial in every_row(desk.store, study)["trials"]] == ["COMPLETE"] * 3
     assert {**every_row(desk.store, study), "deepmine_attempts": 0} == {**whole, "deepmine_attempts": 0}
     assert_whole(desk.store, study, 3)
     (replayed,) = events(desk, study, "replayed")
@@ -284,7 +278,7 @@ def test_where_neither_can_be_written_for_ten_minutes_the_driver_ends(desk, swit
     first = agenda.next()
     monkeypatch.setattr(writer, "MOST_AWAY", 0.05)
     switch.off, full[0] = True, 1_000_000
-    told = r"^Neither the study database nor .*outbox-1\.jsonl can be written: No space left on device\. Make room, then: d"
+    told = r"^Neither the study database nor .*outbox-1\.jsonl can be written: No space left on device\. Make room"
     with pytest.raises(DatabaseAway, match=told):
         agenda.heard(first.key, next(quick(first, None)))
 

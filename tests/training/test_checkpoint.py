@@ -148,7 +148,7 @@ def test_what_a_killed_writer_left_is_in_nobodys_way(tmp_path):
     ]
 
 
-# -- a disk that is full -----------------------------------------------------------------------------------------------
+# -- a disk that is full or away --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -174,18 +174,30 @@ def failing(times, error, call):
 RUST = "Error while serializing: I/O error: No space left on device (os error 28)"
 
 
+FULL = "No space left on device"
+
+
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "full"), OSError(errno.EDQUOT, "quota"), SafetensorError(RUST)]
+    ("error", "what"),
+    [
+        (OSError(errno.ENOSPC, "full"), FULL),
+        (SafetensorError(RUST), FULL),
+        (OSError(errno.EDQUOT, "quota"), "Disk quota exceeded"),
+        (OSError(errno.ESTALE, "gone"), "Stale file handle"),
+        (OSError(errno.ENOTCONN, "gone"), "Transport endpoint is not connected"),
+    ],
 )
 @pytest.mark.parametrize("where", ["save_file", "flush"])
-def test_a_full_disk_is_waited_for_and_said_once(tmp_path, monkeypatch, capsys, pauses, error, where):
+def test_a_disk_that_is_full_or_away_is_waited_for_and_said_once(
+    tmp_path, monkeypatch, capsys, pauses, error, what, where
+):
     monkeypatch.setattr(checkpoint, where, failing(2, error, getattr(checkpoint, where)))
     checkpoint.save(tmp_path / "step-1", TENSORS, STATE)
     assert checkpoint.load(tmp_path / "step-1")[1] == STATE
     assert [each.name for each in tmp_path.iterdir()] == ["step-1"]
     assert pauses == [checkpoint.SECONDS_BETWEEN_TRIES] * 2
     said = capsys.readouterr().err
-    assert said == f"The disk of {tmp_path / 'step-1'} is full. Free some space: training waits up to ten minutes.\n"
+    assert said == f"{tmp_path / 'step-1'} cannot be written: {what}. Training waits up to ten minutes for that.\n"
 
 
 def test_nothing_half_written_stands_on_the_full_disk_while_we_wait(tmp_path, monkeypatch):

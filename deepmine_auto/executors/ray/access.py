@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from deepmine_auto.errors import BadInput, UnsafeEnvironment
 MODE = "RAY_AUTH_MODE"
 PROBE_SECONDS = 5.0
 IMPATIENT = '{"py_gcs_connect_timeout_s": 2, "gcs_rpc_server_connect_timeout_s": 2}'
-"""Ray would wait 40 seconds for a port that answers and is no Ray."""
+"""Where no Ray answers, Ray itself would wait 40 seconds."""
 
 OPEN_PATHS = ("/api/version", "/api/jobs/")
 """What a dashboard tells, and lets do, without a token where it asks for none."""
@@ -32,7 +31,7 @@ def check(address: str, insecure: bool) -> Mode:
 
     Raises BadInput where there is no cluster or where it does not accept our token, UnsafeEnvironment if it is open.
     """
-    _refuse_silent(address)
+    parts(address)
     if _lets_in(address, "disabled"):
         _refuse_open(f"The Ray cluster at {address} lets anybody in: it asks for no token.", insecure)
         return "disabled"
@@ -96,13 +95,6 @@ def parts(address: str) -> tuple[str, int]:
         what = f"'{address}' is no address of a Ray cluster."
         raise BadInput(what, "Give host:port of its head (port 6379, if it was not chosen), or auto.")
     return host.strip("[]"), int(port)
-
-
-def _refuse_silent(address: str) -> None:
-    try:
-        socket.create_connection(parts(address), timeout=PROBE_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise no_cluster(address) from error
 
 
 def _lets_in(address: str, mode: Mode) -> bool:

@@ -13,6 +13,7 @@ import torch
 from ray._private.ray_logging import stdout_deduplicator
 from ray._private.services import canonicalize_bootstrap_address
 
+from deepmine_auto.errors import BadInput
 from deepmine_auto.executors.ray import access
 
 QUIET = {
@@ -23,6 +24,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Tune must write nothing that we would have to read, leave Ctrl-C to us, and print nothing."""
+
+LOCAL = "local"
+"""Without it Ray would join a cluster that happens to run here."""
 
 SECRETS = ("DEEPMINE_AUTO_STORAGE",)
 """Environment variables that hold passwords. A worker needs none: it has no connection to the database."""
@@ -47,7 +51,7 @@ def started(address: str | None, gpus: float | None, insecure: bool = False) -> 
         mode, options = "token", _local(gpus)
     with access.authenticating(mode), _unprinted():
         try:
-            _join(options)
+            _join(**options)
             yield
         finally:
             ray.shutdown()
@@ -56,7 +60,6 @@ def started(address: str | None, gpus: float | None, insecure: bool = False) -> 
 def _found(address: str) -> str:
     """The address itself, or where Ray finds a cluster by itself."""
     if address != "auto":
-        access.parts(address)
         return address
     try:
         found = canonicalize_bootstrap_address(address)
@@ -68,10 +71,10 @@ def _found(address: str) -> str:
 
 
 def _local(gpus: float | None) -> dict[str, Any]:
-    """Options of a Ray of our own: `local`, because else a cluster that happens to run here would be joined."""
+    """Options of a Ray of our own."""
     there = torch.cuda.device_count()
     use = there if gpus is None else min(gpus, there)  # Ray would believe any number
-    return {"address": "local", "include_dashboard": False, "num_gpus": use}
+    return {"address": LOCAL, "include_dashboard": False, "num_gpus": use}
 
 
 @contextmanager
@@ -84,13 +87,17 @@ def _unprinted() -> Iterator[None]:
         stdout_deduplicator.skip_re = before
 
 
-def _join(options: dict[str, Any]) -> None:
+def _join(address: str, **options: Any) -> None:
+    """Join or start a Ray that inherits no secret. Raises BadInput for a cluster that we cannot join."""
     hidden = {name: os.environ.pop(name) for name in SECRETS if name in os.environ}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
     try:
-        ray.init(
-            **options, log_to_driver=False, logging_level="CRITICAL", runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)}
-        )
-    except ConnectionError as error:
-        raise access.no_cluster(options["address"]) from error
+        ray.init(address=address, runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)}, **quiet, **options)
+    except (ConnectionError, RuntimeError) as error:
+        if address == LOCAL:
+            raise
+        why = " ".join(str(error).split()).rstrip(".")
+        what = f"The Ray cluster at {address} cannot be joined: {why}."
+        raise BadInput(what, "It must have this Ray and this Python.") from error
     finally:
         os.environ.update(hidden)

@@ -42,7 +42,7 @@ class AgendaSearcher(Unshared, Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next assignment; None: ask again; FINISHED: all is done, or this Tuner has done its share."""
-        if self.most and len(self.agenda.running) < self.resources.slots and (assignment := self.agenda.next()):
+        if self.most and (assignment := self.agenda.next()):
             self.most -= 1
             self.keys[trial_id] = assignment.key
             return {"assignment": replace(assignment, processes=self.resources.processes).to_json()}

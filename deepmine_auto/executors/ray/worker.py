@@ -7,8 +7,6 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-import ray
-import torch
 from ray import tune
 
 from deepmine_auto.host import the_host
@@ -22,7 +20,6 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the first assignment. SIGTERM is the notice of a machine that is taken away."""
-        torch.set_num_threads(1)
         signal.signal(signal.SIGTERM, ask_to_stop)
         self.reset_config(config)
 
@@ -32,6 +29,5 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train up to the next message. There is none after `Saved`: the worker was told to go, and goes."""
-        message = next(self.messages, None) or ray.actor.exit_actor()
-        return {"message": json.dumps(to_plain(message))}
+        """Train up to the next message. After `Saved` there is none: that fails, and Tune takes the worker away."""
+        return {"message": json.dumps(to_plain(next(self.messages)))}

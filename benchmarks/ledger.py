@@ -1,0 +1,205 @@
+"""What the ledger takes: a report with its verdict, a proposal among many rows, and the driver's memory for rows.
+
+    python benchmarks/ledger.py [postgresql://USER@HOST/NAME]
+
+Synthetic trials of the shipped sentiment space; beside each figure its peer in the same run: Optuna's own calls on
+stock SQLite, and its default TPE on a study in memory that holds the same trials.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from deepmine_auto.host import the_host
+from deepmine_auto.messages import Reported
+from deepmine_auto.objectives import Objective
+from deepmine_auto.planning import Request, plan
+from deepmine_auto.space import Space
+from deepmine_auto.storage.engine import Fence
+from deepmine_auto.storage.place import Place, place_of
+from deepmine_auto.storage.store import Store, StudyRow
+from deepmine_auto.study.ledger import Ledger
+from deepmine_auto.study.names import distribution_of
+
+REPORTS, ASKS = 400, 40
+ROWS = (1000, 5000, 10_000)
+POINTS = 9
+
+
+class Desk:
+    """One database, and studies in it."""
+
+    def __init__(self, place: Place, folder: Path) -> None:
+        self.place, self.folder, self.fence = place, folder, Fence()
+        self.store = Store(place.open_writer(self.fence))
+        self.spec = plan(Request(storage=str(folder / "none.db"), trials=10), the_host()).spec
+        self.space = Space.from_json(self.spec["space"])
+
+    def begin(self, name: str) -> StudyRow:
+        """A new study; the driver before is gone."""
+        self.fence.study_id = None
+        (self.folder / name).mkdir()
+        objective = Objective(self.spec["objective"], "maximize")
+        return self.store.create_study(name, [objective], str(self.folder / name), dict(self.spec))
+
+    def ledger(self, study: StudyRow) -> Ledger:
+        """A driver."""
+        self.fence.study_id = None
+        host = the_host()
+        return Ledger(
+            self.store, study, self.fence, (host.get("sampler", "tpe")(), host.get("pruner", "asha")()), quiet
+        )
+
+
+def quiet(*_: object) -> None:
+    """Watch nothing."""
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Milliseconds that it takes."""
+    start = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - start)
+
+
+def shown(name: str, own: Sequence[float], peer: Sequence[float], peers_name: str) -> None:
+    """Median and 95th percentile of both, and the ratio of the latter."""
+    mine, theirs = np.percentile(own, 95), np.percentile(peer, 95)
+    print(
+        f"{name:<34} p50 {np.median(own):>7.1f} ms  p95 {mine:>7.1f} ms   "
+        f"{peers_name}: p95 {theirs:.1f} ms, ratio {mine / theirs:.2f}",
+        flush=True,
+    )
+
+
+# -- a report and its verdict ------------------------------------------------------------------------------------------
+
+
+def reports(desk: Desk) -> list[float]:
+    """Milliseconds of each: a row, a point of the curve, a verdict, all brought to the disk."""
+    ledger, taken = desk.ledger(desk.begin("reports")), []
+    rng, decide = random.Random(0), partial(ledger.report, out_of_time=False)
+    while len(taken) < REPORTS:
+        assignment = ledger.ask()
+        assert assignment is not None
+        for step in range(1, POINTS + 1):
+            value, path = rng.random(), f"checkpoints/trial-{assignment.number:05d}/attempt-1/step-{step:07d}"
+            share = round(1000 * step / POINTS)
+            message = Reported(step, share, value, {"macro_f1": value, "accuracy": value}, path, path, float(step))
+            kept: list[bool] = []
+            taken.append(
+                timed(lambda a=assignment, m=message, k=kept: k.append(ledger.report(a, m, out_of_time=False)))
+            )
+            if not kept[0]:
+                taken.pop()  # it holds the end of a trial too
+                break
+    return taken
+
+
+def stock_reports(folder: Path) -> list[float]:
+    """The same through Optuna on stock SQLite."""
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    study = optuna.create_study(storage=f"sqlite:///{folder}/stock.db", direction="maximize", pruner=pruner)
+    rng, taken = random.Random(0), []
+
+    def report(trial: optuna.Trial, step: int) -> bool:
+        trial.report(rng.random(), step)
+        return trial.should_prune()
+
+    while len(taken) < REPORTS:
+        trial = study.ask()
+        for step in range(1, POINTS + 1):
+            stops: list[bool] = []
+            taken.append(timed(lambda t=trial, s=step, k=stops: k.append(report(t, s))))
+            if stops[0]:
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, rng.random())
+    return taken
+
+
+# -- a proposal among many rows ----------------------------------------------------------------------------------------
+
+
+def rows_of(space: Space, count: int) -> list[FrozenTrial]:
+    """Finished trials: a third complete, the others pruned, as a search leaves them."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=count))
+    ranges = {each.name: distribution_of(each.range) for each in space.params}
+    rng, made = random.Random(count), []
+    for number in range(count):
+        trial = study.ask()
+        params = space.draw(lambda param, trial=trial: param.range.suggest(trial, param.name))
+        points = POINTS if number % 3 == 0 else 1
+        curve = {step: rng.random() for step in range(1, points + 1)}
+        state = TrialState.COMPLETE if number % 3 == 0 else TrialState.PRUNED
+        values = max(curve.values()) if state == TrialState.COMPLETE else curve[points]
+        made.append(
+            create_trial(
+                state=state,
+                params=params,
+                distributions={name: ranges[name] for name in params},
+                intermediate_values=curve,
+                value=values,
+                user_attrs={"cause": "budget" if points == POINTS else "pruned"},
+            )
+        )
+    return made
+
+
+def asks(desk: Desk, count: int) -> tuple[list[float], list[float], float]:
+    """Milliseconds of each ask with its row, of the default TPE's, and the megabytes that reading the rows took."""
+    made, study = rows_of(desk.space, count), desk.begin(f"asks-{count}")
+    for each in made:
+        desk.store.storage.create_new_trial(study.id, each)
+    before = resident()
+    ledger = desk.ledger(study)
+    own = [timed(ledger.ask) for _ in range(ASKS)]
+    megabytes = (resident() - before) / 1e6
+    stock = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+    stock.add_trials(made)
+
+    def ask() -> None:
+        trial = stock.ask()
+        desk.space.draw(lambda param: param.range.suggest(trial, param.name))
+
+    return own, [timed(ask) for _ in range(ASKS // 4)], megabytes
+
+
+def main(storage: str | None) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        stock = stock_reports(folder)
+        places: dict[str, Any] = {"SQLite": place_of(str(folder / "studies.db"))}
+        if storage:
+            places["PostgreSQL"] = place_of(storage)
+        for name, each in places.items():
+            (folder / name).mkdir()
+            desk = Desk(each, folder / name)
+            shown(f"report + decide, {name}", reports(desk), stock, "Optuna on stock SQLite")
+            for count in ROWS if name == "SQLite" else ():
+                own, peer, megabytes = asks(desk, count)
+                shown(f"ask at {count:,} rows", own, peer, "default TPE in memory")
+                print(f"{'driver memory':<34} {1000 * megabytes / count:.1f} MB for 1,000 rows", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None)

@@ -1,0 +1,127 @@
+"""What feeds Tune, without Tune: a study without torch, and trials that are nothing but their ids."""
+
+from __future__ import annotations
+
+import copy
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import Desk, quick
+
+from deepmine_auto.executors.ray import feeding, nodes
+from deepmine_auto.executors.ray.feeding import AgendaScheduler, AgendaSearcher
+from deepmine_auto.executors.ray.resources import Resources
+from deepmine_auto.messages import Assignment, to_plain
+from deepmine_auto.storage import tables
+from deepmine_auto.study.budget import Budget
+
+KEY = ("trial", 0)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path)
+
+
+def searcher_of(desk: Desk, most: int = 9, trials: int = 3) -> AgendaSearcher:
+    return AgendaSearcher(desk.agenda(desk.begin(), Budget(trials=trials)), Resources(2), most)
+
+
+def assigned(searcher: AgendaSearcher, trial_id: str) -> Assignment:
+    return Assignment.from_json(searcher.suggest(trial_id)["assignment"])
+
+
+def trial(trial_id: str, status: str = "RUNNING") -> Any:
+    return SimpleNamespace(
+        trial_id=trial_id, status=status, temporary_state=SimpleNamespace(ray_actor=f"actor {trial_id}")
+    )
+
+
+def controller(*trials: Any) -> Any:
+    return SimpleNamespace(get_trials=lambda: list(trials))
+
+
+def heard(searcher: AgendaSearcher, trial_id: str, assignment: Assignment, count: int) -> None:
+    """Let a worker say so many of its messages."""
+    scheduler = AgendaScheduler(searcher, lambda: None)
+    for message, _ in zip(quick(assignment, None), range(count), strict=False):
+        scheduler.on_trial_result(None, trial(trial_id), {"message": json.dumps(to_plain(message))})
+
+
+def test_a_worker_that_was_given_up_is_not_heard_and_not_given_up_again(desk):
+    """Its trial goes on under the same key, as another trial of Tune's."""
+    searcher = searcher_of(desk)
+    first = assigned(searcher, "a")
+    searcher.gone("a", "hung", "silent")
+    second = assigned(searcher, "b")
+    assert (second.key, second.attempt) == (first.key, first.attempt + 1)
+    heard(searcher, "a", first, 3)
+    searcher.on_trial_complete("a", error=True)
+    assert desk.store.rows(tables.reports, searcher.agenda.ledger.study.id) == []
+    assert list(searcher.agenda.running) == [KEY]
+
+
+def test_a_tuner_hands_out_its_share_and_ends_when_that_has_ended(desk):
+    searcher = searcher_of(desk, most=1)
+    first = assigned(searcher, "a")
+    assert searcher.suggest("b") is None
+    heard(searcher, "a", first, 5)
+    assert searcher.suggest("b") == searcher.FINISHED
+    assert not searcher.agenda.done
+
+
+def test_a_tuner_ends_when_all_is_done(desk):
+    searcher = searcher_of(desk, trials=1)
+    heard(searcher, "a", assigned(searcher, "a"), 5)
+    searcher.agenda._reruns_left = list
+    assert searcher.suggest("b") == searcher.FINISHED
+
+
+def test_what_waits_for_a_worker_does_not_hang(desk, monkeypatch):
+    """There may be fewer workers than there were: a node can be lost for good."""
+    killed = []
+    monkeypatch.setattr(feeding, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(feeding.ray, "kill", killed.append)
+    monkeypatch.setattr("deepmine_auto.study.hanging.patience", lambda *_: 5.0)
+    searcher = searcher_of(desk)
+    assigned(searcher, "a"), assigned(searcher, "b")
+    searcher.agenda.heard_at = dict.fromkeys(searcher.agenda.heard_at, -1000000000.0)
+    waits = trial("b", "PENDING")
+    chosen = AgendaScheduler(searcher, lambda: None).choose_trial_to_run(controller(trial("a"), waits, trial("gone")))
+    assert chosen is waits
+    assert killed == ["actor a"]
+    assert list(searcher.agenda.running) == [("trial", 1)]
+    assert searcher.keys == {"b": ("trial", 1)}
+
+
+def test_the_agenda_is_not_asked_at_every_turn_what_hangs(desk, monkeypatch):
+    searcher = searcher_of(desk)
+    assigned(searcher, "a")
+    monkeypatch.setattr(searcher.agenda, "hung", lambda: pytest.fail("it was asked"))
+    assert AgendaScheduler(searcher, lambda: None).choose_trial_to_run(controller(trial("a"))) is None
+
+
+def test_tune_gets_no_copy_and_no_state_of_the_ledger(desk):
+    searcher = searcher_of(desk)
+    scheduler = AgendaScheduler(searcher, lambda: None)
+    assert copy.deepcopy(searcher) is searcher
+    assert copy.deepcopy(scheduler) is scheduler
+    assert searcher.__getstate__() == scheduler.__getstate__() == {}
+
+
+def test_only_other_living_nodes_that_can_train_are_asked(monkeypatch):
+    def node(name: str, alive: bool = True, **has: float) -> dict[str, Any]:
+        return {"NodeID": name, "Alive": alive, "Resources": has}
+
+    there = [
+        node("here", CPU=1),
+        node("dead", False, CPU=1),
+        node("head", memory=1e9),
+        node("a", CPU=1),
+        node("b", GPU=1),
+    ]
+    monkeypatch.setattr(nodes.ray, "nodes", lambda: there)
+    monkeypatch.setattr(nodes.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "here"))
+    assert [each["NodeID"] for each in nodes._others()] == ["a", "b"]
