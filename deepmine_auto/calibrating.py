@@ -34,7 +34,7 @@ T = TypeVar("T")
 DRAWN, FEWEST_DRAWN, DRAWING_SECONDS = 40, 8, 6.0
 """So many models are drawn, or fewer where that takes longer."""
 
-FEWEST_MEASURED, MEASURING_SECONDS = 3, 10.0
+FEWEST_MEASURED, MEASURING_SECONDS = 3, 8.0
 """Of these so many are measured at least, and more until the seconds are over."""
 
 FEWEST_STEPS, STEPPING_SECONDS = 3, 0.35

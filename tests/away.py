@@ -45,10 +45,12 @@ class Switch:
 
 def without_fsync(desk: Desk) -> Desk:
     """The same desk, faster: a killed process loses nothing that the system has, which only a power cut would."""
+    engine = desk.store.engine
+    if engine.dialect.name == "sqlite":
 
-    @event.listens_for(desk.store.engine, "connect")
-    def on_connect(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
+        @event.listens_for(engine, "connect")
+        def on_connect(connection: Any, _record: Any) -> None:
+            connection.execute("PRAGMA synchronous = OFF")
 
-    desk.store.engine.dispose()
+        engine.dispose()
     return desk

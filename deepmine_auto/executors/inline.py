@@ -1,7 +1,11 @@
-"""Trials one after the other in this process: tests, debugging, tiny studies."""
+"""Trials one after the other in this process: tests, debugging, tiny studies.
+
+A training that hangs hangs this process with it, so nobody asks the agenda what hangs: Ctrl-C and `resume` go on.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,13 +15,16 @@ from deepmine_auto.host import Host
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.training.trial import messages
 
+WAIT_SECONDS = 0.1
+
 
 def run(agenda: Agenda, host: Host, tick: Callable[[], None]) -> None:
     """Work until the agenda is done; `tick` is called after each message."""
     with _one_thread():
         while not agenda.done:
             assignment = agenda.next()
-            if assignment is None:  # the clock went past the last rerun that fitted
+            if assignment is None:  # the database is away, or the clock went past the last rerun that fitted
+                time.sleep(WAIT_SECONDS)
                 continue
             for message in messages(assignment, host):
                 keep = agenda.heard(assignment.key, message)

@@ -23,7 +23,7 @@ from typed import command, search_args
 from deepmine_auto.errors import BadInput, DatabaseAway
 from deepmine_auto.storage import VARIABLE, tables
 from deepmine_auto.storage.away import is_away, probe
-from deepmine_auto.storage.engine import Fence
+from deepmine_auto.storage.engine import Fence, LockLost
 from deepmine_auto.storage.place import place_of, trusted
 from deepmine_auto.storage.postgresql import CONNECTIONS
 from deepmine_auto.storage.store import Store
@@ -63,6 +63,8 @@ def test_a_server_that_was_killed_is_away_and_the_next_write_after_its_start_wor
             finally:
                 postgres.start()
             assert probe(desk.store.storage)
+            with pytest.raises(LockLost, match="The lock of the study 'study' was lost"):
+                desk.store.add_event(study.id, "kind", "too early")
             hold.regain()
             desk.store.add_event(study.id, "kind", f"after {at}")
         told = [row["text"] for row in desk.store.rows(tables.events, study.id)]

@@ -240,13 +240,9 @@ from sqlalchemy import Engine, event
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.sqlite import SqliteFile
 
-left = int(sys.argv[2])
-
-@event.listens_for(Engine, "after_cursor_execute")
-def count(*_):
-    global left
-    left -= 1
-    if left < 0:
+@event.listens_for(Engine, "before_cursor_execute")
+def kill(_connection, _cursor, statement, *_):
+    if sys.argv[2] in " ".join(statement.split()):
         os.kill(os.getpid(), 9)
 
 SqliteFile(Path(sys.argv[1])).open_writer(Fence())
@@ -260,9 +256,9 @@ def test_a_process_that_is_killed_while_it_makes_a_database_leaves_one_that_the_
             return sorted(map(repr, connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")))
 
     SqliteFile(tmp_path / "whole.db").open_writer(Fence())
-    for left in (5, 20, 60):
-        file = tmp_path / f"killed{left}.db"
-        killed = subprocess.run([sys.executable, "-c", KILLED, str(file), str(left)], check=False)
+    for at, before in enumerate(("CREATE UNIQUE INDEX", "INSERT INTO version_info", "CREATE TABLE deepmine_events")):
+        file = tmp_path / f"killed{at}.db"
+        killed = subprocess.run([sys.executable, "-c", KILLED, str(file), before], check=False)
         assert killed.returncode == -9
         SqliteFile(file).open_writer(Fence())
         assert schema(file) == schema(tmp_path / "whole.db")

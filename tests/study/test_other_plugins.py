@@ -169,6 +169,15 @@ def test_a_proposal_is_answered_by_the_nearest_trial_that_is_left(whole):
     assert (found.quarter, found.half, found.found_after) == (pytest.approx(best), pytest.approx(best), 1)
 
 
+def test_the_best_is_the_smallest_where_the_study_minimizes(tmp_path):
+    found = searched(tmp_path, direction="minimize", trials=8)
+    values = [best_of(found, each) for each in range(8)]
+    recorded, chance = Table(found).as_recorded(), Table(found).by_chance()
+    assert (recorded.quarter, recorded.half) == (min(values[:2]), min(values[:4]))
+    assert recorded.found_after == 1 + values.index(min(values))
+    assert max(values) > chance.quarter > chance.half > min(values)
+
+
 def test_means_are_taken_over_several_seeds(whole):
     table = Table(whole)
     seen = []

@@ -279,6 +279,18 @@ def test_finalists_whose_plugins_are_gone_may_have_been_passed_over(tmp_path):
     assert wrong(desk, unavailable=agenda.unavailable) == {}
 
 
+def test_plugins_are_not_looked_for_where_a_finalist_has_only_not_had_its_turn(desk):
+    """Looking for them imports torch."""
+    study = desk.store.study("study")
+    change(
+        desk,
+        "DELETE FROM deepmine_reruns WHERE number > 5",
+        f"DELETE FROM {REPORTS} WHERE kind = 'rerun' AND number > 5",
+    )
+    desk.store.reopen(study.id, study.spec)
+    assert "reruns" not in wrong(desk, unavailable=lambda params: pytest.fail("looked for a plugin"))
+
+
 def test_an_empty_study_holds(tmp_path):
     desk = Desk(tmp_path)
     give(desk, desk.begin())

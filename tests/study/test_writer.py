@@ -281,6 +281,7 @@ def test_where_neither_can_be_written_for_ten_minutes_the_driver_ends(desk, swit
     told = r"^Neither the study database nor .*outbox-1\.jsonl can be written: No space left on device\. Make room"
     with pytest.raises(DatabaseAway, match=told):
         agenda.heard(first.key, next(quick(first, None)))
+    assert not [kind for kind, _, _ in desk.events if kind == "back"], "that it answers does not mean that it can write"
 
 
 # -- another driver ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,150 @@
+"""Start drivers that may be killed, and count what that cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fakes import Desk, told
+
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.store import Store, StudyRow
+
+HERE = Path(__file__).parent
+CHECKPOINTS = (3, 9)
+"""The steps at which the quick training writes a checkpoint that counts."""
+
+KILLED, AWAY = -signal.SIGKILL, 6
+
+
+class ForkServer:
+    """A warm process that forks drivers, one at a time."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
+        command = [sys.executable, str(HERE / "worker.py")]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        assert self._line() == "warm"
+
+    def _line(self) -> str:
+        return self.process.stdout.readline().strip()
+
+    def begin(self, **job: Any) -> int:
+        """Fork a driver, and return its number."""
+        print(json.dumps(job), file=self.process.stdin, flush=True)
+        return int(self._line())
+
+    def end(self) -> int:
+        """How the driver ended."""
+        return int(self._line())
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.stdin.close()
+        self.process.wait(60)
+
+
+@contextmanager
+def fork_server() -> Iterator[ForkServer]:
+    """A fork server, for a while."""
+    server = ForkServer()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@dataclass
+class Victim:
+    """A study whose drivers are killed; what they acknowledged stands in a log outside the database."""
+
+    desk: Desk
+    server: ForkServer
+    name: str
+    trials: int
+    pace: float = 0.0
+    kills: int = 0
+    finished: dict[int, Any] = field(default_factory=dict)
+    lost: int = 0
+
+    def __post_init__(self) -> None:
+        self.study: StudyRow = self.desk.begin(self.name)
+        self.log, self.errors = (self.desk.folder / f"{self.name}.{each}" for each in ("log", "errors"))
+        self.log.touch()
+
+    @property
+    def store(self) -> Store:
+        """The database, read without a fence."""
+        self.desk.free()
+        return self.desk.store
+
+    def begin(self, **more: Any) -> int:
+        """Start a driver, and return its number."""
+        job = {"folder": str(self.desk.folder), "storage": str(self.desk.place), "study": self.name}
+        job |= {"trials": self.trials, "log": str(self.log), "errors": str(self.errors), "pace": self.pace}
+        return self.server.begin(**job, **more)
+
+    def run(self, **more: Any) -> int:
+        """Let a driver run until it ends, and return how."""
+        self.begin(**more)
+        return self.server.end()
+
+    def lines(self, first: str) -> list[list[str]]:
+        """The lines of the log that begin with a word; a torn last one is none."""
+        whole = self.log.read_text().rpartition("\n")[0].splitlines()
+        return [words[1:] for words in map(str.split, whole) if words[0] == first]
+
+    def acknowledged(self) -> set[tuple[str, int]]:
+        """The trials and reruns whose end was acknowledged."""
+        return {(kind, int(number)) for kind, number in self.lines("ended")}
+
+    def wait_for(self, count: int, pid: int) -> None:
+        """Wait until so many ends are acknowledged, or the driver has ended."""
+        while len(self.lines("ended")) < count and Path(f"/proc/{pid}").exists():
+            time.sleep(0.002)
+
+    # -- what was lost, and what was done again --
+
+    def compare(self) -> None:
+        """Count the acknowledged trials that are not finished, and those that have changed since they were."""
+        rows = {each["number"]: each for each in told(self.store.trials(self.study.id))}
+        ended = {number: row for number, row in rows.items() if row["state"] != "RUNNING"}
+        self.lost += sum(kind == "trial" and number not in ended for kind, number in self.acknowledged())
+        self.lost += sum(ended.get(number) != row for number, row in self.finished.items())
+        self.finished = ended
+
+    def lost_reruns(self) -> int:
+        """The acknowledged reruns that are not finished."""
+        ended = {r["number"] for r in self.store.rows(tables.reruns, self.study.id) if r["state"] != "RUNNING"}
+        return sum(kind == "rerun" and number not in ended for kind, number in self.acknowledged())
+
+    def redone(self) -> int:
+        """The most checkpoint intervals that an attempt did again of what had been done before."""
+        done: dict[tuple[str, str], set[int]] = defaultdict(set)
+        again: dict[tuple[str, str, str], int] = defaultdict(int)
+        for kind, number, attempt, step in self.lines("step"):
+            again[kind, number, attempt] += int(step) in CHECKPOINTS and int(step) in done[kind, number]
+            done[kind, number].add(int(step))
+        return max(again.values(), default=0)
+
+    def duplicates(self) -> int:
+        """Trials that have the number or the params of another."""
+        rows = self.store.trials(self.study.id)
+        return 2 * len(rows) - len({each.number for each in rows}) - len({str(each.params) for each in rows})
+
+    def zombies(self) -> int:
+        """Trials and reruns that are RUNNING without a driver."""
+        running = sum(not each.state.is_finished() for each in self.store.trials(self.study.id))
+        return running + sum(row["state"] == "RUNNING" for row in self.store.rows(tables.reruns, self.study.id))
