@@ -77,14 +77,14 @@ def measured(executor: str, place: Path) -> Clock:
 
 def without_reuse(place: Path) -> Clock:
     """The same with a new actor for each trial, as Tune does it unless told otherwise."""
-    from deepmine_auto.executors import ray
+    from ray import tune
 
-    stock = ray.tune.TuneConfig
-    ray.tune.TuneConfig = lambda **options: stock(**{**options, "reuse_actors": False})
+    stock = tune.TuneConfig
+    tune.TuneConfig = lambda **options: stock(**{**options, "reuse_actors": False})
     try:
         return measured("ray", place)
     finally:
-        ray.tune.TuneConfig = stock
+        tune.TuneConfig = stock
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +17,7 @@ import torch
 
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.errors import DeepmineError
+from deepmine_auto.executors.inline import one_thread
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment
 from deepmine_auto.space import Space, Value
@@ -138,17 +138,6 @@ def outwards(count: int) -> list[int]:
 def present(found: Iterable[T | None]) -> list[T]:
     """What is not None."""
     return [each for each in found if each is not None]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Train as a worker does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 # -- one model -------------------------------------------------------------------------------------------------------

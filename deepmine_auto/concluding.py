@@ -5,6 +5,7 @@ What was found is written to the study, so that it can be shown again without op
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
 import time
@@ -20,6 +21,7 @@ from optuna.trial import TrialState
 from deepmine_auto.bundle.card import Story
 from deepmine_auto.bundle.parity import INPUTS
 from deepmine_auto.bundle.save import Exported, save
+from deepmine_auto.classification import TextPrepared
 from deepmine_auto.contracts import Prepared
 from deepmine_auto.data.kept import SEARCH, rows_of, test_rows
 from deepmine_auto.data.rows import Rows
@@ -32,7 +34,10 @@ from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.budget import duration
 from deepmine_auto.study.evidence import Evidence, weigh
 from deepmine_auto.study.finals import Winner, winner
+from deepmine_auto.study.ledger import Ledger
+from deepmine_auto.study.notes import study_note
 from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.showing import attach, attach_confusion, note_study
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import Training, outputs_of
@@ -58,7 +63,7 @@ def conclude(agenda: Agenda, host: Host, bundle: Path) -> Row:
     if won is None:
         raise _nothing(agenda)
     chosen = _weights_of(agenda, won)
-    training = restored(ledger.study, ledger.space.complete(ledger.trials[chosen.trial].params), chosen, host)
+    training = restored(ledger.study, ledger.params(chosen.trial), chosen, host)
     ledger.event("test opened", f"the locked test was opened for the weights of trial {won.trial}", won.trial)
     examined = examine(training, chosen, ledger.study, ledger.seed)
     facts = {**training.facts(), **_facts(agenda, training, examined.rows)}
@@ -67,7 +72,21 @@ def conclude(agenda: Agenda, host: Host, bundle: Path) -> Row:
     difference = export(bundle, training, story, examined.rows)
     result = _result(won, story, bundle, difference, ledger.spent)
     ledger.write_result(result)
+    _show(ledger, training, examined, result)
     return result
+
+
+def _show(ledger: Ledger, training: Training, examined: Examined, result: Row) -> None:
+    """What dashboards show of the end: the verdict, the winner's params, and how its weights confuse the classes."""
+    if ledger.writer.away_since is not None:
+        return
+    store, study, winner = ledger.store, ledger.study, ledger.trials[result["winner"]]
+    note_study(store, study, study_note(study, None, result, ledger.reruns.values()))
+    config = json.dumps(ledger.params(winner.number), indent=1).encode()
+    attach(store, study, "config.json", config, winner)
+    if isinstance(training.prepared, TextPrepared):
+        labels = training.prepared.fitted.labels
+        attach_confusion(store, study, winner, labels, examined.targets, examined.outputs.argmax(-1))
 
 
 def _nothing(agenda: Agenda) -> NothingLearned:
@@ -120,6 +139,8 @@ class Examined:
 
     rows: Rows
     evidence: Evidence
+    outputs: np.ndarray
+    targets: np.ndarray
 
 
 def examine(training: Training, chosen: Chosen, study: StudyRow, seed: int) -> Examined:
@@ -131,7 +152,7 @@ def examine(training: Training, chosen: Chosen, study: StudyRow, seed: int) -> E
     baseline = training.task.baseline(rows_of(folder, chosen.split, "train"), rows, prepared)
     targets = prepared.targets(rows)
     evidence = weigh(training.task, study.spec["objective"], outputs, baseline, targets, seed_of(seed, "bootstrap"))
-    return Examined(rows, evidence)
+    return Examined(rows, evidence, outputs, targets)
 
 
 def outputs_for(training: Training, inputs: Sequence[Any]) -> np.ndarray:

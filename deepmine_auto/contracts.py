@@ -100,7 +100,7 @@ class Cost(NamedTuple):
 
 class Mixed(NamedTuple):
     """What a variant returns: out (B, H, L, K) for a core or (B, L, D) for a mixer, weights (B, H, L, S) if asked for
-    and known, extra losses and statistics by name."""
+    and known, extra losses (means over the rows of the batch) and statistics by name."""
 
     out: Tensor
     weights: Tensor | None = None
@@ -270,7 +270,10 @@ class TrainingFacts(NamedTuple):
 
 
 class Applied:
-    """A technique at work on one trial. Every method is optional; the defaults change nothing."""
+    """A technique at work on one trial. Every method is optional; the defaults change nothing.
+
+    `on_batch` and `on_loss` see each batch once, and whole, also where it is worked off in parts or by several processes.
+    """
 
     def on_batch(self, batch: Batch) -> Batch:
         """Change the input of a training step."""

@@ -16,7 +16,7 @@ from deepmine_auto.data.kept import SEARCH, rows_of
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import the_host
 from deepmine_auto.storage import tables
-from deepmine_auto.storage.place import Place
+from deepmine_auto.storage.place import Place, read
 from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.checkpoints import Standing
 from deepmine_auto.study.provenance import unavailable
@@ -31,7 +31,7 @@ def export_again(study: str, storage: Place, trial: int | None = None, output: P
     Raises BadInput where there is no such study, result, trial or checkpoint, or where `output` exists, and NotEqual if
     the reloaded model differs.
     """
-    store = Store(storage.open_reader())
+    store = read(storage)
     if study not in store.names():
         raise unknown(study, store.names(), f"study in {storage}")
     row = store.study(study)

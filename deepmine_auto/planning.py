@@ -20,7 +20,7 @@ from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.space_file import SpaceFile, build_space, read_space, space_for
-from deepmine_auto.storage.place import Place, place_of
+from deepmine_auto.storage.place import Place, place_of, read
 from deepmine_auto.storage.store import Row, Store
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.finals import REPEATS
@@ -128,7 +128,7 @@ def plan(request: Request, host: Host) -> Plan:
 def _studies(request: Request, storage: Place) -> list[tuple[Store, str]]:
     """The studies of --warm-start: in this storage by name, in another as STORAGE:NAME."""
     parts = [each.rpartition(":") for each in _listed(request.warm_start)]
-    return [(Store((place_of(place) if place else storage).open_reader()), name) for place, _, name in parts]
+    return [(read(place_of(place) if place else storage), name) for place, _, name in parts]
 
 
 def refuse_known(planned: Plan) -> None:

@@ -20,8 +20,11 @@ from deepmine_auto.storage.place import Place, place_of
 from deepmine_auto.storage.store import StudyRow
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.baseline import begun
+from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.ledger import Ledger
+from deepmine_auto.study.notes import study_note
 from deepmine_auto.study.provenance import record_plugins, unavailable
+from deepmine_auto.study.showing import note_study
 
 VERIFY_SECONDS = 12.0
 """Expected time of exporting and of reloading in a clean process, which imports torch once more."""
@@ -66,6 +69,7 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
     refuse_known(planned)
     refuse_existing(planned.folder)
     with workers(planned.spec["workers"], _command(request)) as on:
+        _refuse_endless(planned.budget, on)
         refuse_known(planned)  # workers take seconds to start: another command may have taken the name since
         with held(planned.storage, planned.name) as (store, fence):
             study, notes = begin(planned, store)
@@ -94,7 +98,9 @@ def resume(
         if row.result is not None:
             return _result(row, place)
         with workers(row.spec["workers"], f"deepmine-auto resume {study}") as on:
-            return _conduct(Opened(row, place, store, fence, notes), on, watcher, host)
+            opened = Opened(row, place, store, fence, notes)
+            _refuse_endless(opened.budget, on)
+            return _conduct(opened, on, watcher, host)
 
 
 # -- the road --------------------------------------------------------------------------------------------------------
@@ -115,6 +121,7 @@ def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Resul
     plugins = host.get("sampler", study.spec["sampler"])(), host.get("pruner", study.spec["pruner"])()
     ledger = Ledger(opened.store, study, opened.fence, plugins, watcher.happened, opened.fence.regain, on.gpus)
     record_plugins(ledger, host)
+    note_study(opened.store, study, study_note(study))
     with begun(study, host) as baseline:
         agenda = Agenda(
             ledger,
@@ -164,6 +171,12 @@ def workers(asked: Mapping[str, Any], command: str) -> Iterator[Workers]:
             ray.run(agenda, resources, tick)
 
         yield Workers(run, resources.slots, resources.slots * resources.gpus_per_trial)
+
+
+def _refuse_endless(budget: Budget, on: Workers) -> None:
+    """Without GPUs, GPU hours never pass. Raises BadInput."""
+    if budget.gpu_hours is not None and not on.gpus:
+        raise BadInput("There is no GPU here, so that GPU hours never pass.", "Give --time-budget or --trials instead.")
 
 
 def _command(request: Request) -> str:

@@ -41,7 +41,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for name in ("search", "resume", "studies", "trials", "best", "plugins", "doctor"):
+    for name in ("search", "resume", "studies", "trials", "best", "plugins", "dashboard", "doctor"):
         assert re.search(f"^  {name} ", done.stdout, re.MULTILINE)
 
 
@@ -105,7 +105,7 @@ def test_a_closed_pipe_ends_silently():
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["search", "resume", "studies", "trials", "best", "plugins", "doctor"])
+@pytest.mark.parametrize("command", ["search", "resume", "studies", "trials", "best", "plugins", "dashboard", "doctor"])
 def test_every_command_explains_itself(command, capsys):
     assert run([command, "--help"], the_host()) == 0
     shown = capsys.readouterr().out

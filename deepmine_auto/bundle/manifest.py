@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from deepmine_auto.bundle.plain import read_json
+from deepmine_auto.disk import flush, sha256
 from deepmine_auto.errors import BadInput
-from deepmine_auto.training.checkpoint import flush, sha256
 
 MANIFEST = "manifest.json"
 PLUGIN = {"kind", "name", "distribution", "version", "hash"}

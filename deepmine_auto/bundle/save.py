@@ -22,10 +22,10 @@ from deepmine_auto.bundle.probe import probe
 from deepmine_auto.bundle.weights import WEIGHTS, save_weights
 from deepmine_auto.classification import TextPrepared
 from deepmine_auto.contracts import Prepared
+from deepmine_auto.disk import flush
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model, task_of
-from deepmine_auto.training.checkpoint import flush
 
 
 @dataclass(frozen=True)

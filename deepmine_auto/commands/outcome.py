@@ -107,7 +107,7 @@ def _next(study: SeenStudy, storage: Place) -> list[tuple[str, str]]:
         bundle = shlex.quote(study.result["bundle"])
         commands = [f'deepmine-auto predict {bundle} "your text"', f"deepmine-auto best {study.name}{flag}", trials]
     if find_spec("optuna_dashboard"):
-        commands.append(f"optuna-dashboard {shlex.quote(storage.url)}")
+        commands.append(f"deepmine-auto dashboard {study.name}{flag}")
     return [("next" if at == 0 else "", command) for at, command in enumerate(commands)]
 
 

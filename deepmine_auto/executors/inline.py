@@ -20,7 +20,7 @@ WAIT_SECONDS = 0.1
 
 def run(agenda: Agenda, host: Host, tick: Callable[[], None]) -> None:
     """Work until the agenda is done; `tick` is called after each message."""
-    with _one_thread():
+    with one_thread():
         while not agenda.done:
             assignment = agenda.next()
             if assignment is None:  # the database is away, or the clock went past the last rerun that fitted
@@ -34,7 +34,7 @@ def run(agenda: Agenda, host: Host, tick: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Train as a worker does, because sums over other numbers of threads differ in their last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

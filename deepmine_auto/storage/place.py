@@ -9,6 +9,8 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.storage import USUAL, VARIABLE
 from deepmine_auto.storage.postgresql import PostgresqlDatabase, database_of
 from deepmine_auto.storage.sqlite import SqliteFile, file_of
+from deepmine_auto.storage.store import Store
+from deepmine_auto.storage.upgrade import refuse_older
 
 Place = SqliteFile | PostgresqlDatabase
 
@@ -57,6 +59,14 @@ def place_in(file: str) -> Place:
     if not first:
         raise BadInput(f"The first line of {file} is empty.", "It must be the storage.")
     return trusted(first)
+
+
+def read(place: Place) -> Store:
+    """Open a study database for reading. Raises BadInput where there is none that this version reads, DatabaseAway."""
+    storage = place.open_reader()
+    with storage.engine.connect() as connection:
+        refuse_older(connection, place)
+    return Store(storage)
 
 
 def is_usual(place: Place) -> bool:

@@ -129,11 +129,14 @@ class Store:
         row, directions = found[0], tuple(self.storage.get_study_directions(study_id))
         return StudyRow(study_id, name, directions, row["folder"], row["spec"], row["result"])
 
-    def set_result(self, study_id: int, result: Row) -> None:
-        """Write what the finals found."""
+    def set_result(self, study_id: int, result: Row, epoch: int = 0, spent: float = 0.0) -> None:
+        """Write what the finals found, and how long the session of this epoch has lasted."""
+        session = tables.sessions
+        mine = (session.c.study_id == study_id) & (session.c.epoch == epoch)
         with self.engine.begin() as connection:
             where = tables.studies.c.study_id == study_id
             connection.execute(update(tables.studies).where(where).values(result=result))
+            connection.execute(update(session).where(mine).values(spent=spent))
 
     def reopen(self, study_id: int, spec: Row) -> None:
         """Write how a study is to go on; what was found before does not count any more."""

@@ -35,6 +35,14 @@ def standing(connection: Connection) -> str:
     return f"schema {found}, which the next search upgrades to {newest}" if found else "of Optuna alone"
 
 
+def refuse_older(connection: Connection, place: object) -> None:
+    """Raise BadInput where our tables are of another version: only a writer may upgrade them."""
+    found, newest = schema_of(connection), ScriptDirectory.from_config(_config()).get_current_head()
+    if found not in (None, newest):
+        what = f"{place} has schema {found}, and this deepmine-auto reads {newest}."
+        raise BadInput(what, "The next search or resume upgrades it.")
+
+
 def upgrade(connection: Connection) -> None:
     """Create or upgrade our tables, in the transaction that is open. Raises BadInput if a newer version made them."""
     config = _config()

@@ -67,6 +67,9 @@ class Agenda:
             self.ledger.event("late", f"{key[0]} {key[1]} sent a message after its end; it is not counted", key[1])
             return False
         self.heard_at[key] = time.monotonic()
+        if isinstance(message, Ended) and message.cause == "lost":  # one of its processes died, and its worker says so
+            self.lost(key, "lost", message.reason)
+            return False
         keep = self._take(assignment, message)
         if not keep:
             del self.running[key]

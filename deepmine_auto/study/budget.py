@@ -11,7 +11,7 @@ from deepmine_auto.errors import BadInput
 FINALS_SHARE = 0.3
 """At most this share of a time budget is kept for the reruns."""
 
-SHORTEST_SECONDS = 20.0
+SHORTEST_SECONDS = 30.0
 """Below this no model can be trained, exported and verified."""
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

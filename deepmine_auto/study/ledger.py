@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,22 @@ from deepmine_auto import failpoints
 from deepmine_auto.contracts import Pruner, Sampler, Verdict
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.messages import Assignment, Because, Cause, Ended, Reported, Saved
-from deepmine_auto.objectives import COSTS
+from deepmine_auto.objectives import COSTS, Limit
 from deepmine_auto.space import Space
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.store import Row, Store, StudyRow, constraint_attrs, now
 from deepmine_auto.study.causes import ENDS
 from deepmine_auto.study.checkpoints import being_written, checkpoints_to_keep, sweep
+from deepmine_auto.study.finals import feasible
 from deepmine_auto.study.history import History, Key
 from deepmine_auto.study.known import held_against, write_known
 from deepmine_auto.study.mirror import Mirror
-from deepmine_auto.study.pruning import judge, seen
+from deepmine_auto.study.notes import best_note
+from deepmine_auto.study.pruning import judge, oriented, seen
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, bar, refuse, set_aside
+from deepmine_auto.study.showing import capped, note_trial
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.study.writer import Watch, Writer, replay_left
 
@@ -39,6 +43,11 @@ UNEXPLAINED = ("error", "lost")
 
 TOLD = ("plugin", "error", "memory", "diverged", "limit", "lost")
 """Ends that are worth a sentence."""
+
+
+def _passed(limits: Iterable[Limit], metrics: Row) -> str:
+    passed = [each for each in limits if each.excess(metrics) > 0]
+    return ", ".join(f"{metrics.get(each.name)} is over the limit {each}" for each in passed)
 
 
 def _nothing() -> None:
@@ -254,9 +263,8 @@ class Ledger:
 
     def _limits_passed(self, number: int) -> str:
         """The limits on costs that a trial passes, in words. A cost does not change while a model learns."""
-        metrics = self.history.of("trial", number).reports[-1]["metrics"]
-        passed = [each for each in self.study.limits if each.name in COSTS and each.excess(metrics) > 0]
-        return ", ".join(f"{metrics.get(each.name)} is over the limit {each}" for each in passed)
+        limits = [each for each in self.study.limits if each.name in COSTS]
+        return _passed(limits, self.history.of("trial", number).reports[-1]["metrics"])
 
     def _write_report(self, assignment: Assignment, message: Reported) -> Row:
         self.history.seq += 1
@@ -325,7 +333,16 @@ class Ledger:
         if kind == "rerun":
             self._finish_rerun(number, message)
         else:
-            self._finish(number, message)
+            self._finish(number, self._within_limits(number, message))
+
+    def _within_limits(self, number: int, message: Ended) -> Ended:
+        """What is complete, but over a limit or without the value of an objective, may not stand as the best."""
+        if ENDS[message.cause].state != TrialState.COMPLETE:
+            return message
+        if None in (self._values(number, message) or ()):
+            return replace(message, cause="diverged", reason="an objective is no number where the first is best")
+        passed = _passed(self.study.limits, self.history.metrics_at_best(number))
+        return replace(message, cause="limit", reason=passed) if passed else message
 
     def _finish(self, number: int, message: Ended) -> None:
         state = ENDS[message.cause].state
@@ -340,13 +357,26 @@ class Ledger:
         trial.system_attrs = {**trial.system_attrs, **constraint_attrs(constraints)}
         self.mirror.tell(number, state, values, held_against(trial))
         self._sweep()
+        self._note_best(number)
         self._tell_watch(number, message)
+
+    def _note_best(self, number: int) -> None:
+        """Tell a dashboard of a new best; this is decoration, and waits for nothing."""
+        values = self.history.best_values()
+        able = [
+            each for each, row in self.trials.items() if each in values and row.state.is_finished() and feasible(row)
+        ]
+        best = sorted(able, key=lambda each: (-oriented(values[each], self.direction), each))[:2]
+        if best[:1] == [number] and self.writer.away_since is None:
+            before = (best[1], values[best[1]]) if best[1:] else None
+            note_trial(self.store, self.study, self.trials[number], best_note(self.study, values[number], before))
 
     def _attrs(self, number: int, message: Ended) -> Row:
         attrs: Row = {"cause": message.cause, **self._costs(number), **message.facts}
         attrs |= {"reason": message.reason.replace("\0", " ")} if message.reason else {}
         attrs |= {"plugin": message.plugin} if message.plugin else {}
-        return attrs | ({"best_step": message.step, "checkpoint": message.checkpoint} if message.checkpoint else {})
+        attrs |= {"best_step": message.step, "checkpoint": message.checkpoint} if message.checkpoint else {}
+        return capped(attrs)
 
     def _costs(self, number: int) -> Row:
         """What the last report says of seconds and costs, as the numbers that a dashboard shows."""
@@ -432,7 +462,7 @@ class Ledger:
 
     def write_result(self, result: Row) -> None:
         """Write what the finals found."""
-        self.writer.write("result", result=result)
+        self.writer.write("result", result=result, epoch=self.epoch, spent=time.monotonic() - self.begun)
 
     def _noticed(self, kind: str, text: str, trial: int | None) -> None:
         """Hear of the database from the writer; that the disk is full cannot be written."""

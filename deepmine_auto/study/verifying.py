@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deepmine_auto.errors import BadInput, StudyHeld
 from deepmine_auto.host import Host
-from deepmine_auto.storage.store import Store
 from deepmine_auto.study import checks_of_ends as of_ends
 from deepmine_auto.study import checks_of_rows as of_rows
 from deepmine_auto.study.checks_of_rows import Findings, Seen
 from deepmine_auto.study.provenance import unavailable
-from deepmine_auto.study.record import read
+from deepmine_auto.study.record import read as record_of
 
 if TYPE_CHECKING:
     from deepmine_auto.storage.place import Place
@@ -66,7 +65,9 @@ def verify(seen: Seen) -> list[Check]:
 
 def verify_study(place: Place, name: str, host: Host) -> list[Check]:
     """Make every check of a study in a database. Raises BadInput where its pruner or its lock is out of reach."""
-    record = read(Store(place.open_reader()), name)
+    from deepmine_auto.storage.place import read
+
+    record = record_of(read(place), name)
     pruner = host.get("pruner", record.study.spec["pruner"])()
     driven = bool(record.history.unfinished()) and _driven(place, name)
     gone = partial(unavailable, record.study, host=host)

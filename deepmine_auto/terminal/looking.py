@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from deepmine_auto.contracts import Direction
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.storage import tables
-from deepmine_auto.storage.place import Place
+from deepmine_auto.storage.place import Place, read
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.checkpoints import Standing
 from deepmine_auto.study.finals import feasible
@@ -140,7 +140,7 @@ class SeenStudy:
 
 def open_store(storage: Place) -> Store:
     """Open a study database for reading. Raises BadInput where there is none, DatabaseAway where it cannot be read."""
-    return Store(storage.open_reader())
+    return read(storage)
 
 
 def see(storage: Place, name: str | None = None) -> SeenStudy:

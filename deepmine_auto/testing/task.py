@@ -27,6 +27,7 @@ from deepmine_auto.contracts import Prepared, Task
 from deepmine_auto.data.rows import PARTS, Rows, Source
 from deepmine_auto.data.split import split, without_duplicates
 from deepmine_auto.errors import BadInput
+from deepmine_auto.objectives import COSTS
 from deepmine_auto.testing.drawing import drawn
 
 MOST_ROWS = 400
@@ -115,6 +116,10 @@ class TaskPromises:
         scores = task.scores(outputs_of(task, test, prepared), prepared.targets(test))
         assert task.objective in scores, f"'{task.objective}' is not among {sorted(scores)}"
         assert all(type(each) is float and np.isfinite(each) for each in scores.values()), f"{scores}"
+
+    def test_no_score_has_the_name_of_a_cost(self) -> None:
+        """Every report carries both, by name."""
+        assert not set(COSTS) & set(self.task.directions)
 
     def test_the_baseline_is_judged_as_the_model_is_and_never_sees_the_labels(self) -> None:
         """It fits on train, answers for rows that it has not seen, and other test labels change nothing."""

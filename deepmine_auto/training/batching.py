@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
 
 from deepmine_auto.contracts import Batch
 
@@ -49,8 +50,8 @@ class Columns:
 
     @classmethod
     def load(cls, file: Path) -> Columns:
-        """Read what `save` wrote."""
-        return cls(**load_file(file))
+        """Map what `save` wrote: all workers of a machine share its memory."""
+        return cls(**{name: each.numpy() for name, each in load_file(file).items()})
 
     def batch(self, indices: np.ndarray, device: torch.device | str = "cpu") -> Batch:
         """Pad the rows at `indices` to the longest of them."""

@@ -22,8 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deepmine_auto import failpoints
-from deepmine_auto.disk import flush as flush
-from deepmine_auto.disk import sha256 as sha256
+from deepmine_auto.disk import flush, sha256
 from deepmine_auto.errors import DeepmineError
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"

@@ -1,10 +1,11 @@
 """What is fitted once for a split and then shared: tokenizer and token columns, in a folder that workers map.
 
-The first worker that needs it makes it under a name of its own and renames it; the others find it.
+The first worker that needs it makes it under a name of its own and renames it; the others wait, and find it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -33,8 +34,16 @@ def ready(folder: Path, split: str, task: Task) -> Ready:
     """Load the prepared split of a study's folder, and make it if nobody has yet."""
     place = folder / "prepared" / f"{split}-{_key(task)}"
     if not place.exists():
-        _make(place, folder, split, task)
+        _make_once(place, folder, split, task)
     return Ready(task.load(place), *(Columns.load(place / f"{part}.safetensors") for part in PARTS))
+
+
+def _make_once(place: Path, folder: Path, split: str, task: Task) -> None:
+    place.parent.mkdir(exist_ok=True)
+    with open(place.with_suffix(".lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            _make(place, folder, split, task)
 
 
 def _key(task: Task) -> str:
@@ -51,7 +60,4 @@ def _make(place: Path, folder: Path, split: str, task: Task) -> None:
     for part in PARTS:
         rows = rows_of(folder, split, part)
         Columns.of(prepared.encode(rows.inputs), prepared.targets(rows)).save(unfinished / f"{part}.safetensors")
-    try:
-        unfinished.rename(place)
-    except OSError:  # another worker was first, and made the same
-        shutil.rmtree(unfinished)
+    unfinished.rename(place)

@@ -93,13 +93,43 @@ def test_actors_are_reused_and_a_failing_trial_costs_no_restart(local, tmp_path,
     assert len(set(pids(tmp_path))) == 1
 
 
-def test_two_slots_are_two_workers_for_all_trials(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "Worker", Seen)
+class Mapping(Seen):
+    """A worker that notes when it prepares data, and which prepared files its memory maps."""
+
+    def reset_config(self, config):
+        from deepmine_auto.training import prepared
+
+        if not hasattr(prepared, "made"):
+            prepared.made = prepared._make
+        prepared._make = self.make
+        return super().reset_config(config)
+
+    def make(self, *args):
+        from deepmine_auto.training import prepared
+
+        self.note(f"made-{os.getpid()}")
+        time.sleep(1.0)  # so that both would make it
+        prepared.made(*args)
+
+    def step(self):
+        message = super().step()
+        maps = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/prepared/" in line}
+        (Path(self.assignment.folder) / f"maps-{os.getpid()}").write_text("\n".join(sorted(maps)))
+        return message
+
+
+def test_two_slots_are_two_workers_that_map_the_same_data_which_were_prepared_once(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "Worker", Mapping)
     desk, study = study_in(tmp_path)
     run(agenda_of(desk, study, 4, slots=2), Resources(2), lambda: None)
     assert len(desk.trials(study)) == 4
     assert len(pids(tmp_path)) == 4
     assert len(set(pids(tmp_path))) == 2
+    maps = [each.read_text().splitlines() for each in (tmp_path / "files").glob("maps-*")]
+    assert len(maps) == 2
+    assert maps[0] == maps[1]
+    assert [Path(each).name for each in maps[0]] == ["train.safetensors", "validation.safetensors"]
+    assert len(list((tmp_path / "files").glob("made-*"))) == 1
 
 
 def test_all_workers_are_renewed_after_so_many_trials_each(local, tmp_path, monkeypatch):

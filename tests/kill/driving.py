@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fakes import Desk, told
 
@@ -31,7 +32,10 @@ class ForkServer:
     """A warm process that forks drivers, one at a time."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
+        }
         command = [sys.executable, str(HERE / "worker.py")]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -131,13 +135,15 @@ class Victim:
         return sum(kind == "rerun" and number not in ended for kind, number in self.acknowledged())
 
     def redone(self) -> int:
-        """The most checkpoint intervals that an attempt did again of what had been done before."""
+        """The most checkpoint intervals of which an attempt did something again, be it a part."""
         done: dict[tuple[str, str], set[int]] = defaultdict(set)
-        again: dict[tuple[str, str, str], int] = defaultdict(int)
-        for kind, number, attempt, step in self.lines("step"):
-            again[kind, number, attempt] += int(step) in CHECKPOINTS and int(step) in done[kind, number]
-            done[kind, number].add(int(step))
-        return max(again.values(), default=0)
+        again: dict[tuple[str, str, str], set[int]] = defaultdict(set)
+        for kind, number, attempt, text in self.lines("step"):
+            step = int(text)
+            if step in done[kind, number]:
+                again[kind, number, attempt].add(min(each for each in CHECKPOINTS if each >= step))
+            done[kind, number].add(step)
+        return max(map(len, again.values()), default=0)
 
     def duplicates(self) -> int:
         """Trials that have the number or the params of another."""
@@ -148,3 +154,64 @@ class Victim:
         """Trials and reruns that are RUNNING without a driver."""
         running = sum(not each.state.is_finished() for each in self.store.trials(self.study.id))
         return running + sum(row["state"] == "RUNNING" for row in self.store.rows(tables.reruns, self.study.id))
+
+
+class Database(Protocol):
+    """A server that is killed too."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+
+
+def kill_at_random(victim: Victim, rng: random.Random, kills: int, database: Database | None = None) -> None:
+    """Kill drivers, and every third time the database first, until there were so many kills or the study is over."""
+    ended = KILLED
+    while victim.kills < kills and ended in (KILLED, AWAY):
+        pid = victim.begin()
+        victim.wait_for(len(victim.lines("ended")) + rng.randint(0, 1), pid)
+        if database and rng.random() < 1 / 3:
+            victim.kills += 1
+            database.kill()
+            time.sleep(rng.uniform(0, 0.1))
+            database.start()
+        time.sleep(rng.uniform(0, 0.08))
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        ended = victim.server.end()
+        assert ended in (KILLED, AWAY, 0), victim.errors.read_text()
+        victim.kills += ended == KILLED
+        victim.compare()
+
+
+def finish(victim: Victim) -> None:
+    """Let a study come to its end."""
+    ended = victim.run()
+    assert ended == 0, victim.errors.read_text()
+    victim.compare()
+
+
+@dataclass
+class Tally:
+    """What kills have cost, over several studies."""
+
+    kills: int = 0
+    acknowledged: int = 0
+    lost: int = 0
+    redone_max: int = 0
+    dup: int = 0
+    zombies: int = 0
+
+    def add(self, victim: Victim) -> None:
+        """Count a study that is over."""
+        self.kills += victim.kills
+        self.acknowledged += len(victim.acknowledged())
+        self.lost += victim.lost + victim.lost_reruns()
+        self.redone_max = max(self.redone_max, victim.redone())
+        self.dup += victim.duplicates()
+        self.zombies += victim.zombies()
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in vars(self).items())

@@ -1,5 +1,5 @@
-"""Drivers to be killed. This process is warm and has one thread: for each line of JSON on its standard input it forks one,
-says its number, and then how it ended. So a kill costs no import.
+"""Drivers to be killed. This process is warm and has one thread: for each line of JSON on its standard input it forks
+one, says its number, and then how it ended. So a kill costs no import.
 
 Their trainings cost nothing but their pace, and write real checkpoints. What they did and acknowledged stands in a log
 outside the database.
@@ -109,7 +109,7 @@ def prepare() -> None:
     """Leave out what costs time: bringing bytes to the disk, which only a power cut asks for, finals of three, and a
     real bundle."""
     os.fsync = lambda handle: None
-    writer.SECONDS_BETWEEN_PROBES = 0.02
+    writer.SECONDS_BETWEEN_PROBES = inline.WAIT_SECONDS = 0.02
     finals.FINALISTS = 1
     save._write = lambda folder, exported: (folder / "weights").write_text("1")
     parity.verify = lambda *each: 0.0

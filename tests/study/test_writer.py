@@ -23,6 +23,7 @@ THREE = Budget(trials=3)
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "SECONDS_BETWEEN_PROBES", 0.01)
+    monkeypatch.setattr(inline, "WAIT_SECONDS", 0.001)
     return without_fsync(Desk(tmp_path))
 
 
