@@ -272,7 +272,7 @@ class TrainingFacts(NamedTuple):
 class Applied:
     """A technique at work on one trial. Every method is optional; the defaults change nothing.
 
-    `on_batch` and `on_loss` see each batch once, and whole, also where it is worked off in parts or by several processes.
+    `on_batch` and `on_loss` see each batch once, and whole, also where it is worked off in parts or by several workers.
     """
 
     def on_batch(self, batch: Batch) -> Batch:

@@ -11,7 +11,7 @@ from deepmine_auto.commands.options import print_json
 from deepmine_auto.errors import DeepmineError
 
 if TYPE_CHECKING:
-    from deepmine_auto.study.verifying import Check
+    from deepmine_auto.audit.verifying import Check
 
 
 def print_checks(study: str, checks: Sequence[Check], as_json: bool) -> None:

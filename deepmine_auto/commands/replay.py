@@ -13,10 +13,10 @@ from deepmine_auto.commands.options import as_json, print_json, width
 from deepmine_auto.host import the_host
 
 if TYPE_CHECKING:
+    from deepmine_auto.audit.other_pruners import PrunerOutcome
+    from deepmine_auto.audit.other_samplers import SamplerOutcome
+    from deepmine_auto.audit.record import Record
     from deepmine_auto.contracts import Pruner, Sampler
-    from deepmine_auto.study.other_pruners import PrunerOutcome
-    from deepmine_auto.study.other_samplers import SamplerOutcome
-    from deepmine_auto.study.record import Record
 
 PRUNERS = ("pruner", "stops", "saves steps", "saves time", "keeps winner", "keeps top 3", "regret")
 SAMPLERS = ("sampler", "best after 1/4", "after 1/2", "best found after")
@@ -35,13 +35,13 @@ def replay(file: str, pruner: Sequence[str], sampler: Sequence[str], as_json: bo
     With --pruner or --sampler, each of which may be given several times, see instead what another one would have done:
     a pruner to the trials that ran to their end, a sampler in a search of the recorded trials.
     """
-    from deepmine_auto.study.recording import read_file
+    from deepmine_auto.audit.recording import read_file
 
     record = read_file(file)
     if pruner or sampler:
         _compare(record, _plugins(record, "pruner", pruner), _plugins(record, "sampler", sampler), as_json)
         return
-    from deepmine_auto.study.replaying import replay as again
+    from deepmine_auto.audit.replaying import replay as again
 
     names = record.study.spec["sampler"], record.study.spec["pruner"]
     checks = again(record, the_host().get("sampler", names[0])(), the_host().get("pruner", names[1])())
@@ -56,8 +56,8 @@ def _plugins(record: Record, kind: str, others: Sequence[str]) -> list[Any]:
 
 
 def _compare(record: Record, pruners: Sequence[Pruner], samplers: Sequence[Sampler], as_json: bool) -> None:
-    from deepmine_auto.study.other_pruners import with_pruner
-    from deepmine_auto.study.other_samplers import Table
+    from deepmine_auto.audit.other_pruners import with_pruner
+    from deepmine_auto.audit.other_samplers import Table
 
     of_pruners = [with_pruner(record, each) for each in pruners]
     trials = Table(record) if samplers else None

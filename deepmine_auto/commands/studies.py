@@ -68,8 +68,8 @@ def verify(study: str, storage: str | None, storage_file: str | None, as_json: b
     What its rows say of one another is computed again, and its checkpoints are read. One line a check tells how much
     was looked at, and below it stands what does not hold; then the exit code is 1.
     """
+    from deepmine_auto.audit.verifying import verify_study
     from deepmine_auto.host import the_host
-    from deepmine_auto.study.verifying import verify_study
     from deepmine_auto.terminal.looking import see
 
     place = database(storage, storage_file)
@@ -114,7 +114,7 @@ def export(study: str, output: str, storage: str | None, storage_file: str | Non
 
     All its rows are in it: params, curves, values, events. No password, no path and no name of a machine is.
     """
-    from deepmine_auto.study.recording import write
+    from deepmine_auto.audit.recording import write
     from deepmine_auto.terminal.looking import see
 
     seen = see(database(storage, storage_file), study)

@@ -3,14 +3,14 @@
 import pytest
 from fakes import Desk, quick
 
+from deepmine_auto.audit.recording import read_file, write
+from deepmine_auto.audit.replaying import replay
+from deepmine_auto.audit.verifying import ALIVE, verify_study
 from deepmine_auto.errors import BadInput, StudyHeld
 from deepmine_auto.host import the_host
 from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.study.budget import Budget
-from deepmine_auto.study.recording import read_file, write
-from deepmine_auto.study.replaying import replay
 from deepmine_auto.study.stopping import stop_study
-from deepmine_auto.study.verifying import ALIVE, verify_study
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import Table
 
+from deepmine_auto.audit.record import KEPT, Record, read
 from deepmine_auto.disk import flush
 from deepmine_auto.errors import BadInput
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row, Store, StudyRow
-from deepmine_auto.study.record import KEPT, Record, read
 
 FORMAT = 1
 MOST_READINGS = 20

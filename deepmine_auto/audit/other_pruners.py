@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
+from deepmine_auto.audit.record import Record
 from deepmine_auto.contracts import Pruner, Report
 from deepmine_auto.errors import BadInput
 from deepmine_auto.storage import tables
 from deepmine_auto.study.finals import FINALISTS
 from deepmine_auto.study.pruning import judge
-from deepmine_auto.study.record import Record
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepmine_auto import Verdict
+from deepmine_auto.audit import record
+from deepmine_auto.audit.other_pruners import with_pruner
+from deepmine_auto.audit.other_samplers import REPEATS, Table, _expected_best
 from deepmine_auto.errors import BadInput
-from deepmine_auto.study import record
 from deepmine_auto.study.budget import Budget
-from deepmine_auto.study.other_pruners import with_pruner
-from deepmine_auto.study.other_samplers import REPEATS, Table, _expected_best
 from deepmine_plugins.pruners.asha import Asha
 from deepmine_plugins.pruners.none import KeepAll
 from deepmine_plugins.samplers.random import Random

@@ -10,15 +10,15 @@ from fakes import SPACE, Bomb, Desk, Killed, ending, quick
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deepmine_auto.audit import record
+from deepmine_auto.audit.recording import from_json, to_json
+from deepmine_auto.audit.replaying import replay
 from deepmine_auto.messages import Reported
 from deepmine_auto.objectives import Objective
 from deepmine_auto.space import Choice, Param, Space
 from deepmine_auto.storage import tables
-from deepmine_auto.study import record
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.known import ATTRIBUTE
-from deepmine_auto.study.recording import from_json, to_json
-from deepmine_auto.study.replaying import replay
 from deepmine_plugins.pruners.asha import Asha
 from deepmine_plugins.samplers.nsga2 import Nsga2
 from deepmine_plugins.samplers.random import Random

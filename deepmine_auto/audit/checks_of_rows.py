@@ -14,12 +14,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from deepmine_auto.audit.record import Record
 from deepmine_auto.contracts import Pruner
 from deepmine_auto.space import Space, Value, plain
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.history import History, Key
-from deepmine_auto.study.record import Record
 
 Findings = Iterator[str]
 """One for each thing that was looked at: empty where it holds, else a sentence without a full stop."""

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from deepmine_auto.audit import checks_of_ends as of_ends
+from deepmine_auto.audit import checks_of_rows as of_rows
+from deepmine_auto.audit.checks_of_rows import Findings, Seen
+from deepmine_auto.audit.record import read as record_of
 from deepmine_auto.errors import BadInput, StudyHeld
 from deepmine_auto.host import Host
-from deepmine_auto.study import checks_of_ends as of_ends
-from deepmine_auto.study import checks_of_rows as of_rows
-from deepmine_auto.study.checks_of_rows import Findings, Seen
 from deepmine_auto.study.provenance import unavailable
-from deepmine_auto.study.record import read as record_of
 
 if TYPE_CHECKING:
     from deepmine_auto.storage.place import Place

@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from deepmine_auto.audit import record
+from deepmine_auto.audit.checks_of_rows import Seen
+from deepmine_auto.audit.verifying import CHECKS, verify
 from deepmine_auto.errors import StudyHeld
 from deepmine_auto.executors import inline
 from deepmine_auto.messages import Ended, Reported
 from deepmine_auto.objectives import Objective
 from deepmine_auto.storage import tables
-from deepmine_auto.study import record
 from deepmine_auto.study.budget import Budget
-from deepmine_auto.study.checks_of_rows import Seen
 from deepmine_auto.study.finals import winner
-from deepmine_auto.study.verifying import CHECKS, verify
 from deepmine_plugins.pruners.asha import Asha
 from deepmine_plugins.pruners.none import KeepAll
 

@@ -16,6 +16,7 @@ from statistics import fmean
 import numpy as np
 from optuna.trial import FrozenTrial, create_trial
 
+from deepmine_auto.audit.record import Record
 from deepmine_auto.contracts import Sampler
 from deepmine_auto.errors import BadInput
 from deepmine_auto.space import Choice, Param, Space, Value
@@ -23,7 +24,6 @@ from deepmine_auto.study.known import held_against
 from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.names import distribution_of
 from deepmine_auto.study.pruning import oriented
-from deepmine_auto.study.record import Record
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.spaces import Spaces
 

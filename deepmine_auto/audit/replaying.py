@@ -13,15 +13,15 @@ from typing import Any
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from deepmine_auto.audit.checks_of_rows import Seen
+from deepmine_auto.audit.record import Record
+from deepmine_auto.audit.verifying import ALIVE, CHECKS, Check, checked
 from deepmine_auto.contracts import Pruner, Sampler
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row
-from deepmine_auto.study.checks_of_rows import Seen
 from deepmine_auto.study.known import Known, held_against, known_of
 from deepmine_auto.study.mirror import SAMPLER_ERROR, Mirror, of_sampler
-from deepmine_auto.study.record import Record
 from deepmine_auto.study.setting_aside import bar, set_aside
-from deepmine_auto.study.verifying import ALIVE, CHECKS, Check, checked
 
 
 def replay(record: Record, sampler: Sampler, pruner: Pruner) -> list[Check]:

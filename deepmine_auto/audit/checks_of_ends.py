@@ -7,6 +7,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from deepmine_auto.audit.checks_of_rows import Findings, Seen, named
 from deepmine_auto.contracts import Report, Verdict
 from deepmine_auto.disk import sha256
 from deepmine_auto.objectives import COSTS, Limit
@@ -14,7 +15,6 @@ from deepmine_auto.storage.store import Row
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.causes import ENDS
 from deepmine_auto.study.checkpoints import checkpoints_to_keep
-from deepmine_auto.study.checks_of_rows import Findings, Seen, named
 from deepmine_auto.study.finals import Rerun, finalists, in_order
 from deepmine_auto.study.finals import winner as the_winner
 from deepmine_auto.study.pruning import judge

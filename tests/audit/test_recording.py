@@ -9,11 +9,11 @@ from fakes import Desk, ending
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from deepmine_auto.audit import record
+from deepmine_auto.audit.recording import read_file, to_json, write
 from deepmine_auto.errors import BadInput
 from deepmine_auto.storage import tables
-from deepmine_auto.study import record
 from deepmine_auto.study.budget import Budget
-from deepmine_auto.study.recording import read_file, to_json, write
 
 TRACEBACK = (
     'Traceback (most recent call last):\n  File "/home/someone/secret/plugin.py", line 3\nOSError: no /home/someone/x'
@@ -109,7 +109,7 @@ def test_a_file_that_exists_is_not_overwritten(desk):
 
 
 def test_where_nothing_can_be_written_nothing_is_left(desk, monkeypatch):
-    from deepmine_auto.study import recording
+    from deepmine_auto.audit import recording
 
     with pytest.raises(BadInput, match="cannot be written: No such file or directory"):
         write(desk.store, "study", str(desk.folder / "nowhere" / "study.json"))
