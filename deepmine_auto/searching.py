@@ -25,6 +25,7 @@ from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.notes import study_note
 from deepmine_auto.study.provenance import record_plugins, unavailable
 from deepmine_auto.study.showing import note_study
+from deepmine_auto.study.writer import replay_left
 
 VERIFY_SECONDS = 12.0
 """Expected time of exporting and of reloading in a clean process, which imports torch once more."""
@@ -94,7 +95,9 @@ def resume(
     if study not in place.names():
         raise unknown(study, place.names(), f"study in {place}")
     with held(place, study, take_over=take_over) as (store, fence):
-        row, notes = go_on(store.study(study), store, change, host)
+        replayed = replay_left(store, store.study(study))  # a result may wait: the test is not opened for it again
+        row, told = go_on(store.study(study), store, change, host)
+        notes = (*replayed, *told)
         if row.result is not None:
             return _result(row, place)
         with workers(row.spec["workers"], f"deepmine-auto resume {study}") as on:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from itertools import cycle
 
 import pytest
 from away import Switch, without_fsync
@@ -80,6 +81,14 @@ def test_a_study_killed_once_at_any_transaction_equals_the_one_that_was_not(desk
         assert found(desk.store, study) == whole, k
         k += 3
     assert k > 100
+
+
+def test_a_clock_that_jumps_changes_nothing(desk, monkeypatch):
+    """The time of day is for people; what is decided is decided by rows and by the monotonic clock."""
+    whole = found(desk, desk.begin_and_work("whole"))
+    jumps, real = cycle((0.0, 7200.0, -7200.0, 86400.0)), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + next(jumps))
+    assert found(desk, desk.begin_and_work("jumping")) == whole
 
 
 def test_a_budget_that_grows_goes_on_with_the_same_trials(desk):
