@@ -85,10 +85,10 @@ def test_a_study_killed_once_at_any_transaction_equals_the_one_that_was_not(desk
 
 def test_a_clock_that_jumps_changes_nothing(desk, monkeypatch):
     """The time of day is for people; what is decided is decided by rows and by the monotonic clock."""
-    whole = found(desk, desk.begin_and_work("whole"))
+    whole = found(desk.store, desk.begin_and_work("whole"))
     jumps, real = cycle((0.0, 7200.0, -7200.0, 86400.0)), time.time
     monkeypatch.setattr(time, "time", lambda: real() + next(jumps))
-    assert found(desk, desk.begin_and_work("jumping")) == whole
+    assert found(desk.store, desk.begin_and_work("jumping")) == whole
 
 
 def test_a_budget_that_grows_goes_on_with_the_same_trials(desk):
