@@ -4,25 +4,21 @@ of rows, so that a restart decides the same.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from deepmine_auto import failpoints
 from deepmine_auto.contracts import Pruner, Sampler, Verdict
-from deepmine_auto.errors import DeepmineError
 from deepmine_auto.messages import Assignment, Because, Cause, Ended, Reported, Saved
-from deepmine_auto.objectives import COSTS, Limit
 from deepmine_auto.space import Space
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
-from deepmine_auto.storage.store import Row, Store, StudyRow, constraint_attrs, now
-from deepmine_auto.study.causes import ENDS
+from deepmine_auto.storage.store import Row, Store, StudyRow, now
+from deepmine_auto.study import ends
 from deepmine_auto.study.checkpoints import being_written, checkpoints_to_keep, sweep
 from deepmine_auto.study.finals import feasible
 from deepmine_auto.study.history import History, Key
@@ -32,7 +28,7 @@ from deepmine_auto.study.notes import best_note
 from deepmine_auto.study.pruning import judge, oriented, seen
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, bar, refuse, set_aside
-from deepmine_auto.study.showing import capped, note_trial
+from deepmine_auto.study.showing import note_trial
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.study.writer import Watch, Writer, replay_left
 
@@ -43,11 +39,6 @@ UNEXPLAINED = ("error", "lost")
 
 TOLD = ("plugin", "error", "memory", "diverged", "limit", "lost")
 """Ends that are worth a sentence."""
-
-
-def _passed(limits: Iterable[Limit], metrics: Row) -> str:
-    passed = [each for each in limits if each.excess(metrics) > 0]
-    return ", ".join(f"{metrics.get(each.name)} is over the limit {each}" for each in passed)
 
 
 def _nothing() -> None:
@@ -255,16 +246,11 @@ class Ledger:
         return not cause
 
     def _cause(self, number: int, verdict: Verdict, out_of_time: bool) -> Cause | None:
-        if self._limits_passed(number):
+        if ends.costs_passed(self.history, number):
             return "limit"
         if not verdict.keep:
             return "pruned"
         return "deadline" if out_of_time else None
-
-    def _limits_passed(self, number: int) -> str:
-        """The limits on costs that a trial passes, in words. A cost does not change while a model learns."""
-        limits = [each for each in self.study.limits if each.name in COSTS]
-        return _passed(limits, self.history.of("trial", number).reports[-1]["metrics"])
 
     def _write_report(self, assignment: Assignment, message: Reported) -> Row:
         self.history.seq += 1
@@ -276,7 +262,7 @@ class Ledger:
             "step": message.step,
             "share": message.share,
             "value": message.value,
-            "metrics": self._metrics(message.metrics),
+            "metrics": ends.as_json(message.metrics, self.study),
             "checkpoint": message.checkpoint,
             "best_checkpoint": message.best_checkpoint,
             "seconds": message.seconds,
@@ -284,13 +270,6 @@ class Ledger:
         self.writer.write("report", report=row, epoch=self.epoch, spent=time.monotonic() - self.begun)
         self.history.of(assignment.kind, assignment.number).reports.append(row)
         return row
-
-    def _metrics(self, metrics: Mapping[str, float]) -> Row:
-        """Metrics as JSON has them: what is no number is null. Raises DeepmineError where an objective is missing."""
-        for each in self.study.objectives:
-            if each.name not in metrics:
-                raise DeepmineError(f"The task '{self.study.spec['task']}' reports no '{each.name}'.")
-        return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
     def _show(self, number: int, step: int, value: float) -> None:
         trial = self.trials[number]
@@ -305,7 +284,7 @@ class Ledger:
     def _stop(self, number: int, cause: Cause) -> None:
         best = self.history.of("trial", number).best(self.direction)
         assert best is not None
-        reason = self._limits_passed(number) if cause == "limit" else ""
+        reason = ends.costs_passed(self.history, number) if cause == "limit" else ""
         self._finish(number, Ended(cause, best["value"], best["step"], best["best_checkpoint"], reason))
 
     def stop_at_deadline(self, key: Key) -> None:
@@ -333,29 +312,15 @@ class Ledger:
         if kind == "rerun":
             self._finish_rerun(number, message)
         else:
-            self._finish(number, self._within_limits(number, message))
-
-    def _within_limits(self, number: int, message: Ended) -> Ended:
-        """What is complete, but over a limit or without the value of an objective, may not stand as the best."""
-        if ENDS[message.cause].state != TrialState.COMPLETE:
-            return message
-        if None in (self._values(number, message) or ()):
-            return replace(message, cause="diverged", reason="an objective is no number where the first is best")
-        passed = _passed(self.study.limits, self.history.metrics_at_best(number))
-        return replace(message, cause="limit", reason=passed) if passed else message
+            self._finish(number, ends.within_limits(self.history, number, message))
 
     def _finish(self, number: int, message: Ended) -> None:
-        state = ENDS[message.cause].state
-        trial, values, attrs = self.trials[number], self._values(number, message), self._attrs(number, message)
-        constraints = self._constraints(number)
-        told = {"state": state.name, "values": values, "attrs": attrs, "constraints": constraints}
+        trial, told = self.trials[number], ends.told(self.history, number, message)
         failpoints.reach("before_tell")
-        self.writer.write("tell", trial_id=trial._trial_id, **told)
+        self.writer.write("tell", trial_id=trial._trial_id, **told._asdict())
         failpoints.reach("after_tell_commit")
-        trial.state, trial.values = state, values
-        trial.user_attrs = {**trial.user_attrs, **attrs}
-        trial.system_attrs = {**trial.system_attrs, **constraint_attrs(constraints)}
-        self.mirror.tell(number, state, values, held_against(trial))
+        ends.carry_out(trial, told)
+        self.mirror.tell(number, trial.state, told.values, held_against(trial))
         self._sweep()
         self._note_best(number)
         self._tell_watch(number, message)
@@ -370,36 +335,6 @@ class Ledger:
         if best[:1] == [number] and self.writer.away_since is None:
             before = (best[1], values[best[1]]) if best[1:] else None
             note_trial(self.store, self.study, self.trials[number], best_note(self.study, values[number], before))
-
-    def _attrs(self, number: int, message: Ended) -> Row:
-        attrs: Row = {"cause": message.cause, **self._costs(number), **message.facts}
-        attrs |= {"reason": message.reason.replace("\0", " ")} if message.reason else {}
-        attrs |= {"plugin": message.plugin} if message.plugin else {}
-        attrs |= {"best_step": message.step, "checkpoint": message.checkpoint} if message.checkpoint else {}
-        return capped(attrs)
-
-    def _costs(self, number: int) -> Row:
-        """What the last report says of seconds and costs, as the numbers that a dashboard shows."""
-        reports = self.history.of("trial", number).reports
-        if not reports:
-            return {}
-        found = {name: reports[-1]["metrics"].get(name) for name in COSTS}
-        return {"seconds": reports[-1]["seconds"], **{name: each for name, each in found.items() if each is not None}}
-
-    def _values(self, number: int, message: Ended) -> list[float] | None:
-        # Optuna's own convention: a pruned trial is shown at its last point, a complete one at the task's best
-        state, reports = ENDS[message.cause].state, self.history.of("trial", number).reports
-        if state == TrialState.FAIL or not reports:
-            return None
-        if self._several:
-            metrics = self.history.metrics_at_best(number)
-            return [metrics[each.name] for each in self.study.objectives] if state == TrialState.COMPLETE else None
-        value = message.value if state == TrialState.COMPLETE else reports[-1]["value"]
-        return None if value is None else [value]
-
-    def _constraints(self, number: int) -> dict[str, float]:
-        metrics = self.history.metrics_at_best(number)
-        return {str(each): each.excess(metrics) for each in self.study.limits} if metrics else {}
 
     def _sweep(self) -> None:
         """Delete the checkpoints that no decision can need any more. Without the database nothing is deleted: another
@@ -421,14 +356,7 @@ class Ledger:
         self.watch("ended", message.cause, number)
 
     def _finish_rerun(self, number: int, message: Ended) -> None:
-        done = ENDS[message.cause].state == TrialState.COMPLETE or message.cause == "deadline"
-        values: Row = {
-            "state": "COMPLETE" if done and message.value is not None else "FAIL",
-            "value": message.value,
-            "checkpoint": message.checkpoint,
-            "seconds": message.facts.get("seconds"),
-            "reason": message.reason.replace("\0", " ") or message.cause,
-        }
+        values = ends.of_rerun(message)
         self.writer.write("end rerun", number=number, values=values)
         self.reruns[number] |= values
         self._sweep()

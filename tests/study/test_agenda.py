@@ -281,7 +281,7 @@ def test_what_is_no_duration_is_refused(text):
 def test_budgets_in_which_nothing_can_be_learned_are_refused():
     with pytest.raises(BadInput, match=r"A study of 0 trials learns nothing\. Give --trials 1 or more"):
         Budget(trials=0).check()
-    with pytest.raises(BadInput, match=r"A time budget of 29 s is too short.*--time-budget 30s or more"):
+    with pytest.raises(BadInput, match=r"A time budget of 19 s is too short.*--time-budget 30s or more"):
         Budget(seconds=19).check()
     assert Budget(1, 20).check() == Budget(1, 20)
 
