@@ -91,7 +91,7 @@ def test_a_search_of_30_seconds_on_ray_ends_then_with_a_verified_bundle(tmp_path
     kept_its_deadline(tmp_path, "--workers", "1")
 
 
-def long_texts(file, rows=4000, words=250):
+def long_texts(file, rows=6000, words=250):
     """Write rows that are so long that a step takes long."""
     rng = random.Random(3)
     known = [f"word{each}" for each in range(500)]
@@ -104,7 +104,7 @@ def test_where_not_even_one_evaluation_fits_it_says_how_long_a_trial_takes_and_l
     long_texts(tmp_path / "long.csv")
     (tmp_path / "heavy.toml").write_text(HEAVY)
     args = ["--task", "text_classification", "--data", "long.csv", "--space", "heavy.toml", "--executor", "inline"]
-    done = command("search", *args, "--time-budget", "26s", "--study", "short", folder=tmp_path)
+    done = command("search", *args, "--time-budget", "30s", "--study", "short", folder=tmp_path)
     assert done.returncode == 1, done.stderr
     said = done.stderr.splitlines()[-1]
     assert said.startswith("Nothing was learned in "), said

@@ -89,7 +89,7 @@ def progress_of(agenda: Agenda, beside: Beside, phase: str | None = None) -> Pro
 def words_of(agenda: Agenda, trial: int) -> str:
     """A trial's model in words."""
     ledger = agenda.ledger
-    return model_words(ledger.spaces.complete(trial, ledger.trials[trial].params))
+    return model_words(ledger.params(trial))
 
 
 def best_trial(agenda: Agenda, values: Mapping[int, float]) -> int | None:

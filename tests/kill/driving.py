@@ -20,6 +20,7 @@ from fakes import Desk, told
 
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Store, StudyRow
+from deepmine_auto.study.outbox import left_in
 
 HERE = Path(__file__).parent
 CHECKPOINTS = (3, 9)
@@ -122,12 +123,19 @@ class Victim:
     # -- what was lost, and what was done again --
 
     def compare(self) -> None:
-        """Count the acknowledged trials that are not finished, and those that have changed since they were."""
+        """Count the acknowledged trials that are neither finished nor wait in an outbox, and finished ones that changed."""
         rows = {each["number"]: each for each in told(self.store.trials(self.study.id))}
         ended = {number: row for number, row in rows.items() if row["state"] != "RUNNING"}
-        self.lost += sum(kind == "trial" and number not in ended for kind, number in self.acknowledged())
+        kept = ended.keys() | self._waiting()
+        self.lost += sum(kind == "trial" and number not in kept for kind, number in self.acknowledged())
         self.lost += sum(ended.get(number) != row for number, row in self.finished.items())
         self.finished = ended
+
+    def _waiting(self) -> set[int]:
+        """The trials whose end waits in an outbox for the database."""
+        entries = [entry for each in left_in(Path(self.study.folder)) for entry in each.entries()]
+        told_of = {entry.row["trial_id"] for entry in entries if entry.op == "tell"}
+        return {each.number for each in self.store.trials(self.study.id) if each._trial_id in told_of}
 
     def lost_reruns(self) -> int:
         """The acknowledged reruns that are not finished."""

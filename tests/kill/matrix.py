@@ -14,7 +14,7 @@ from undisturbed import assert_whole, found
 
 TRIALS = 4
 
-AWAY_FOR_A_WHILE = {"after": 150, "refuse": 60}
+AWAY_FOR_A_WHILE = {"after": 100, "refuse": 60}
 """A database that is gone in the middle, so that there is an outbox."""
 
 SITES: dict[str, tuple[int, ...]] = {

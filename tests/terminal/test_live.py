@@ -5,7 +5,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from deepmine_auto.space import Space
+from deepmine_auto.objectives import Objective
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.checkpoints import Standing
 from deepmine_auto.terminal.live import LiveView
@@ -53,12 +53,14 @@ def agenda(ended=2, trials=10, reruns=()):
         "pruner": "asha",
     }
     ledger = SimpleNamespace(
-        study=SimpleNamespace(name="evil\x1b[2Jname", spec=spec),
+        study=SimpleNamespace(
+            name="evil\x1b[2Jname", spec=spec, objectives=[Objective("macro_f1", "maximize")], limits=[]
+        ),
         trials=rows,
-        standing=standing,
+        history=SimpleNamespace(standing=standing, of=lambda *key: standing[key]),
         reruns={row["number"]: row for row in reruns},
         direction="maximize",
-        space=Space((), {}),
+        params=lambda number: rows[number].params,
         spent=61.0,
     )
     running = {("trial", ended): None} if not reruns else {}
