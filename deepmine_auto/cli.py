@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import termios
 from collections.abc import Sequence
@@ -47,6 +48,10 @@ def run(args: Sequence[str], host: Host) -> int:
             for note in getattr(abort.__cause__, "__notes__", ()):
                 click.echo(note, err=True)
         return interrupts.exit_code(abort.__cause__)
+    except SystemExit as end:
+        if end.code != signal.SIGTERM:
+            raise
+        return interrupts.TERMINATED  # Ray, while it starts, takes SIGTERM for itself, and ends with its number
     except (OSError, termios.error) as error:
         if (interrupt := interrupts.behind(error)) is None:
             raise
