@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,10 @@ class Placed(Worker):
         self.folder = Path(Assignment.from_json(config["assignment"]).folder)
         (self.folder / f"node-{ray.get_runtime_context().get_node_id()}").touch()
         return super().reset_config(config)
+
+    def step(self):
+        time.sleep(0.5)  # so that no trial is over before the node is
+        return super().step()
 
 
 def test_trials_of_a_node_that_is_killed_go_on_elsewhere(closed, tmp_path, monkeypatch):
