@@ -123,7 +123,7 @@ class Victim:
     # -- what was lost, and what was done again --
 
     def compare(self) -> None:
-        """Count the acknowledged trials that are neither finished nor in an outbox, and the finished ones that changed."""
+        """Count acknowledged trials that are neither finished nor in an outbox, and finished ones that changed."""
         rows = {each["number"]: each for each in told(self.store.trials(self.study.id))}
         ended = {number: row for number, row in rows.items() if row["state"] != "RUNNING"}
         kept = ended.keys() | self._waiting()
