@@ -200,6 +200,16 @@ def bare(job: Job) -> Outcome:
     return time.perf_counter() - begun, 1, trained(folder), shown(study)
 
 
+@dataclass
+class Define:
+    """A search space as OptunaSearch takes it, which it pickles; Tune would make a tree of names with slashes."""
+
+    space: Space
+
+    def __call__(self, trial: optuna.Trial) -> None:
+        self.space.draw(lambda param: param.range.suggest(trial, param.name.replace("/", ".")))
+
+
 def with_optuna_search(job: Job) -> Outcome:
     """(b) Ray Tune's own searcher and scheduler."""
     from optuna.storages import RDBStorage
@@ -210,9 +220,6 @@ def with_optuna_search(job: Job) -> Outcome:
     folder = job.folder("tune")
     url = f"sqlite:///{folder}/study.db"
 
-    def define(trial: optuna.Trial) -> None:
-        job.space.draw(lambda param: param.range.suggest(trial, param.name.replace("/", ".")))
-
     numbers = {key_of(params): number for number, params in enumerate(job.params)}
 
     def train(config: dict[str, Any]) -> None:
@@ -222,7 +229,7 @@ def with_optuna_search(job: Job) -> Outcome:
                 tune.report({"value": message.value, "share": message.share})
 
     first = [{name.replace("/", "."): value for name, value in each.items()} for each in job.params]
-    searcher = OptunaSearch(space=define, metric="value", mode="max", points_to_evaluate=first,
+    searcher = OptunaSearch(space=Define(job.space), metric="value", mode="max", points_to_evaluate=first,
                             storage=RDBStorage(url), study_name="tune", seed=0)  # fmt: skip
     scheduler = ASHAScheduler(time_attr="share", metric="value", mode="max", max_t=WHOLE, grace_period=FIRST,
                               reduction_factor=ETA)  # fmt: skip
