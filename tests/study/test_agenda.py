@@ -283,7 +283,7 @@ def test_budgets_in_which_nothing_can_be_learned_are_refused():
         Budget(trials=0).check()
     with pytest.raises(BadInput, match=r"A time budget of 19 s is too short.*--time-budget 30s or more"):
         Budget(seconds=19).check()
-    assert Budget(1, 20).check() == Budget(1, 20)
+    assert Budget(1, 30).check() == Budget(1, 30)
 
 
 @given(st.floats(20, 1e5), st.floats(0, 100), st.lists(st.floats(0, 1e4), max_size=9), st.integers(1, 8))
