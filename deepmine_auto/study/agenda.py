@@ -11,7 +11,7 @@ from typing import Any
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.messages import Assignment, Beat, Because, Ended, Message, Reported, Saved
 from deepmine_auto.study import hanging
-from deepmine_auto.study.budget import Budget, reserve
+from deepmine_auto.study.budget import Budget, most_reserved, reserve
 from deepmine_auto.study.finals import REPEATS, Rerun, finalists, in_order
 from deepmine_auto.study.history import Key
 from deepmine_auto.study.ledger import Ledger
@@ -161,7 +161,9 @@ class Agenda:
 
     def _search_is_over(self) -> bool:
         left = self.seconds_left()
-        return left is not None and left <= self._reserve(self.ledger.spent + left)
+        if left is None or left > most_reserved(self.ledger.spent + left, self.closing()):
+            return False  # this is asked at every message: who the finalists are matters near the end alone
+        return left <= self._reserve(self.ledger.spent + left)
 
     def _reserve(self, whole: float) -> float:
         expected = [self.expected(each) for each in self.finalists()]
@@ -200,8 +202,11 @@ class Agenda:
     def finalists(self) -> list[int]:
         """The trials that are, or would now be, trained again."""
         ledger = self.ledger
-        able = [each for each in ledger.trials.values() if not self.unavailable(ledger.params(each.number))]
-        return finalists(able, self.best_values(), ledger.direction)
+
+        def able(number: int) -> bool:
+            return not self.unavailable(ledger.params(number))
+
+        return finalists(ledger.trials.values(), self.best_values(), ledger.direction, able)
 
     def expected(self, trial: int) -> float:
         """Seconds that a rerun of a trial will take: its own whole length, at its own pace."""

@@ -74,4 +74,9 @@ def reserve(budget_seconds: float, closing: float, reruns: list[float], slots: i
     """Seconds to keep at the end: the closing always, and the reruns (expected seconds each, over `slots` workers) as
     far as they fit in their share of the budget."""
     wanted = sum(reruns) / max(1, slots) + (max(reruns, default=0.0) / 2)
-    return closing + min(FINALS_SHARE * budget_seconds, wanted)
+    return min(closing + wanted, most_reserved(budget_seconds, closing))
+
+
+def most_reserved(budget_seconds: float, closing: float) -> float:
+    """Seconds that are kept at the end at most, whoever the finalists are."""
+    return closing + FINALS_SHARE * budget_seconds

@@ -5,7 +5,8 @@ The highest validation score of a search is biased: it is the luckiest. Everythi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from statistics import fmean
 from typing import NamedTuple
 
@@ -37,14 +38,22 @@ class Winner(NamedTuple):
     values: tuple[float, ...]
 
 
-def finalists(trials: Iterable[FrozenTrial], best: Mapping[int, float], direction: Direction) -> list[int]:
-    """The best trials by their best value, complete ones first: a pruned one competes by its best checkpoint."""
+def finalists(
+    trials: Iterable[FrozenTrial],
+    best: Mapping[int, float],
+    direction: Direction,
+    able_here: Callable[[int], bool] = lambda _: True,
+) -> list[int]:
+    """The best trials by their best value, complete ones first: a pruned one competes by its best checkpoint.
+
+    `able_here` says whether a trial can be trained again; it is asked of the best alone.
+    """
     ended = (TrialState.COMPLETE, TrialState.PRUNED)
     able = [each for each in trials if each.number in best and each.state in ended and feasible(each)]
     able.sort(
         key=lambda each: (each.state != TrialState.COMPLETE, -oriented(best[each.number], direction), each.number)
     )
-    return [each.number for each in able[:FINALISTS]]
+    return list(islice((each.number for each in able if able_here(each.number)), FINALISTS))
 
 
 def feasible(trial: FrozenTrial) -> bool:
