@@ -1,6 +1,6 @@
 """What the ledger takes: a report with its verdict, a proposal among many rows, and the driver's memory for rows.
 
-    python benchmarks/ledger.py [postgresql://USER@HOST/NAME]
+    python benchmarks/ledger.py [--postgresql]
 
 Synthetic trials of the shipped sentiment space; beside each figure its peer in the same run: Optuna's own calls on
 stock SQLite, and its default TPE on a study in memory that holds the same trials.
@@ -8,19 +8,24 @@ stock SQLite, and its default TPE on a study in memory that holds the same trial
 
 from __future__ import annotations
 
+import gc
 import random
 import resource
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
+from kill_soak import server_of
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import insert, select
 
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Reported
@@ -162,42 +167,73 @@ def rows_of(space: Space, count: int) -> list[FrozenTrial]:
     return made
 
 
-def asks(desk: Desk, count: int) -> tuple[list[float], list[float], float]:
-    """Milliseconds of each ask with its row, of the default TPE's, and the megabytes that reading the rows took."""
-    made, study = rows_of(desk.space, count), desk.begin(f"asks-{count}")
-    for each in made:
-        desk.store.storage.create_new_trial(study.id, each)
-    before = resident()
-    ledger = desk.ledger(study)
+def write(desk: Desk, made: Sequence[FrozenTrial], times: int) -> StudyRow:
+    """A study that holds the trials so many times: written once by Optuna, then copied within the database."""
+    study = desk.begin(f"rows-{len(made) * times}")
+    ids = [desk.store.storage.create_new_trial(study.id, each) for each in made]
+    with desk.store.engine.begin() as connection:
+        for table in (each for each in models.BaseModel.metadata.sorted_tables if "trial_id" in each.c):
+            own = table.primary_key.columns.keys()[0]
+            kept = [each for each in table.c if each.name in ("trial_id", "number") or each.name != own]
+            for again in range(1, times):
+                far = len(made) * again
+                moved = [each + far if each.name in ("trial_id", "number") else each for each in kept]
+                rows = select(*moved).where(table.c.trial_id.between(ids[0], ids[-1]))
+                connection.execute(insert(table).from_select(kept, rows))
+    return study
+
+
+def asks(desk: Desk, made: Sequence[FrozenTrial], times: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of each ask with its row, and of the default TPE's."""
+    ledger = desk.ledger(write(desk, made, times))
     own = [timed(ledger.ask) for _ in range(ASKS)]
-    megabytes = (resident() - before) / 1e6
     stock = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
-    stock.add_trials(made)
+    stock.add_trials([each for _ in range(times) for each in made])
 
     def ask() -> None:
         trial = stock.ask()
         desk.space.draw(lambda param: param.range.suggest(trial, param.name))
 
-    return own, [timed(ask) for _ in range(ASKS // 4)], megabytes
+    return own, [timed(ask) for _ in range(ASKS // 4)]
 
 
-def main(storage: str | None) -> None:
+def megabytes(desk: Desk, count: int) -> float:
+    """What a driver of its own process holds after it has read so many rows and proposed some trials."""
+    code = "import sys; sys.path[:0] = [sys.argv[1]]; import ledger; ledger.hold(*sys.argv[2:])"
+    here, named = str(Path(__file__).parent), f"rows-{count}"
+    run = [sys.executable, "-c", code, here, str(desk.place), str(desk.folder), named]
+    return float(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+
+
+def hold(storage: str, folder: str, name: str) -> None:
+    """Be that driver, and print its megabytes."""
+    desk = Desk(place_of(storage), Path(folder))
+    ledger = desk.ledger(desk.store.study(name))
+    for _ in range(5):
+        ledger.ask()
+    gc.collect()
+    print(resident() / 1e6)
+
+
+def main(postgresql: bool) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, server_of(postgresql) as server:
         folder = Path(place)
-        stock = stock_reports(folder)
-        places: dict[str, Any] = {"SQLite": place_of(str(folder / "studies.db"))}
-        if storage:
-            places["PostgreSQL"] = place_of(storage)
-        for name, each in places.items():
-            (folder / name).mkdir()
-            desk = Desk(each, folder / name)
+        stock, desks = stock_reports(folder), [Desk(place_of(str(folder / "studies.db")), folder)]
+        if server:
+            (folder / "postgresql").mkdir()
+            desks.append(Desk(place_of(server.url(server.new_database())), folder / "postgresql"))
+        for name, desk in zip(("SQLite", "PostgreSQL"), desks, strict=False):
             shown(f"report + decide, {name}", reports(desk), stock, "Optuna on stock SQLite")
-            for count in ROWS if name == "SQLite" else ():
-                own, peer, megabytes = asks(desk, count)
-                shown(f"ask at {count:,} rows", own, peer, "default TPE in memory")
-                print(f"{'driver memory':<34} {1000 * megabytes / count:.1f} MB for 1,000 rows", flush=True)
+        made, desk = rows_of(desks[0].space, ROWS[0]), desks[0]
+        for count in ROWS:
+            own, peer = asks(desk, made, count // ROWS[0])
+            shown(f"ask at {count:,} rows", own, peer, "default TPE in memory")
+        held = {count: megabytes(desk, count) for count in ROWS}
+        for less, more in pairwise(ROWS):
+            slope = 1000 * (held[more] - held[less]) / (more - less)
+            print(f"{'driver memory':<34} {slope:.1f} MB for 1,000 rows, from {less:,} to {more:,}", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main("--postgresql" in sys.argv)

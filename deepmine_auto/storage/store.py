@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, inspect, select, update
@@ -30,6 +31,13 @@ DIRECTIONS: dict[StudyDirection, Direction] = {
     StudyDirection.MAXIMIZE: "maximize",
     StudyDirection.MINIMIZE: "minimize",
 }
+
+
+READ_AT_ONCE = 200
+"""Trials that are read together."""
+
+NO_ID = 2**31 - 1
+"""No trial has this id: Optuna reads those that are named, and those with a greater one."""
 
 
 def shown(objective: str) -> str:
@@ -50,6 +58,24 @@ def constraint_attrs(constraints: Mapping[str, float]) -> Row:
 def now() -> str:
     """The time of day in UTC, for people; nothing is decided by it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def sharing(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Let trials share names, texts and distributions. Optuna reads copies with every row, most of what it takes."""
+    known: dict[Any, Any] = {}
+
+    def one(thing: Any) -> Any:
+        return known.setdefault((type(thing), thing), thing)
+
+    def shared(trial: FrozenTrial) -> FrozenTrial:
+        trial.params = {
+            one(name): one(value) if isinstance(value, str) else value for name, value in trial.params.items()
+        }
+        given = tuple((one(name), one(found)) for name, found in trial.distributions.items())
+        trial.distributions = known.setdefault(given, dict(given))
+        return trial
+
+    return [shared(each) for each in trials]
 
 
 @dataclass(frozen=True)
@@ -171,14 +197,22 @@ class Store:
     # -- trials, which are Optuna's ----------------------------------------------------------------------------------
 
     def trials(self, study_id: int) -> list[FrozenTrial]:
-        """All trials by number."""
-        return self.storage.get_all_trials(study_id)
+        """All trials by number. They are read some hundred at a time, because Optuna's reading takes many times the
+        memory of what it returns."""
+        column = models.TrialModel.__table__.c
+        with self.engine.connect() as connection:
+            found = connection.execute(select(column.trial_id).where(column.study_id == study_id))
+            ids = sorted(found.scalars())
+        parts = (set(ids[at : at + READ_AT_ONCE]) for at in range(0, len(ids), READ_AT_ONCE))
+        return sharing(trial for part in parts for trial in self.storage._get_trials(study_id, None, part, NO_ID))
 
     def add_trial(self, study_id: int, number: int, template: FrozenTrial) -> FrozenTrial:
         """Write the trial of this number in one transaction, and return it; done again, it changes nothing."""
-        if self.storage.get_n_trials(study_id) > number:  # its acknowledgement was lost
-            return self.trials(study_id)[number]
-        return self.storage.get_trial(self.storage.create_new_trial(study_id, template))
+        try:  # its acknowledgement may have been lost
+            trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        except KeyError:
+            trial_id = self.storage.create_new_trial(study_id, template)
+        return self.storage.get_trial(trial_id)
 
     def show_value(self, trial_id: int, step: int, value: float) -> None:
         """Write a point of the curve that dashboards draw; done again, it changes nothing."""

@@ -71,7 +71,7 @@ class Mirror:
         self.evidence = list(evidence)
         self.names = Names()
         self.given: dict[int, Given] = {}
-        self.known: dict[int, str] = {}
+        self.known: dict[int, int] = {}
         self.waits: set[int] = set()
         self._view = View(spaces.now, directions, self.evidence)
 
@@ -85,7 +85,7 @@ class Mirror:
         params = self.spaces.complete(number, row.params)
         curve, attrs = dict(row.intermediate_values), of_sampler(row.system_attrs)
         self.names.note(row.distributions)
-        self.known[number] = _one_text(params)
+        self.known[number] = _mark(params)
         if str(row.user_attrs.get(SAMPLER_ERROR, "")).startswith(TimeoutError.__name__):
             self.waits.add(number)
         self._change(number, Given(params, row.state, row.values, curve, attrs, constraints))
@@ -141,11 +141,11 @@ class Mirror:
             return TimeoutError(f"no proposal within {SAMPLER_SECONDS:g} s")
 
     def _draw(self, number: int, shown: Sequence[Shown], bar: Barred, build: Build) -> FrozenTrial:
-        known = {text for each, text in self.known.items() if each < number}
+        known = {mark for each, mark in self.known.items() if each < number}
         for again in range(1 + ASK_AGAIN):
             seed = seed_of(self.seed, "ask", number, *([again] if again else []))
             drawn = self._drawn(number, self._study(shown, build(seed)), bar)
-            if _one_text(self.spaces.complete(number, drawn.params)) not in known:
+            if _mark(self.spaces.complete(number, drawn.params)) not in known:
                 break
         return self._row(drawn)
 
@@ -196,8 +196,9 @@ def _overwrite(trial: Trial, name: str, value: Value) -> None:
     storage.set_trial_param(trial_id, name, distribution.to_internal_repr(value), distribution)
 
 
-def _one_text(params: Mapping[str, Value]) -> str:
-    return repr(sorted(params.items()))
+def _mark(params: Mapping[str, Value]) -> int:
+    """A number that equal params have and, but for a chance of one in 10^19, no others: texts would fill the memory."""
+    return hash(tuple(sorted(params.items())))
 
 
 def of_sampler(attrs: Mapping[str, Any]) -> dict[str, Any]:

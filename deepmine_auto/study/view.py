@@ -18,9 +18,10 @@ from deepmine_auto.storage.store import Row
 from deepmine_auto.study.names import distribution_of
 from deepmine_auto.study.ranking import best_first
 
-NEWEST = 1500
-BEST = 500
-"""Of more rows than both together, a sampler is shown the newest, and the best of the others."""
+NEWEST = 400
+BEST = 100
+"""Of more rows than both together, a sampler is shown the newest, and the best of the others. TPE takes no more than 25
+for good, and reads all that it is shown again for every param: 2,000 would take it four times as long."""
 
 MOST_EVIDENCE = 100
 """So many trials of other studies are shown at first; each trial of the study's own takes the place of one."""
@@ -76,6 +77,7 @@ class View:
     def __init__(self, space: Space, directions: Sequence[StudyDirection], evidence: Iterable[Row]) -> None:
         self.space, self.directions = space, directions
         self._distributions = {each.name: _distribution(each) for each in space.params}
+        self._sets: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
         self._shown: dict[int, Shown | None] = {}
         fitting = [(row["rank"], fit) for row in evidence if (fit := space.fit(row["params"])) is not None]
         self._others = sorted(fitting, key=lambda each: -each[0])
@@ -105,13 +107,17 @@ class View:
             datetime_start=TIME,
             datetime_complete=TIME if given.seen_as.is_finished() else None,
             params=params,
-            distributions={name: self._distributions[name] for name in params},
+            distributions=self._distributions_of(tuple(params)),
             user_attrs={},
             system_attrs={**given.attrs, **constraints},
             intermediate_values=self._curve(given),
             trial_id=-1,
             values=given.values if complete else None,
         )
+
+    def _distributions_of(self, names: tuple[str, ...]) -> dict[str, BaseDistribution]:
+        """One dict for all trials that have the same params."""
+        return self._sets.setdefault(names, {name: self._distributions[name] for name in names})
 
     def _curve(self, given: Given) -> dict[int, float]:
         """The last point of what has ended, which is all that a sampler reads, again and again; beside several

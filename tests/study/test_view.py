@@ -34,8 +34,8 @@ def small(monkeypatch):
     monkeypatch.setattr(views, "NEWEST", 5)
 
 
-def test_a_sampler_is_shown_at_most_2000_rows():
-    assert views.BEST + views.NEWEST == 2000
+def test_a_sampler_is_shown_at_most_500_rows():
+    assert views.BEST + views.NEWEST == 500
 
 
 def test_of_many_rows_the_best_and_the_newest_are_shown_in_their_order(small):
