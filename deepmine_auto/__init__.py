@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from deepmine_auto.contracts import (
+    START,
     Applied,
     AttentionCore,
     AttentionMixer,
@@ -16,7 +17,9 @@ from deepmine_auto.contracts import (
     Batch,
     Caps,
     Cost,
+    MaskFeature,
     Mixed,
+    Mode,
     Optimizer,
     Prepared,
     Pruner,
@@ -37,10 +40,13 @@ if TYPE_CHECKING:
     from deepmine_auto.data.read import read_rows
     from deepmine_auto.data.rows import Rows, Source
     from deepmine_auto.model.dense import DenseAttention
-    from deepmine_auto.model.encoder import TransformerEncoder
+    from deepmine_auto.model.encoder_decoder import PairOfStacks
     from deepmine_auto.model.mask import Mask
+    from deepmine_auto.model.recurrent import RecurrentPair
     from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
+    from deepmine_auto.model.stack import StackDesign, TransformerStack
     from deepmine_auto.searching import search
+    from deepmine_auto.tagging import Tagging
     from deepmine_auto.training.groups import decay_groups
 
 _LATE = {
@@ -50,7 +56,11 @@ _LATE = {
     "Rows": "deepmine_auto.data.rows",
     "Source": "deepmine_auto.data.rows",
     "TextClassification": "deepmine_auto.classification",
-    "TransformerEncoder": "deepmine_auto.model.encoder",
+    "PairOfStacks": "deepmine_auto.model.encoder_decoder",
+    "RecurrentPair": "deepmine_auto.model.recurrent",
+    "StackDesign": "deepmine_auto.model.stack",
+    "TransformerStack": "deepmine_auto.model.stack",
+    "Tagging": "deepmine_auto.tagging",
     "decay_groups": "deepmine_auto.training.groups",
     "fused_softmax": "deepmine_auto.model.softmax",
     "load": "deepmine_auto.bundle.load",
@@ -61,6 +71,7 @@ _LATE = {
 __version__ = "0.1.0"
 
 __all__ = [
+    "START",
     "Applied",
     "AttentionCore",
     "AttentionMixer",
@@ -78,19 +89,25 @@ __all__ = [
     "FusedSoftmax",
     "Int",
     "Mask",
+    "MaskFeature",
     "Mixed",
+    "Mode",
     "Optimizer",
+    "PairOfStacks",
     "Prepared",
     "Pruner",
+    "RecurrentPair",
     "Report",
     "Rows",
     "Sampler",
     "Source",
+    "StackDesign",
+    "Tagging",
     "Task",
     "Technique",
     "TextClassification",
     "TrainingFacts",
-    "TransformerEncoder",
+    "TransformerStack",
     "Verdict",
     "__version__",
     "decay_groups",

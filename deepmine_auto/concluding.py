@@ -173,7 +173,11 @@ def export(bundle: Path, training: Training, story: Story, rows: Rows) -> float:
 
 def model_params(params: Any) -> dict[str, Any]:
     """The params that a model is built from; how it was trained is the card's and the manifest's to tell."""
-    return {name: value for name, value in params.items() if name.split("/")[0] in ("attention", "model", "data")}
+    return {
+        name: value
+        for name, value in params.items()
+        if name.split("/")[0] in ("attention", "placement", "model", "data")
+    }
 
 
 def story_of(

@@ -48,6 +48,9 @@ class Caps:
 
     weights: `exact` returns the matrix that multiplies the values, `implicit` can compute an equal one, `none` cannot.
     fit: how it enters a pretrained model: `exact` (a neutral setting equals the original), `finetune`, `weights` (new).
+    decoding: `kv`, the last query needs no more than the keys and values before it; `state`, a mixer whose state says
+    all of the past. matrix: its module is a `DenseAttention`, whose scores and weights a modifier may change.
+    saves: costing less than softmax is all that it offers, so where it costs more it is not searched.
     scaling: the exponent of L in its cost, 2 for dense attention.
     """
 
@@ -58,6 +61,8 @@ class Caps:
     decoding: Literal["kv", "state", "none"] = "none"
     normalized: bool = False
     position_free: bool = False
+    matrix: bool = False
+    saves: bool = False
     scaling: float = 2.0
     onnx: bool = False
     deterministic: bool = True
@@ -98,6 +103,10 @@ class Cost(NamedTuple):
     peak_bytes: float
 
 
+START: tuple[()] = ()
+"""The state of a layer that has seen nothing yet."""
+
+
 class Mixed(NamedTuple):
     """What a variant returns: out (B, H, L, K) for a core or (B, L, D) for a mixer, weights (B, H, L, S) if asked for
     and known, extra losses (means over the rows of the batch) and statistics by name."""
@@ -109,7 +118,12 @@ class Mixed(NamedTuple):
 
 
 class Attention(Plugin):
-    """A way to mix tokens: core, modifier or mixer."""
+    """A way to mix tokens: core, modifier or mixer.
+
+    A module of any of them may have `step(done)`, which is called after each training step with the share of the
+    training that is done, from 0 to 1: to anneal a temperature, clamp a span, redraw features. What it changes is a
+    parameter or a persistent buffer, so that a checkpoint holds it.
+    """
 
     kind = "attention"
     caps: ClassVar[Caps]
@@ -136,13 +150,32 @@ class AttentionCore(Attention):
     """
 
 
+Needs = Literal["nothing", "bias", "matrix"]
+
+
 class AttentionModifier(Attention):
-    """Changes a core. Its module has any of `on_qk(q_BHLK, k_BGSK)`, `on_scores(scores_BHLS)`,
-    `on_weights(weights_BHLS)` and `on_out(out_BHLK)`; `on_qk` and `on_out` keep the fused kernel."""
+    """Changes a core. Its module has any of
+
+    - `on_qk(q_BHLK, k_BGSK, mask) -> (q_BHLK, k_BGSK)`, before they are compared;
+    - `bias(q_BHLK, k_BGSK) -> (B or 1, H, L, S)`, added to the scores, -inf hides; needs = "bias";
+    - `on_scores(scores_BHLS)` and `on_weights(weights_BHLS)`; needs = "matrix";
+    - `on_out(out_BHLK, x_BLD) -> out_BHLK`, where x is what the layer reads;
+    - `losses() -> dict of scalar tensors by name`, means over rows, of the last forward pass.
+
+    All but `on_scores` and `on_weights` keep the fused kernel.
+    """
+
+    needs: ClassVar[Needs] = "nothing"
+    """What a core must have: the mask feature `bias`, or `caps.matrix`."""
 
 
 class AttentionMixer(Attention):
-    """Owns its projections. Its module: `forward(x_BLD, mask, state, *, weights) -> (Mixed, state)`."""
+    """Owns its projections. Its module: `forward(x_BLD, mask, state, *, weights) -> (Mixed, state)`.
+
+    With `caps.decoding = "state"` it decodes step by step: state `START` says that nothing has been seen yet, and each
+    call then gets only the new tokens and the state that the call before returned. With state None nothing is kept,
+    and None is returned.
+    """
 
 
 # -- task ------------------------------------------------------------------------------------------------------------
@@ -191,6 +224,12 @@ class Task(Plugin):
     baseline_name: ClassVar[str]
     fitted_by: ClassVar[tuple[str, ...]] = ()
     """The fields on which `prepare` depends: trials that agree in them share what it fitted."""
+    mode: ClassVar[Mode] = "bidirectional"
+    """`causal` where a row holds its own answers, so that no token may see a later one."""
+    space: ClassVar[str] = ""
+    """The bundled space that it is searched with unless told otherwise; empty is that of its name, or `default`."""
+    pairs: ClassVar[bool] = False
+    """Whether each row is a source and a target, divided by the token `prepared.separator`."""
 
     @abstractmethod
     def read(self, source: Source) -> Rows:
@@ -241,6 +280,10 @@ class Backbone(Plugin):
     with an attribute `dim`."""
 
     kind = "backbone"
+    modes: ClassVar[frozenset[Mode]] = frozenset({"bidirectional"})
+    """The modes in which it uses attention; a variant must have all of them."""
+    pairs: ClassVar[bool] = False
+    """Whether it takes rows apart into source and target."""
 
     @abstractmethod
     def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:

@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto.contracts import Attention, MaskFeature, Task
+from deepmine_auto.admission import admitted
+from deepmine_auto.contracts import Attention, AttentionModifier, MaskFeature, Mode, Task
 from deepmine_auto.data.fingerprint import fingerprint
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.read import source_from
@@ -91,7 +92,7 @@ def plan(request: Request, host: Host) -> Plan:
     scores, asked = task_class.directions, _listed(request.objective) or [task_class.objective]
     objectives = objectives_from(asked, scores, request.task)
     limits = limits_from(_listed(request.limit), scores, request.task)
-    file = _overridden(read_space(request.space or space_for(request.task)), request, host)
+    file = _overridden(read_space(request.space or space_for(task_class)), request, host)
     storage, folder, name = _places(request)
     task = task_class()
     rows = without_duplicates(task.read(_source(request)))
@@ -206,22 +207,20 @@ def _splits(strata: Sequence[Any], seed: int, rows: Rows) -> dict[str, Split]:
 
 
 Variants = Mapping[str, type[Attention]]
+Modes = frozenset[Mode]
 
 
-def admission(longest: int, left_out: list[str]) -> Callable[[Variants], dict[str, type[Attention]]]:
+def admission(longest: int, left_out: list[str]) -> Callable[[Variants, Modes], dict[str, type[Attention]]]:
     """What picks the variants that can be searched on rows of up to `longest` tokens; it adds why others cannot."""
 
-    def admit(variants: Variants) -> dict[str, type[Attention]]:
-        needs: frozenset[MaskFeature] = frozenset({"padding"})
-        able, reasons = admitted(variants, "bidirectional", needs, longest)
+    def admit(variants: Variants, modes: Modes) -> dict[str, type[Attention]]:
+        needs: frozenset[MaskFeature] = frozenset({"padding"} | ({"causal"} & modes))
+        able, reasons = admitted(variants, modes, needs, longest)
         left_out.extend(f"left out: {why}" for why in reasons)
         if all(issubclass(each, AttentionModifier) for each in able.values()):
             names = ", ".join(variants)
             what = f"No core or mixer is among the attentions {names}."
             raise BadInput(what, "Add one, such as --attention multi_head.")
         return able
-
-    from deepmine_auto.contracts import AttentionModifier
-    from deepmine_auto.model.guard import admitted
 
     return admit

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from deepmine_auto.contracts import AttentionCore, AttentionModifier, Plugin
+from deepmine_auto.admission import contradiction
+from deepmine_auto.contracts import AttentionModifier, Plugin
 
 if TYPE_CHECKING:
     import optuna
@@ -215,7 +216,8 @@ SHARED_BY_BACKBONES = ("depth", "dim", "heads")
 
 def join(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, type]) -> tuple[Param, ...]:
     """Join the ranges of chosen plugins (kind -> name -> class) and of the host's own dataclasses (prefix -> class)."""
-    params = [*_attention(chosen["attention"]), *_backbones(chosen["backbone"]), *_one_of("optimizer", chosen)]
+    params = [*_attention(chosen["attention"]), *_placement(chosen.get("hybrid", {}))]
+    params += [*_backbones(chosen["backbone"]), *_one_of("optimizer", chosen)]
     for name, technique in chosen["technique"].items():
         params += _optional(f"technique/{name}", technique, {})
     for prefix, cls in always.items():
@@ -227,11 +229,23 @@ def _attention(variants: Mapping[str, type[Plugin]]) -> list[Param]:
     modifiers = {name: each for name, each in variants.items() if issubclass(each, AttentionModifier)}
     kinds = {name: each for name, each in variants.items() if name not in modifiers}
     params = _one_of("attention", {"attention": kinds})
-    cores = tuple(name for name, each in kinds.items() if issubclass(each, AttentionCore))
-    if cores:
-        for name, modifier in modifiers.items():
+    for name, modifier in modifiers.items():
+        cores = tuple(kind for kind, each in kinds.items() if not contradiction(each, modifier))
+        if cores:
             params += _optional(f"attention/{name}", modifier, {"attention/kind": cores})
     return params
+
+
+def _placement(others: Mapping[str, type[Plugin]]) -> list[Param]:
+    """One variant everywhere, or after each `ratio` layers of it one of another: local to global, linear to softmax."""
+    if not others:
+        return []
+    hybrid = {"placement/kind": ("hybrid",)}
+    return [
+        Param("placement/kind", Choice("same", "hybrid"), {}),
+        Param("placement/hybrid/ratio", Int(1, 5), hybrid),
+        Param("placement/hybrid/kind", Choice(*others), hybrid),
+    ]
 
 
 def _backbones(backbones: Mapping[str, type[Plugin]]) -> list[Param]:

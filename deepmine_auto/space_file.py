@@ -9,7 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto.contracts import Attention, Plugin
+from deepmine_auto.admission import natural, unsuited
+from deepmine_auto.contracts import Attention, Backbone, Mode, Plugin, Task
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.space import Choice, Float, Param, Range, Space, Value, join
@@ -18,6 +19,8 @@ from deepmine_auto.training.recipe import Recipe, Schedule
 
 SECTIONS = ("plugins", "budget", "ranges", "recipes")
 LISTS = ("attention", "backbone", "optimizer", "technique")
+HYBRID = "hybrid"
+"""The list of attention variants that may take some layers in place of the one that has most."""
 SINGLE = ("sampler", "pruner")
 
 
@@ -40,9 +43,9 @@ def bundled() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
-def space_for(task: str) -> str:
-    """The bundled space of a task, or the one for all tasks."""
-    return task if task in bundled() else "default"
+def space_for(task: type[Task]) -> str:
+    """The bundled space of a task: the one that it names, that of its name, or the one for all tasks."""
+    return next((each for each in (task.space, task.name) if each in bundled()), "default")
 
 
 def read_space(name: str) -> SpaceFile:
@@ -68,9 +71,9 @@ def _read(text: str, where: str) -> SpaceFile:
         raise BadInput(f"{where} is no TOML: {error}.", "Correct that place.") from error
     _known(plain, SECTIONS, where, "section")
     plugins, budget = _table(plain, "plugins", where), _table(plain, "budget", where)
-    _known(plugins, (*LISTS, *SINGLE), f"{where} [plugins]", "kind of plugin")
+    _known(plugins, (*LISTS, HYBRID, *SINGLE), f"{where} [plugins]", "kind of plugin")
     _known(budget, ("trials", "time"), f"{where} [budget]", "limit")
-    lists = {kind: _names(plugins.get(kind, []), f"{where}: '{kind}'") for kind in LISTS}
+    lists = {kind: _names(plugins.get(kind, []), f"{where}: '{kind}'") for kind in (*LISTS, HYBRID)}
     singles = {kind: _name(plugins[kind], f"{where}: '{kind}'") for kind in SINGLE if kind in plugins}
     recipes = plain.get("recipes", [])
     if not isinstance(recipes, list) or not all(isinstance(each, dict) for each in recipes):
@@ -174,13 +177,16 @@ def _narrow(param: Param, wish: Any, where: str) -> Range:
 
 # -- building a space ------------------------------------------------------------------------------------------------
 
-Admit = Callable[[Mapping[str, type[Attention]]], dict[str, type[Attention]]]
+Admit = Callable[[Mapping[str, type[Attention]], frozenset[Mode]], dict[str, type[Attention]]]
 
 
-def build_space(file: SpaceFile, host: Host, task: type, admit: Admit) -> Space:
+def build_space(file: SpaceFile, host: Host, task: type[Task], admit: Admit) -> Space:
     """Join the ranges of the plugins that a file chooses (all where it names none), narrowed. Raises BadInput."""
     chosen = {kind: _chosen(file, host, kind) for kind in LISTS}
-    chosen["attention"] = admit(chosen["attention"])  # type: ignore[assignment, arg-type]
+    chosen["backbone"] = backbones = _backbones(file, host, task)  # type: ignore[assignment]
+    modes = frozenset[Mode]().union(*(each.modes for each in backbones.values()))
+    chosen["attention"] = admit(chosen["attention"], modes)  # type: ignore[assignment, arg-type]
+    chosen[HYBRID] = _hybrid(file, host, modes, admit)  # type: ignore[assignment]
     always = {"schedule": Schedule, "training": Recipe, "data": task}
     params = join(chosen, always)
     _refuse_unknown_params(file, params, host, always)
@@ -191,6 +197,22 @@ def build_space(file: SpaceFile, host: Host, task: type, admit: Admit) -> Space:
 def _chosen(file: SpaceFile, host: Host, kind: str) -> dict[str, type[Plugin]]:
     names = file.plugins.get(kind) or ([] if kind == "technique" else sorted(host.offered(kind)))
     return {name: host.get(kind, name) for name in names}
+
+
+def _hybrid(file: SpaceFile, host: Host, modes: frozenset[Mode], admit: Admit) -> dict[str, type[Attention]]:
+    names = file.plugins.get(HYBRID) or ()
+    return admit({name: host.get("attention", name) for name in names}, modes) if names else {}
+
+
+def _backbones(file: SpaceFile, host: Host, task: type[Task]) -> dict[str, type[Backbone]]:
+    """The backbones that a file names, or those that are natural for the task. Raises BadInput for one that is not
+    for this task."""
+    offered = {name: each.thing for name, each in host.offered("backbone").items()}
+    found = {name: host.get("backbone", name) for name in file.plugins.get("backbone") or natural(offered, task)}
+    for each in found.values():
+        if why := unsuited(each, task):
+            raise BadInput(f"{file.where}: {why}.", f"Choose among {', '.join(natural(offered, task))}.")
+    return found
 
 
 def _refuse_unknown_params(file: SpaceFile, params: Sequence[Param], host: Host, always: Mapping[str, type]) -> None:

@@ -27,13 +27,25 @@ def tasks() -> Iterable[str]:
     return (
         "deepmine_plugins.tasks.sentiment:Sentiment",
         "deepmine_plugins.tasks.text_classification:OwnTexts",
+        "deepmine_plugins.tasks.associative_recall:AssociativeRecall",
+        "deepmine_plugins.tasks.copy_memory:CopyMemory",
+        "deepmine_plugins.tasks.induction:Induction",
+        "deepmine_plugins.tasks.needle:Needle",
+        "deepmine_plugins.tasks.reversal:Reversal",
+        "deepmine_plugins.tasks.list_ops:ListOps",
+        "deepmine_plugins.tasks.characters:Characters",
     )
 
 
 @hookimpl
 def backbones() -> Iterable[str]:
     """Our backbones."""
-    return ("deepmine_plugins.backbones.encoder:Encoder",)
+    return (
+        "deepmine_plugins.backbones.encoder:Encoder",
+        "deepmine_plugins.backbones.decoder:Decoder",
+        "deepmine_plugins.backbones.encoder_decoder:EncoderDecoder",
+        "deepmine_plugins.backbones.lstm:Lstm",
+    )
 
 
 @hookimpl

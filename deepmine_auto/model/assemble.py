@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from deepmine_auto.admission import contradiction
 from deepmine_auto.contracts import Attention, AttentionModifier, AttentionShape, Mixed, Prepared, Task
 from deepmine_auto.host import Host
 from deepmine_auto.model.multi_head import token_mixer
@@ -46,14 +47,27 @@ def attention_of(params: Params, host: Host) -> tuple[Attention, list[AttentionM
     return variant, [plugin_from(host.get("attention", name), params, f"attention/{name}") for name in names]
 
 
+def other_of(params: Params, host: Host) -> tuple[Attention | None, int]:
+    """The variant that takes one layer after each so many of the first, and how many; None and 0 where one is all."""
+    if params.get("placement/kind", "same") == "same":
+        return None, 0
+    kind = params["placement/hybrid/kind"]
+    variant: Attention = plugin_from(host.get("attention", kind), params, f"attention/{kind}")
+    return variant, int(params["placement/hybrid/ratio"])
+
+
 def build_model(params: Params, task: Task, prepared: Prepared, host: Host) -> Model:
     """Build the model of a trial or a bundle. Raises Refused for illegal sets, and whatever a plugin raises."""
     variant, modifiers = attention_of(params, host)
+    other, beside = other_of(params, host)
     kind = params["model/kind"]
     backbone = plugin_from(host.get("backbone", kind), params, "model", f"model/{kind}")
 
     def attention(shape: AttentionShape) -> nn.Module:
-        return token_mixer(variant, modifiers, shape)
+        if other is None or shape.layer % (beside + 1) != beside:
+            return token_mixer(variant, modifiers, shape)
+        fitting = [each for each in modifiers if not contradiction(type(other), type(each))]
+        return token_mixer(other, fitting, shape)
 
     stack = backbone.build(prepared, attention)
     return Model(stack, task.head(stack.dim, prepared))
@@ -68,6 +82,7 @@ def task_of(name: str, params: Params, host: Host) -> Task:
 def plugins_of(task: str, params: Params) -> list[tuple[str, str]]:
     """The kind and name of every plugin that a trial uses."""
     named = [("task", task), ("attention", params["attention/kind"]), ("backbone", params["model/kind"])]
+    named += [("attention", params["placement/hybrid/kind"])] if params.get("placement/kind") == "hybrid" else []
     named += [("attention", each) for each in used(params, "attention")]
     named += [("optimizer", params["optimizer/kind"])] if "optimizer/kind" in params else []
     return named + [("technique", each) for each in used(params, "technique")]

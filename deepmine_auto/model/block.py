@@ -1,9 +1,11 @@
 """A pre-norm block (arXiv:2002.04745): attention, then feed-forward, each added to what it read.
 
-Shapes: B batch, L length, D dim.
+Shapes: B batch, L length, S source length, D dim.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,9 +27,29 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(dim, widen, dropout)
         self.dropout = TextDropout(dropout)
 
-    def forward(self, x_BLD: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
-        """Return out (B, L, D), with the weights and losses of the attention."""
-        mixed, _ = self.mixing(self.before_mixing(x_BLD), mask, None, weights=weights)
+    def forward(self, x_BLD: Tensor, mask: Mask, state: Any = None, *, weights: bool = False) -> tuple[Mixed, Any]:
+        """Return out (B, L, D), with the weights and losses of the attention, and the state that decoding goes on
+        from."""
+        mixed, state = self.mixing(self.before_mixing(x_BLD), mask, state, weights=weights)
         x_BLD = x_BLD + self.dropout(mixed.out)
         x_BLD = x_BLD + self.dropout(self.feed_forward(self.before_feed_forward(x_BLD)))
-        return Mixed(x_BLD, mixed.weights, mixed.losses, mixed.statistics)
+        return mixed._replace(out=x_BLD), state
+
+
+class CrossBlock(nn.Module):
+    """A block that looks at its own past, then at a source, then thinks."""
+
+    def __init__(self, mixing: nn.Module, crossing: nn.Module, dim: int, widen: int, dropout: float) -> None:
+        super().__init__()
+        self.own = Block(mixing, dim, widen, dropout)
+        self.before_crossing = nn.LayerNorm(dim)
+        self.crossing = crossing
+
+    def forward(self, x_BLD: Tensor, mask: Mask, source_BSD: Tensor, source: Mask, *, weights: bool) -> Mixed:
+        """Return out (B, L, D), with the weights (B, H, L, S) of what looks at the source, and the losses of both."""
+        crossed, _ = self.crossing(self.before_crossing(x_BLD), source, None, weights=weights, source_BSD=source_BSD)
+        mixed, _ = self.own(x_BLD + self.own.dropout(crossed.out), mask)
+        losses = dict(mixed.losses)
+        for name, loss in crossed.losses.items():
+            losses[name] = losses[name] + loss if name in losses else loss
+        return Mixed(mixed.out, crossed.weights, losses, crossed.statistics)

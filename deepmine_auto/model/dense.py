@@ -9,6 +9,7 @@ Shapes: B batch, H heads, G key-value heads, L length, S source length, K dim of
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,15 @@ def changed(x: Tensor, hook: str, modifiers: Iterable[nn.Module]) -> Tensor:
     for each in modifiers:
         x = getattr(each, hook)(x) if hasattr(each, hook) else x
     return x
+
+
+def biased(mask: Mask, q_BHLK: Tensor, k_BGSK: Tensor, modifiers: Iterable[nn.Module]) -> Mask:
+    """The mask with what modifiers add to the scores."""
+    for each in modifiers:
+        if hasattr(each, "bias"):
+            bias = each.bias(q_BHLK, k_BGSK)
+            mask = replace(mask, bias=bias if mask.bias is None else mask.bias + bias)
+    return mask
 
 
 class DenseAttention(nn.Module):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from torch import Tensor
 
-from deepmine_auto.contracts import Attention, AttentionCore, AttentionModifier, AttentionShape, MaskFeature, Mode
+from deepmine_auto.admission import contradiction
+from deepmine_auto.contracts import Attention, AttentionModifier, AttentionShape
 from deepmine_auto.errors import BadInput
 from deepmine_auto.model.mask import Mask
 
@@ -44,28 +45,15 @@ def check_call(variant: Attention, mask: Mask, x: Tensor) -> None:
         raise Refused(f"'{variant.name}' does not declare the dtype '{dtype}'.", "Choose another variant.")
 
 
+def check_decoding(variants: Iterable[Attention]) -> None:
+    """Refuse to decode step by step with a variant that does not declare it. Raises Refused."""
+    for each in variants:
+        if each.caps.decoding == "none":
+            raise Refused(f"'{each.name}' cannot decode token by token.", "Choose another variant.")
+
+
 def check_set(core: Attention, modifiers: Iterable[AttentionModifier]) -> None:
-    """Refuse an illegal set: modifiers need a core, and those of scores or weights need one with a weight matrix."""
+    """Refuse an illegal set. Raises Refused."""
     for each in modifiers:
-        if not isinstance(core, AttentionCore):
-            raise Refused(f"'{each.name}' changes a core, and '{core.name}' is a mixer.", "Leave one of them out.")
-
-
-def inadmissible(variant: type[Attention], mode: Mode, masks: frozenset[MaskFeature], length: int) -> str:
-    """Say why the data rule a variant out of a search, or return an empty string."""
-    caps = variant.caps
-    if mode not in caps.modes:
-        return f"{variant.name} has no {mode} mode"
-    if masks - caps.masks:
-        return f"{variant.name} cannot mask {min(masks - caps.masks)}"
-    if caps.max_len is not None and length > caps.max_len:
-        return f"{variant.name} takes at most {caps.max_len} tokens, and the longest input has {length}"
-    return ""
-
-
-def admitted(
-    variants: Mapping[str, type[Attention]], mode: Mode, masks: frozenset[MaskFeature], length: int
-) -> tuple[dict[str, type[Attention]], list[str]]:
-    """Split variants into those that the data admit, and a sentence for each of the others."""
-    reasons = {name: inadmissible(each, mode, masks, length) for name, each in variants.items()}
-    return {name: variants[name] for name, why in reasons.items() if not why}, [why for why in reasons.values() if why]
+        if why := contradiction(type(core), type(each)):
+            raise Refused(f"{why}.", "Leave one of them out.")

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from deepmine_auto.contracts import Attention, AttentionCore, AttentionMixer, AttentionModifier, AttentionShape, Mixed
-from deepmine_auto.model.dense import DenseAttention, changed
-from deepmine_auto.model.guard import Refused, check_call, check_set, check_shape
+from deepmine_auto.model.dense import DenseAttention, biased
+from deepmine_auto.model.guard import Refused, check_call, check_decoding, check_set, check_shape
 from deepmine_auto.model.mask import Mask
 
 DENSE_HOOKS = ("on_scores", "on_weights")
 
-
-def _unchanged(q_BHLK: Tensor, k_BGSK: Tensor) -> tuple[Tensor, Tensor]:
-    return q_BHLK, k_BGSK
+KeysValues = tuple[()] | tuple[Tensor, Tensor]
+"""What decoding goes on from: nothing, or keys (B, G, S, K), as they were projected, and values (B, G, S, K)."""
 
 
 class MultiHead(nn.Module):
-    """A core with its modifiers, as a token mixer of a block."""
+    """A core with its modifiers, as a token mixer of a block. Keys and values come from what the layer reads, or, in
+    cross mode, from `source_BSD`."""
 
     def __init__(self, core: AttentionCore, modifiers: Sequence[AttentionModifier], shape: AttentionShape) -> None:
         super().__init__()
@@ -38,31 +39,62 @@ class MultiHead(nn.Module):
         self.core = core.build(shape)
         self.modifiers = nn.ModuleList(each.build(shape) for each in modifiers)
         self.dense = any(hasattr(each, hook) for each in self.modifiers for hook in DENSE_HOOKS)
-        if self.dense and not isinstance(self.core, DenseAttention):
-            names = ", ".join(each.name for each in modifiers)
-            raise Refused(f"'{core.name}' has no weight matrix for '{names}' to change.", "Leave one of them out.")
+        if core.caps.matrix and not isinstance(self.core, DenseAttention):
+            raise Refused(f"'{core.name}' declares a weight matrix, and is no DenseAttention.", "Declare none.")
 
-    def forward(self, x_BLD: Tensor, mask: Mask, state: None = None, *, weights: bool = False) -> tuple[Mixed, None]:
-        """Mix tokens; the state is None, because keys and values are not cached here."""
+    def forward(
+        self,
+        x_BLD: Tensor,
+        mask: Mask,
+        state: KeysValues | None = None,
+        *,
+        weights: bool = False,
+        source_BSD: Tensor | None = None,
+    ) -> tuple[Mixed, KeysValues | None]:
+        """Mix tokens. With a state, `x_BLD` holds the new tokens alone, and keys and values of all are returned."""
         for each in self.variants:
             check_call(each, mask, x_BLD)
-        q, k, v = self.to_qkv(x_BLD).split(self.split, -1)
-        mixed = self._mix(self._heads(q), self._heads(k), self._heads(v), mask, weights)
-        out_BHLK = changed(mixed.out, "on_out", self.modifiers)
-        return mixed._replace(out=self.to_out(out_BHLK.transpose(1, 2).flatten(2))), None
+        q_BHLK, k_BGSK, v_BGSK = self._projected(x_BLD, source_BSD)
+        if state is not None:
+            check_decoding(self.variants)
+            k_BGSK, v_BGSK = _joined(state, k_BGSK, v_BGSK)
+        mixed = self._mix(q_BHLK, k_BGSK, v_BGSK, mask, weights)
+        out_BHLK = mixed.out
+        for each in self.modifiers:
+            out_BHLK = each.on_out(out_BHLK, x_BLD) if hasattr(each, "on_out") else out_BHLK
+        out_BLD = self.to_out(out_BHLK.transpose(1, 2).flatten(2))
+        losses = {**mixed.losses, **self._losses()}
+        return mixed._replace(out=out_BLD, losses=losses), None if state is None else (k_BGSK, v_BGSK)
 
-    def _heads(self, x_BLD: Tensor) -> Tensor:
-        heads_BLHK: Tensor = x_BLD.unflatten(-1, (-1, self.shape.head_dim))
-        return heads_BLHK.transpose(1, 2)
+    def _projected(self, x_BLD: Tensor, source_BSD: Tensor | None) -> list[Tensor]:
+        if source_BSD is None:
+            parts = self.to_qkv(x_BLD).split(self.split, -1)
+        else:
+            weights = self.to_qkv.weight.split((self.split[0], sum(self.split[1:])))
+            parts = (nn.functional.linear(x_BLD, weights[0]),
+                     *nn.functional.linear(source_BSD, weights[1]).split(self.split[1:], -1))  # fmt: skip
+        return [each.unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2) for each in parts]
 
     def _mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:
         for each in self.modifiers:
-            q_BHLK, k_BGSK = getattr(each, "on_qk", _unchanged)(q_BHLK, k_BGSK)
+            if hasattr(each, "on_qk"):
+                q_BHLK, k_BGSK = each.on_qk(q_BHLK, k_BGSK, mask)
+        mask = biased(mask, q_BHLK, k_BGSK, self.modifiers)
         if self.dense:
             assert isinstance(self.core, DenseAttention)
             return self.core.mix(q_BHLK, k_BGSK, v_BGSK, mask, self.modifiers)
         mixed: Mixed = self.core(q_BHLK, k_BGSK, v_BGSK, mask, weights=weights)
         return mixed
+
+    def _losses(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for each in self.modifiers:
+            found |= each.losses() if hasattr(each, "losses") else {}
+        return found
+
+
+def _joined(state: KeysValues, k_BGSK: Tensor, v_BGSK: Tensor) -> KeysValues:
+    return (torch.cat((state[0], k_BGSK), 2), torch.cat((state[1], v_BGSK), 2)) if state else (k_BGSK, v_BGSK)
 
 
 class Mixer(nn.Module):
@@ -80,6 +112,8 @@ class Mixer(nn.Module):
     ) -> tuple[Mixed, object]:
         """Mix tokens, and return the state that decoding goes on from."""
         check_call(self.variant, mask, x_BLD)
+        if state is not None:
+            check_decoding([self.variant])
         mixed, state = self.mixer(x_BLD, mask, state, weights=weights)
         return mixed, state
 

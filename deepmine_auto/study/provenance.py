@@ -73,7 +73,12 @@ def _changed_plugins(ledger: Ledger, host: Host) -> list[str]:
 def may_use(study: StudyRow, space: Space) -> set[Plugin]:
     """Every plugin that a study needs, or that its space may draw."""
     found = {(each, str(study.spec[each])) for each in ("task", "sampler", "pruner")}
-    kinds = {"attention/kind": "attention", "model/kind": "backbone", "optimizer/kind": "optimizer"}
+    kinds = {
+        "attention/kind": "attention",
+        "placement/hybrid/kind": "attention",
+        "model/kind": "backbone",
+        "optimizer/kind": "optimizer",
+    }
     for param in space.params:
         first, _, rest = param.name.partition("/")
         if param.name in kinds:

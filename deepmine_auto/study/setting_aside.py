@@ -16,8 +16,8 @@ from deepmine_auto.study.seeding import seed_of
 SET_ASIDE_AFTER = 3
 """A plugin that raised in so many different trials is set aside."""
 
-KINDS_OF_PARAMS = {"model": "backbone"}
-"""The kind of plugin that a param's first word means, where it is another word."""
+KINDS_OF_PARAMS = {"model": "backbone", "placement/hybrid": "attention"}
+"""The kind of plugin that a param's first words mean, where they are others."""
 
 
 def set_aside(trials: Iterable[FrozenTrial]) -> set[str]:

@@ -37,6 +37,8 @@ def model_words(params: Mapping[str, Any]) -> str:
     """
     kind = params.get("attention/kind")
     words = [" ".join([str(kind), *_fields(params, f"attention/{kind}/")])] if kind else []
+    if params.get("placement/kind") == "hybrid":
+        words.append(f"{params['placement/hybrid/kind']} in 1 of {params['placement/hybrid/ratio'] + 1} layers")
     for name in _used(params, "attention"):
         words.append(" ".join([name, *_fields(params, f"attention/{name}/")]))
     words += [f"{part} {params[f'model/{part}']}" for part in ("depth", "dim") if f"model/{part}" in params]

@@ -25,6 +25,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from deepmine_auto.contracts import (
+    START,
     Attention,
     AttentionCore,
     AttentionMixer,
@@ -35,7 +36,7 @@ from deepmine_auto.contracts import (
     Mixed,
     Mode,
 )
-from deepmine_auto.model.dense import DenseAttention, repeated
+from deepmine_auto.model.dense import DenseAttention, biased, repeated
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import token_mixer
@@ -99,7 +100,9 @@ class Softmax(AttentionCore):
 
     name: ClassVar[str] = "softmax_by_definition"
     source: ClassVar[str] = "arXiv:1706.03762"
-    caps: ClassVar[Caps] = Caps.everywhere(dtypes=frozenset(TOLERANCE), weights="exact", normalized=True)
+    caps: ClassVar[Caps] = Caps.everywhere(
+        dtypes=frozenset(TOLERANCE), weights="exact", normalized=True, matrix=True, decoding="kv"
+    )
 
     def build(self, shape: AttentionShape) -> nn.Module:
         """Make the module."""
@@ -137,10 +140,12 @@ def mixing_of(variant: Attention, kv_heads: int = HEADS) -> Callable[[Tensor, Te
         return mixed
 
     def modifier(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:  # noqa: ARG001
+        x_BLD = q_BHLK.transpose(1, 2).flatten(2)
         if hasattr(module, "on_qk"):
-            q_BHLK, k_BGSK = module.on_qk(q_BHLK, k_BGSK)
+            q_BHLK, k_BGSK = module.on_qk(q_BHLK, k_BGSK, mask)
+        mask = biased(mask, q_BHLK, k_BGSK, [module])
         mixed = DenseAttention().mix(q_BHLK, k_BGSK, v_BGSK, mask, [module])
-        return mixed._replace(out=module.on_out(mixed.out)) if hasattr(module, "on_out") else mixed
+        return mixed._replace(out=module.on_out(mixed.out, x_BLD)) if hasattr(module, "on_out") else mixed
 
     return modifier if isinstance(variant, AttentionModifier) else core
 
@@ -338,6 +343,22 @@ class AttentionPromises:
             :, :, 0
         ]
         assert_close(alone, whole, rtol=1e-7, atol=1e-9)
+
+    @few_examples
+    @given(st.data())
+    def test_decoding_equals_the_whole_pass(self, data: st.DataObject) -> None:
+        """Token by token, or some at a time, from the state that the call before returned."""
+        self.needs(self.caps.decoding != "none" and "causal" in self.caps.modes, "decoding")
+        layer = layer_of(data.draw(drawn(self.variant), "variant"), "causal")
+        x_BLD = numbers(ROWS, data.draw(lengths(self.caps, 2), "length"), DIM)
+        first = data.draw(st.integers(1, x_BLD.shape[1] - 1), "first")
+        state, found = START, []
+        for part in (x_BLD[:, :first], *x_BLD[:, first : first + 6].split(1, 1)):
+            mixed, state = layer(part, Mask(causal=True), state)
+            found.append(mixed.out)
+        decoded = torch.cat(found, 1)
+        whole = mixed_by(layer, x_BLD, Mask(causal=True)).out[:, : decoded.shape[1]]
+        assert_close(decoded, whole, rtol=1e-7, atol=1e-9)
 
     # -- nothing leaks
 

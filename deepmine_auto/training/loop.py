@@ -54,7 +54,8 @@ def outputs_of(
     device: torch.device,
     batch_rows: int = EVALUATION_ROWS,
 ) -> np.ndarray:
-    """The model's outputs (N, ...) for all rows, in their order, with other weights put in its place if given."""
+    """The model's outputs (N, ...) for all rows, in their order, with other weights put in its place if given. Where
+    there are outputs for each token, those past a row's end are zero."""
     outputs: np.ndarray | None = None
     model.eval()
     with torch.inference_mode():
@@ -63,10 +64,16 @@ def outputs_of(
             args = (batch.tokens_BL, batch.keep_BL)
             mixed = model(*args) if weights is None else functional_call(model, dict(weights), args)
             found = mixed.out.float().cpu().numpy()
+            if found.ndim == 3:
+                found = _to_length(found * batch.keep_BL.cpu().numpy()[..., None], int(columns.lengths.max()))
             outputs = np.empty((len(columns), *found.shape[1:]), found.dtype) if outputs is None else outputs
             outputs[indices] = found
     assert outputs is not None
     return outputs
+
+
+def _to_length(outputs_BLC: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(outputs_BLC, ((0, 0), (0, length - outputs_BLC.shape[1]), (0, 0)))
 
 
 class Training:
@@ -85,6 +92,8 @@ class Training:
         self.steps = math.ceil(len(self.train) / self.recipe.batch) * self.recipe.epochs
         torch.manual_seed(assignment.seed)
         self.model = build_model(params, self.task, self.prepared, host).to(self.device)
+        self.adapting: list[Any] = [each for each in self.model.modules() if hasattr(each, "step")]
+        self.losses: dict[str, Tensor] = {}
         self.optimizer = self._optimizer(host)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.generator = torch.Generator().manual_seed(assignment.seed)
@@ -165,7 +174,9 @@ class Training:
         self.progress.seconds = time.monotonic() - self.begun
         path = self._note(value, any(before < rung <= share for rung in self.assignment.rungs))
         best, seconds = self.progress.best_checkpoint, self.progress.seconds
-        return Reported(self.progress.step, share, value, {**metrics, **self.costs}, path, best, seconds)
+        # of the last step: a mean since the last report would be another one after a restart
+        metrics |= {**{f"loss/{name}": float(each) for name, each in self.losses.items()}, **self.costs}
+        return Reported(self.progress.step, share, value, metrics, path, best, seconds)
 
     def _saved(self) -> Saved:
         self.progress.seconds = time.monotonic() - self.begun

@@ -26,9 +26,11 @@ def take_step(training: Training, batch: Batch) -> Tensor:
     torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip)
     _set_rate(training)
     training.optimizer.step()
+    training.progress.step += 1
+    for each in training.adapting:
+        each.step(training.progress.step / training.steps)
     for each in training.techniques.values():
         each.after_step(training.model)
-    training.progress.step += 1
     return loss.detach()
 
 
@@ -39,6 +41,7 @@ def _loss(training: Training, batch: Batch) -> Tensor:
     loss = training.task.loss(mixed.out, batch.targets, training.prepared)
     for each in training.techniques.values():
         loss = each.on_loss(loss, mixed.out, batch.targets)
+    training.losses = {name: each.detach() for name, each in mixed.losses.items()}
     return sum(mixed.losses.values(), loss)
 
 

@@ -25,7 +25,9 @@ class Additive(AttentionCore):
 
     name: ClassVar[str] = "additive"
     source: ClassVar[str] = "arXiv:1409.0473"
-    caps: ClassVar[Caps] = Caps.everywhere(weights="exact", decoding="kv", normalized=True, position_free=True)
+    caps: ClassVar[Caps] = Caps.everywhere(
+        weights="exact", matrix=True, decoding="kv", normalized=True, position_free=True
+    )
 
     width: Annotated[int, Choice(16, 32, 64)] = 32
 

@@ -32,7 +32,7 @@ class Entmax(AttentionCore):
     name: ClassVar[str] = "entmax"
     source: ClassVar[str] = "arXiv:1909.00015"
     caps: ClassVar[Caps] = Caps.everywhere(
-        weights="exact", fit="finetune", decoding="kv", normalized=True, position_free=True
+        weights="exact", matrix=True, fit="finetune", decoding="kv", normalized=True, position_free=True
     )
 
     alpha: Annotated[float, Float(1.05, 1.95)] = 1.5

@@ -19,6 +19,7 @@ class GroupedQuery(AttentionCore):
     source: ClassVar[str] = "arXiv:2305.13245"
     caps: ClassVar[Caps] = Caps.everywhere(
         weights="exact",
+        matrix=True,
         fit="finetune",
         decoding="kv",
         normalized=True,

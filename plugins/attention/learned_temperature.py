@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import AttentionModifier, AttentionShape, Caps, Cost, Float
+from deepmine_auto import AttentionModifier, AttentionShape, Caps, Cost, Float, Mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,5 +50,5 @@ class _Temperature(nn.Module):
         super().__init__()
         self.log_tau_H = nn.Parameter(torch.full((heads,), start))
 
-    def on_qk(self, q_BHLK: Tensor, k_BGSK: Tensor) -> tuple[Tensor, Tensor]:
+    def on_qk(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
         return q_BHLK * torch.exp(-self.log_tau_H)[:, None, None], k_BGSK

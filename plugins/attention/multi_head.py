@@ -20,6 +20,7 @@ class MultiHead(AttentionCore):
     source: ClassVar[str] = "arXiv:1706.03762"
     caps: ClassVar[Caps] = Caps.everywhere(
         weights="exact",
+        matrix=True,
         fit="exact",
         decoding="kv",
         normalized=True,

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import AttentionModifier, AttentionShape, BadInput, Caps, Choice, Cost, Float
+from deepmine_auto import AttentionModifier, AttentionShape, BadInput, Caps, Choice, Cost, Float, Mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class _Rotation(nn.Module):
         self.pairs = pairs
         self.log_base = math.log(base)
 
-    def on_qk(self, q_BHLK: Tensor, k_BGSK: Tensor) -> tuple[Tensor, Tensor]:
+    def on_qk(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
         length, source = q_BHLK.shape[2], k_BGSK.shape[2]
         first = min(0, source - length)  # the last query stands at the last key, whichever side is longer
         turns = self._turns(first, source, k_BGSK)

@@ -28,6 +28,7 @@ class SlidingWindow(AttentionCore):
         modes=frozenset({"bidirectional", "causal"}),
         masks=frozenset({"padding", "causal", "window"}),
         weights="exact",
+        matrix=True,
         fit="finetune",
         decoding="kv",
         normalized=True,

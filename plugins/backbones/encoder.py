@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from torch import nn
 
-from deepmine_auto import AttentionShape, Backbone, Choice, Float, Int, Prepared, TransformerEncoder
+from deepmine_auto import AttentionShape, Backbone, Choice, Float, Int, Prepared, StackDesign, TransformerStack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +27,13 @@ class Encoder(Backbone):
     neighbours: Annotated[bool, Choice(False, True)] = False
 
     def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:
-        """Return a TransformerEncoder over the task's vocabulary."""
+        """Return a stack of blocks over the task's vocabulary."""
         shape = AttentionShape(dim=self.dim, heads=self.heads, kv_heads=self.heads)
-        return TransformerEncoder(
-            prepared,
-            attention,
-            shape,
+        design = StackDesign(
             depth=self.depth,
             widen=self.widen,
             dropout=self.dropout,
             train_vectors=self.train_vectors,
             neighbours=self.neighbours,
         )
+        return TransformerStack(prepared, attention, shape, design)

@@ -323,7 +323,7 @@ def test_the_plugin_deepest_in_the_traceback_is_blamed(monkeypatch, folder):
     from deepmine_plugins.backbones.encoder import Encoder
 
     module = sys_module(Encoder)
-    monkeypatch.setattr(module, "TransformerEncoder", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(module, "TransformerStack", lambda *args, **kwargs: 1 / 0)
     end = list(trial.messages(assignment(folder, number=41), the_host()))[-1]
     assert (end.cause, end.plugin) == ("plugin", "backbone/encoder")
     assert end.reason.splitlines()[-1] == "ZeroDivisionError: division by zero"

@@ -1,0 +1,55 @@
+"""Which attention variants can be searched: what the data rule out, and which of them change one another.
+
+Everything here is decided from what classes declare; nothing is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from deepmine_auto.contracts import Attention, AttentionCore, AttentionModifier, Backbone, MaskFeature, Mode, Task
+
+
+def contradiction(core: type[Attention], modifier: type[AttentionModifier]) -> str:
+    """Say why a modifier cannot change a variant, or return an empty string."""
+    if not issubclass(core, AttentionCore):
+        return f"'{modifier.name}' changes a core, and '{core.name}' is none"
+    if modifier.needs == "bias" and "bias" not in core.caps.masks:
+        return f"'{modifier.name}' adds to the scores, and '{core.name}' takes no bias"
+    if modifier.needs == "matrix" and not core.caps.matrix:
+        return f"'{core.name}' has no weight matrix for '{modifier.name}' to change"
+    return ""
+
+
+def unsuited(backbone: type[Backbone], task: type[Task]) -> str:
+    """Say why a backbone cannot learn a task, or return an empty string."""
+    if backbone.pairs and not task.pairs:
+        return f"'{backbone.name}' takes apart source and target, and rows of '{task.name}' are one text"
+    if task.mode == "causal" and "bidirectional" in backbone.modes and not backbone.pairs:
+        return f"'{backbone.name}' would see the answers of '{task.name}', which stand in its rows"
+    return ""
+
+
+def natural(backbones: Mapping[str, type[Backbone]], task: type[Task]) -> list[str]:
+    """The backbones that a task is searched with where none is named: those that look as it allows, and no more."""
+    return sorted(name for name, each in backbones.items() if each.modes == {task.mode} and not unsuited(each, task))
+
+
+def inadmissible(variant: type[Attention], modes: frozenset[Mode], masks: frozenset[MaskFeature], length: int) -> str:
+    """Say why the data and the backbones rule a variant out of a search, or return an empty string."""
+    caps = variant.caps
+    if modes - caps.modes:
+        return f"{variant.name} has no {min(modes - caps.modes)} mode"
+    if masks - caps.masks:
+        return f"{variant.name} cannot mask {min(masks - caps.masks)}"
+    if caps.max_len is not None and length > caps.max_len:
+        return f"{variant.name} takes at most {caps.max_len} tokens, and the longest input has {length}"
+    return ""
+
+
+def admitted(
+    variants: Mapping[str, type[Attention]], modes: frozenset[Mode], masks: frozenset[MaskFeature], length: int
+) -> tuple[dict[str, type[Attention]], list[str]]:
+    """Split variants into those that the data admit, and a sentence for each of the others."""
+    reasons = {name: inadmissible(each, modes, masks, length) for name, each in variants.items()}
+    return {name: variants[name] for name, why in reasons.items() if not why}, [why for why in reasons.values() if why]
