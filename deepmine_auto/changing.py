@@ -47,7 +47,7 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     if not change.another_space:
         return spaces.name_now, spaces.now, ()
     file, task, left_out = _file(spaces.name_now, change), host.get("task", study.spec["task"]), list[str]()
-    admit = admission(_longest(Path(study.folder), task()), left_out)
+    admit = admission(_lengths(Path(study.folder), task()), left_out)
     return file.where, build_space(file, host, task, admit), tuple(left_out)
 
 
@@ -58,8 +58,8 @@ def _file(name: str, change: Change) -> SpaceFile:
     return replace(file, plugins={**file.plugins, "attention": change.attention}) if change.attention else file
 
 
-def _longest(folder: Path, task: Task) -> int:
-    """Tokens of the longest row that trials see; the test stays closed."""
+def _lengths(folder: Path, task: Task) -> list[int]:
+    """Tokens of the rows that trials see, in order; the test stays closed."""
     prepared = task.prepare(rows_of(folder, SEARCH, "train"))
     parts = (rows_of(folder, SEARCH, part) for part in ("train", "validation"))
-    return max(len(each) for rows in parts for each in prepared.encode(rows.inputs))
+    return sorted(len(each) for rows in parts for each in prepared.encode(rows.inputs))

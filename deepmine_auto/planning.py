@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from deepmine_auto import paying
 from deepmine_auto.admission import admitted
 from deepmine_auto.contracts import Attention, AttentionModifier, MaskFeature, Mode, Task
 from deepmine_auto.data.fingerprint import fingerprint
@@ -98,9 +99,9 @@ def plan(request: Request, host: Host) -> Plan:
     rows = without_duplicates(task.read(_source(request)))
     strata = task.strata(rows)
     splits = _splits(strata, request.seed, rows)
-    longest = max(map(len, task.prepare(rows.take(splits[SEARCH].train)).encode(rows.inputs)))
+    lengths = sorted(map(len, task.prepare(rows.take(splits[SEARCH].train)).encode(rows.inputs)))
     left_out: list[str] = []
-    space = build_space(file, host, task_class, admission(longest, left_out))
+    space = build_space(file, host, task_class, admission(lengths, left_out))
     spec: dict[str, Any] = {
         "task": request.task,
         "objective": objectives[0].name,
@@ -210,12 +211,15 @@ Variants = Mapping[str, type[Attention]]
 Modes = frozenset[Mode]
 
 
-def admission(longest: int, left_out: list[str]) -> Callable[[Variants, Modes], dict[str, type[Attention]]]:
-    """What picks the variants that can be searched on rows of up to `longest` tokens; it adds why others cannot."""
+def admission(lengths: Sequence[int], left_out: list[str]) -> Callable[[Variants, Modes], dict[str, type[Attention]]]:
+    """What picks the variants that can be searched on rows of these lengths, in order; it adds why others cannot."""
+    median, longest = lengths[len(lengths) // 2], lengths[-1]
 
     def admit(variants: Variants, modes: Modes) -> dict[str, type[Attention]]:
         needs: frozenset[MaskFeature] = frozenset({"padding"} | ({"causal"} & modes))
         able, reasons = admitted(variants, modes, needs, longest)
+        reasons += paying.reasons(able, median, longest)
+        able = {name: each for name, each in able.items() if not any(why.startswith(f"{name} ") for why in reasons)}
         left_out.extend(f"left out: {why}" for why in reasons)
         if all(issubclass(each, AttentionModifier) for each in able.values()):
             names = ", ".join(variants)

@@ -137,7 +137,7 @@ class Tagging(Task):
         return [""] * len(rows)
 
     def prepare(self, train: Rows) -> SymbolsPrepared:
-        """Collect symbols and answers of training rows alone. Raises BadInput where there are fewer than two answers."""
+        """Collect symbols and answers of training rows alone. Raises BadInput for fewer than two answers."""
         symbols = sorted({each for line in train.inputs for each in split(line, self.max_len)})
         answers = sorted({each for line in train.labels for each in split(line, self.max_len)} - {UNASKED})
         if len(answers) < 2:

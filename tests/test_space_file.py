@@ -35,7 +35,7 @@ def file(tmp_path):
 
 
 def space_of(path, task="text_classification"):
-    return build_space(read_space(path), the_host(), the_host().get("task", task), dict)
+    return build_space(read_space(path), the_host(), the_host().get("task", task), lambda variants, modes: dict(variants))
 
 
 def test_a_file_chooses_plugins_sampler_pruner_and_budget(file):
@@ -63,10 +63,13 @@ def test_ranges_may_be_quoted_or_nested(file):
     assert {each.name: each.range for each in quoted.params}["model/depth"] == Int(2, 3)
 
 
+TASKS = {"sentiment": "sentiment", "diagnostics": "needle", "pairs": "reversal"}
+
+
 @pytest.mark.parametrize("name", bundled())
 def test_every_bundled_space_can_be_built_drawn_and_begun_with_its_recipes(name):
-    space = space_of(name, "sentiment" if name == "sentiment" else "text_classification")
-    assert space.recipes
+    space = space_of(name, TASKS.get(name, "text_classification"))
+    assert space.recipes or name in TASKS
     for recipe in space.recipes:
         for param in space.params:
             if param.name in recipe:
@@ -76,8 +79,35 @@ def test_every_bundled_space_can_be_built_drawn_and_begun_with_its_recipes(name)
 
 
 def test_a_task_without_a_space_of_its_own_gets_the_default():
-    assert (space_for("sentiment"), space_for("birds")) == ("sentiment", "default")
+    tasks = [the_host().get("task", each) for each in ("sentiment", "text_classification", "needle", "reversal")]
+    assert [*map(space_for, tasks)] == ["sentiment", "default", "diagnostics", "pairs"]
     assert "default" in bundled()
+
+
+def test_a_backbone_that_cannot_learn_the_task_is_refused(file):
+    with pytest.raises(BadInput, match=r"'lstm' takes apart source and target, and rows of 'sentiment' are one text"):
+        space_of(file('[plugins]\nbackbone = ["lstm"]\n'), "sentiment")
+    with pytest.raises(BadInput, match=r"'encoder' would see the answers of 'characters'.*\. Choose among decoder"):
+        space_of(file('[plugins]\nbackbone = ["encoder"]\n'), "characters")
+
+
+def test_where_no_backbone_is_named_those_that_look_as_the_task_allows_are_taken(file):
+    kinds = {task: space_of(file("[plugins]\n"), task).params for task in ("sentiment", "characters", "reversal")}
+    options = {task: next(each.range for each in params if each.name == "model/kind") for task, params in kinds.items()}
+    assert {task: each.options for task, each in options.items()} == {
+        "sentiment": ("encoder",),
+        "characters": ("decoder",),
+        "reversal": ("decoder",),
+    }
+
+
+def test_some_layers_may_be_of_another_kind(file):
+    names = [each.name for each in space_of(file('[plugins]\nhybrid = ["multi_head"]\n'), "sentiment").params]
+    assert [each for each in names if each.startswith("placement")] == [
+        "placement/kind",
+        "placement/hybrid/ratio",
+        "placement/hybrid/kind",
+    ]
 
 
 def test_a_recipe_leaves_out_kinds_that_were_not_chosen(file):

@@ -37,9 +37,12 @@ from deepmine_auto.contracts import (
     Mode,
 )
 from deepmine_auto.model.dense import DenseAttention, biased, repeated
+from deepmine_auto.model.encoder_decoder import PairOfStacks
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import token_mixer
+from deepmine_auto.model.recurrent import RecurrentPair
+from deepmine_auto.model.stack import StackDesign, TransformerStack
 from deepmine_auto.testing.drawing import corners, drawn
 
 ROWS, HEADS, DIM = 2, 4, 16
@@ -148,6 +151,33 @@ def mixing_of(variant: Attention, kv_heads: int = HEADS) -> Callable[[Tensor, Te
         return mixed._replace(out=module.on_out(mixed.out, x_BLD)) if hasattr(module, "on_out") else mixed
 
     return modifier if isinstance(variant, AttentionModifier) else core
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """What a host must know of a task: ten symbols, of which the last divides source and target."""
+
+    vocabulary: int = 10
+    outputs: int = 2
+    separator: int = 9
+    vectors_VE: None = None
+
+
+SYMBOLS: Any = Symbols()
+
+
+LATER = 6
+
+
+def rows_of_tokens() -> tuple[Tensor, Tensor, Tensor]:
+    """Two rows (B, L) with the separator at 3 and 2, others that differ from LATER on, where the first one ends, and
+    what to keep."""
+    tokens_BL = torch.randint(1, 9, (ROWS, 9), generator=torch.Generator().manual_seed(0))
+    tokens_BL[0, 3] = tokens_BL[1, 2] = SYMBOLS.separator
+    keep_BL = torch.arange(9) < torch.tensor([[LATER], [9]])
+    others_BL = tokens_BL.clone()
+    others_BL[:, LATER:] = 1 + tokens_BL[:, LATER:] % 8
+    return tokens_BL, others_BL, keep_BL
 
 
 def mixed_by(layer: nn.Module, x_BLD: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
@@ -438,6 +468,57 @@ class AttentionPromises:
         (gradient,) = torch.autograd.grad(out.square().sum(), x_BLD)
         assert out.isfinite().all()
         assert gradient.isfinite().all()
+
+    # -- hosts
+
+    def host_of(self, mode: Mode) -> TransformerStack:
+        """A stack of two layers of the variant, on softmax where it is a modifier."""
+        torch.manual_seed(0)
+        stack = TransformerStack(SYMBOLS, self._attend, replace(SHAPE, mode=mode), StackDesign(depth=2))
+        return stack.double().eval()
+
+    def _attend(self, shape: AttentionShape) -> nn.Module:
+        variant = self.variant()
+        on = (Softmax(), [variant]) if isinstance(variant, AttentionModifier) else (variant, [])
+        return token_mixer(*on, shape)
+
+    def test_in_an_encoder_padding_is_not_seen(self) -> None:
+        """Whatever stands at padded places."""
+        self.needs({"bidirectional"} <= self.caps.modes and "padding" in self.caps.masks, "to be in an encoder")
+        self._compare_rows(self.host_of("bidirectional"), rows=1)
+
+    def test_in_a_decoder_nothing_later_is_seen(self) -> None:
+        """Neither what comes later nor padding; and decoding, where it is declared, equals the whole pass."""
+        self.needs({"causal"} <= self.caps.modes and {"padding", "causal"} <= self.caps.masks, "to be in a decoder")
+        stack = self.host_of("causal")
+        self._compare_rows(stack)
+        if self.caps.decoding == "none":
+            return
+        tokens_BL, _, keep_BL = rows_of_tokens()
+        first, state = stack.decode(tokens_BL[:, :4])
+        rest, _ = stack.decode(tokens_BL[:, 4:], state)
+        whole = stack(tokens_BL, torch.ones_like(keep_BL)).out
+        assert_close(torch.cat((first, rest), 1), whole, rtol=1e-7, atol=1e-9)
+
+    def test_between_encoder_and_decoder_nothing_leaks(self) -> None:
+        """No token of the target sees a later one, and padding is not seen."""
+        needed: set[Mode] = {"bidirectional", "causal", "cross"}
+        self.needs(needed <= self.caps.modes and {"padding", "causal"} <= self.caps.masks, "all three modes")
+        torch.manual_seed(0)
+        self._compare_rows(PairOfStacks(SYMBOLS, self._attend, SHAPE, StackDesign(depth=1)).double().eval())
+
+    def test_between_two_lstms_nothing_leaks(self) -> None:
+        """With input feeding, where each step reads what the last one saw."""
+        self.needs({"cross"} <= self.caps.modes and "padding" in self.caps.masks, "the cross mode")
+        torch.manual_seed(0)
+        pair = RecurrentPair(SYMBOLS, self._attend, SHAPE, StackDesign(depth=1), feeding=True)
+        self._compare_rows(pair.double().eval())
+
+    def _compare_rows(self, host: nn.Module, rows: int = ROWS) -> None:
+        tokens_BL, others_BL, keep_BL = rows_of_tokens()
+        one, other = (host(each, keep_BL).out[:rows, :LATER] for each in (tokens_BL, others_BL))
+        assert one.abs().sum() > 0
+        assert_close(one, other, rtol=1e-7, atol=1e-9)
 
     # -- what else it says of itself
 

@@ -1,0 +1,195 @@
+"""Which attention variants pay: how long each takes beside softmax on this device, measured once and kept.
+
+A variant that offers nothing but to be cheaper is not searched where it is dearer, and none where a row of the data
+would not fit into memory.
+
+Shapes: B batch, L length, D dim.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from deepmine_auto.contracts import Attention, AttentionCore, AttentionModifier, AttentionShape, Caps, Mode
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LENGTHS = (64, 1024)
+"""Lengths that are measured; others are reckoned between and beyond them by the variant's own `cost`."""
+
+TOKENS = 2048
+REPEATS = 5
+DIM, HEADS = 64, 4
+MEMORY_SHARE = 0.5
+"""The share of the device's memory that the attention of one row may take in one layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Softmax(AttentionCore):
+    """What others are compared with: torch's fused kernel."""
+
+    name: ClassVar[str] = "softmax"
+    source: ClassVar[str] = "arXiv:1706.03762"
+    caps: ClassVar[Caps] = Caps.everywhere()
+
+    def build(self, shape: AttentionShape) -> nn.Module:
+        """Make the module."""
+        from deepmine_auto.model.softmax import FusedSoftmax
+
+        return FusedSoftmax()
+
+
+class Pace(NamedTuple):
+    """Seconds of a training step of one layer: for each operation that `cost` declares, and for each token."""
+
+    a_flop: float
+    a_token: float
+
+    def seconds(self, variant: Attention, length: int) -> float:
+        """What one row of so many tokens takes."""
+        return self.a_flop * variant.cost(_shape(length), length).flops + self.a_token * length
+
+
+def reasons(variants: Mapping[str, type[Attention]], median: int, longest: int) -> list[str]:
+    """Say which variants do not pay at the median length, or do not fit at the longest, and why: `NAME ...`."""
+    from deepmine_auto.training.loop import device_here
+
+    device = device_here()
+    found = [each for name, cls in variants.items() if (each := _too_large(name, cls(), longest, _memory(device)))]
+    saving = {
+        name: each for name, each in variants.items() if each.caps.saves and not issubclass(each, AttentionModifier)
+    }
+    if not saving:
+        return found
+    paces = known_paces({**saving, Softmax.name: Softmax}, _device_name(device))
+    whole = paces[Softmax.name].seconds(Softmax(), median)
+    for name, each in saving.items():
+        ratio = paces[name].seconds(each(), median) / whole
+        if ratio > 1.0:
+            found.append(f"{name} takes {ratio:.1f} times as long as softmax at {median} tokens, and only saves time")
+    return found
+
+
+def _too_large(name: str, variant: Attention, length: int, memory: float) -> str:
+    bytes_a_row = variant.cost(_shape(length), length).peak_bytes
+    if bytes_a_row <= MEMORY_SHARE * memory:
+        return ""
+    return f"{name} would take {bytes_a_row / 1e9:.1f} GB for one row of {length} tokens"
+
+
+def _shape(length: int, mode: Mode = "bidirectional") -> AttentionShape:
+    return AttentionShape(dim=DIM, heads=HEADS, kv_heads=HEADS, max_len=max(length, *LENGTHS), mode=mode)
+
+
+def _memory(device: Any) -> float:
+    """Bytes that the device has."""
+    if device.type == "cuda":
+        import torch
+
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {os.uname().machine}"
+    return f"{name}, torch {torch.__version__}"
+
+
+# -- measured once -----------------------------------------------------------------------------------------------------
+
+
+def file() -> Path:
+    """Where paces are kept: a cache, which may be deleted at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepmine-auto" / "paces.json"
+
+
+def known_paces(variants: Mapping[str, type[Attention]], device: str) -> dict[str, Pace]:
+    """The paces of variants on this device: those that are kept, and the others measured and kept."""
+    kept = _read()
+    here: dict[str, list[float]] = kept.setdefault(device, {})
+    new = {name: each for name, each in variants.items() if _key(each) not in here}
+    for each in new.values():
+        here[_key(each)] = [*measured(each())]
+    if new:
+        _write(kept)
+    return {name: Pace(*here[_key(each)]) for name, each in variants.items()}
+
+
+def _key(variant: type[Attention]) -> str:
+    return f"{variant.__module__}:{variant.__qualname__}"
+
+
+def _read() -> dict[str, Any]:
+    try:
+        found = json.loads(file().read_text())
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _write(paces: Mapping[str, Any]) -> None:
+    """Keep them if that can be: a cache that cannot be written costs a few seconds the next time."""
+    try:
+        file().parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file().with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps(paces, indent=1))
+        unfinished.replace(file())
+    except OSError:
+        return
+
+
+def measured(variant: Attention) -> Pace:
+    """Measure a variant at two lengths, forward and backward, and solve for both numbers."""
+    short, long = (_seconds_a_row(variant, length) for length in LENGTHS)
+    few, many = (variant.cost(_shape(length), length).flops for length in LENGTHS)
+    # seconds = a_flop * flops + a_token * length, at both lengths; neither is below zero
+    determinant = few * LENGTHS[1] - many * LENGTHS[0]
+    a_flop = (short * LENGTHS[1] - long * LENGTHS[0]) / determinant if determinant else 0.0
+    a_token = (few * long - many * short) / determinant if determinant else long / LENGTHS[1]
+    if a_flop < 0 or a_token < 0:
+        return Pace(0.0, long / LENGTHS[1]) if a_flop < 0 else Pace(long / many, 0.0)
+    return Pace(a_flop, a_token)
+
+
+def _seconds_a_row(variant: Attention, length: int) -> float:
+    rows = max(1, TOKENS // length)
+    return statistics.median(_times(_step(variant, rows, length))) / rows
+
+
+def _step(variant: Attention, rows: int, length: int) -> Callable[[], None]:
+    import torch
+
+    from deepmine_auto.model.mask import Mask
+    from deepmine_auto.model.multi_head import token_mixer
+    from deepmine_auto.training.loop import device_here
+
+    modes: tuple[Mode, ...] = ("bidirectional", "causal")
+    mode = next(each for each in modes if each in variant.caps.modes)
+    with torch.random.fork_rng():
+        layer = token_mixer(variant, [], replace(_shape(length), mode=mode)).to(device_here())
+        x_BLD = torch.randn(rows, length, DIM, device=device_here(), requires_grad=True)
+
+    def step() -> None:
+        layer(x_BLD, Mask(causal=mode == "causal"))[0].out.sum().backward()
+        if x_BLD.is_cuda:
+            torch.cuda.synchronize()
+
+    return step
+
+
+def _times(step: Callable[[], None]) -> Iterator[float]:
+    step()
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        step()
+        yield time.perf_counter() - start
