@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from deepmine_auto.classification import TextClassification
     from deepmine_auto.data.read import read_rows
     from deepmine_auto.data.rows import Rows, Source
+    from deepmine_auto.model.blocks import SparseSoftmax, WindowSoftmax
     from deepmine_auto.model.dense import DenseAttention
     from deepmine_auto.model.encoder_decoder import PairOfStacks
+    from deepmine_auto.model.kernelized import kernel_attention
     from deepmine_auto.model.mask import Mask
     from deepmine_auto.model.recurrent import RecurrentPair
     from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
@@ -59,10 +61,13 @@ _LATE = {
     "PairOfStacks": "deepmine_auto.model.encoder_decoder",
     "RecurrentPair": "deepmine_auto.model.recurrent",
     "StackDesign": "deepmine_auto.model.stack",
+    "SparseSoftmax": "deepmine_auto.model.blocks",
     "TransformerStack": "deepmine_auto.model.stack",
+    "WindowSoftmax": "deepmine_auto.model.blocks",
     "Tagging": "deepmine_auto.tagging",
     "decay_groups": "deepmine_auto.training.groups",
     "fused_softmax": "deepmine_auto.model.softmax",
+    "kernel_attention": "deepmine_auto.model.kernelized",
     "load": "deepmine_auto.bundle.load",
     "read_rows": "deepmine_auto.data.read",
     "search": "deepmine_auto.searching",
@@ -101,6 +106,7 @@ __all__ = [
     "Rows",
     "Sampler",
     "Source",
+    "SparseSoftmax",
     "StackDesign",
     "Tagging",
     "Task",
@@ -109,10 +115,12 @@ __all__ = [
     "TrainingFacts",
     "TransformerStack",
     "Verdict",
+    "WindowSoftmax",
     "__version__",
     "decay_groups",
     "fused_softmax",
     "hookimpl",
+    "kernel_attention",
     "load",
     "read_rows",
     "search",

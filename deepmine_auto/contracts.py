@@ -167,6 +167,8 @@ class AttentionModifier(Attention):
 
     needs: ClassVar[Needs] = "nothing"
     """What a core must have: the mask feature `bias`, or `caps.matrix`."""
+    order: ClassVar[int] = 0
+    """Modifiers of a lower order go first: what normalises, before what scales."""
 
 
 class AttentionMixer(Attention):

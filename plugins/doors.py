@@ -18,6 +18,16 @@ def attentions() -> Iterable[str]:
         "deepmine_plugins.attention.differential:Differential",
         "deepmine_plugins.attention.learned_temperature:LearnedTemperature",
         "deepmine_plugins.attention.rotary:Rotary",
+        "deepmine_plugins.attention.alibi:Alibi",
+        "deepmine_plugins.attention.relative_bias:RelativeBias",
+        "deepmine_plugins.attention.qk_norm:QKNorm",
+        "deepmine_plugins.attention.scalable_softmax:ScalableSoftmax",
+        "deepmine_plugins.attention.query_temperature:QueryTemperature",
+        "deepmine_plugins.attention.output_gate:OutputGate",
+        "deepmine_plugins.attention.tanh_gate:TanhGate",
+        "deepmine_plugins.attention.soft_cap:SoftCap",
+        "deepmine_plugins.attention.talking_heads:TalkingHeads",
+        "deepmine_plugins.attention.adaptive_span:AdaptiveSpan",
     )
 
 

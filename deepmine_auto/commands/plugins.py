@@ -1,4 +1,5 @@
-"""`deepmine-auto plugins`: what is installed, whether it keeps its promises, and how to begin one of your own."""
+"""`deepmine-auto plugins`: what is installed, what each is and looks like, whether it keeps its promises, and how to
+begin one of your own."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from deepmine_auto import __version__
 from deepmine_auto.commands.options import as_json, print_json, width
 from deepmine_auto.contracts import Brought
 from deepmine_auto.errors import BadInput, DeepmineError, MissingExtra, unknown
@@ -31,7 +34,7 @@ class BrokenPromise(DeepmineError):
 
 @click.group()
 def plugins() -> None:
-    """List, check and begin plugins."""
+    """List, show, check and begin plugins."""
 
 
 @plugins.command("list")
@@ -84,6 +87,43 @@ def set_aside(host: Host, kinds: list[str]) -> list[dict[str, str]]:
     ]
 
 
+# -- show --------------------------------------------------------------------------------------------------------------
+
+
+@plugins.command()
+@click.argument("name")
+@click.option("--kind", metavar="KIND", help="Where several kinds have a plugin of this name.")
+@click.option("--svg", metavar="FILE", help="Write the picture of an attention variant into a new file too.")
+@as_json
+def show(name: str, kind: str | None, svg: str | None, as_json: bool) -> None:
+    """Show the plugin NAME: what it does, what it searches, what it costs, and who looks at whom in it."""
+    from deepmine_auto.commands.showing import as_text, card_of, free, svg_of, to_json, write
+
+    if kind is not None and kind not in HOOKS:
+        raise unknown(kind, HOOKS, "kind of plugin")
+    path = None if svg is None else free(svg, "--svg")
+    card = card_of(_find(the_host(), name, [kind] if kind else list(HOOKS)))
+    if path is not None:
+        write(path, svg_of(card), "--svg")
+    if as_json:
+        print_json(to_json(card))
+    else:
+        click.echo(as_text(card, width()))
+
+
+@plugins.command()
+@click.option("--output", metavar="FILE", required=True, help="The new HTML file.")
+def gallery(output: str) -> None:
+    """Write one HTML page of all attention variants with their pictures, and print its path."""
+    from deepmine_auto.commands.showing import free, page_of, write
+
+    path = free(output, "--output")
+    write(path, page_of(the_host().offered("attention").values(), __version__), "--output")
+    for each in set_aside(the_host(), ["attention"]):
+        click.echo(plain(f"left out: {each['name']} of {each['distribution']}: {each['error']}"), err=True)
+    click.echo(path)
+
+
 # -- check -------------------------------------------------------------------------------------------------------------
 
 
@@ -94,7 +134,9 @@ def set_aside(host: Host, kinds: list[str]) -> list[dict[str, str]]:
 def check(name: str, kind: str | None, as_json: bool) -> None:
     """Hold the plugin NAME to the promises of its kind. Ends with 1 if one is broken."""
     _need_test_libraries()
-    brought = _find(the_host(), name, kind)
+    if kind is not None and kind not in CHECKED:
+        raise unknown(kind, CHECKED, "kind of plugin with promises")
+    brought = _find(the_host(), name, [kind] if kind else CHECKED, "plugin that can be checked")
     promises = _promises(brought, _door_of(the_host(), brought.kind, brought.path))
     if as_json:
         print_json({"kind": brought.kind, "name": name, "promises": [each._asdict() for each in promises]})
@@ -122,19 +164,15 @@ def _promises(brought: Brought, door: Door) -> list[Promise]:
         return [Promise(*_light(door)), *promises_of(brought.thing)]
 
 
-def _find(host: Host, name: str, kind: str | None) -> Brought:
-    kinds = [kind] if kind else list(CHECKED)
-    if kind is not None and kind not in CHECKED:
-        raise unknown(kind, CHECKED, "kind of plugin with promises")
+def _find(host: Host, name: str, kinds: Collection[str], what: str = "plugin") -> Brought:
+    """The one plugin of this name among these kinds. Raises BadInput with the nearest, or that there are several."""
     found = [each for each in kinds if name in host.offered(each)]
     if len(found) > 1:
         raise BadInput(f"There is a '{name}' among {' and '.join(found)}.", "Say which with --kind.")
-    if found:
-        return host.brought(found[0], name)
-    if kind:
-        return host.brought(kind, name)  # raises with the nearest name, or with the reason why it was set aside
-    everything = {each for kind in CHECKED for each in host.offered(kind)}
-    raise unknown(name, everything, "plugin that can be checked", "`deepmine-auto plugins list` lists them all.")
+    if found or len(kinds) == 1:
+        return host.brought([*found, *kinds][0], name)  # raises with the nearest name, or why it was set aside
+    everything = {each for kind in kinds for each in host.offered(kind)}
+    raise unknown(name, everything, what, "`deepmine-auto plugins list` lists them all.")
 
 
 def _door_of(host: Host, kind: str, path: str) -> Door:

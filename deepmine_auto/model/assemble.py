@@ -43,8 +43,9 @@ def attention_of(params: Params, host: Host) -> tuple[Attention, list[AttentionM
     """The core or mixer, and the modifiers, that params name."""
     kind = params["attention/kind"]
     variant = plugin_from(host.get("attention", kind), params, f"attention/{kind}")
-    names = used(params, "attention")
-    return variant, [plugin_from(host.get("attention", name), params, f"attention/{name}") for name in names]
+    modifiers = [plugin_from(host.get("attention", name), params, f"attention/{name}")
+                 for name in used(params, "attention")]  # fmt: skip
+    return variant, sorted(modifiers, key=lambda each: (each.order, each.name))
 
 
 def other_of(params: Params, host: Host) -> tuple[Attention | None, int]:

@@ -166,18 +166,18 @@ class Symbols:
 SYMBOLS: Any = Symbols()
 
 
-LATER = 6
+LATER = (8, 4)
 
 
 def rows_of_tokens() -> tuple[Tensor, Tensor, Tensor]:
-    """Two rows (B, L) with the separator at 3 and 2, others that differ from LATER on, where the first one ends, and
-    what to keep."""
-    tokens_BL = torch.randint(1, 9, (ROWS, 9), generator=torch.Generator().manual_seed(0))
-    tokens_BL[0, 3] = tokens_BL[1, 2] = SYMBOLS.separator
-    keep_BL = torch.arange(9) < torch.tensor([[LATER], [9]])
-    others_BL = tokens_BL.clone()
-    others_BL[:, LATER:] = 1 + tokens_BL[:, LATER:] % 8
-    return tokens_BL, others_BL, keep_BL
+    """Two rows (B, L) with the separator at 6 and 2, others that differ from LATER on, and what to keep. The first row
+    ends there; in the second it is the target, where the first one still has source."""
+    tokens_BL = torch.randint(1, 9, (ROWS, 10), generator=torch.Generator().manual_seed(0))
+    tokens_BL[0, 6] = tokens_BL[1, 2] = SYMBOLS.separator
+    others_BL, at_L = tokens_BL.clone(), torch.arange(10)
+    for row, later in enumerate(LATER):
+        others_BL[row, later:] = 1 + tokens_BL[row, later:] % 8
+    return tokens_BL, others_BL, at_L < torch.tensor([[LATER[0]], [10]])
 
 
 def mixed_by(layer: nn.Module, x_BLD: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
@@ -513,12 +513,16 @@ class AttentionPromises:
         torch.manual_seed(0)
         pair = RecurrentPair(SYMBOLS, self._attend, SHAPE, StackDesign(depth=1), feeding=True)
         self._compare_rows(pair.double().eval())
+        tokens_BL, _, keep_BL = rows_of_tokens()
+        together, alone = pair(tokens_BL, keep_BL).out[1:], pair(tokens_BL[1:], keep_BL[1:]).out
+        assert_close(together, alone, rtol=1e-7, atol=1e-9)
 
     def _compare_rows(self, host: nn.Module, rows: int = ROWS) -> None:
         tokens_BL, others_BL, keep_BL = rows_of_tokens()
-        one, other = (host(each, keep_BL).out[:rows, :LATER] for each in (tokens_BL, others_BL))
-        assert one.abs().sum() > 0
-        assert_close(one, other, rtol=1e-7, atol=1e-9)
+        one, other = (host(each, keep_BL).out for each in (tokens_BL, others_BL))
+        for row, later in enumerate(LATER[:rows]):
+            assert one[row, :later].abs().sum() > 0
+            assert_close(one[row, :later], other[row, :later], rtol=1e-7, atol=1e-9)
 
     # -- what else it says of itself
 

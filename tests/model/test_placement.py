@@ -21,6 +21,9 @@ PARAMS = {
 HYBRID = {"placement/kind": "hybrid", "placement/hybrid/ratio": 2, "placement/hybrid/kind": "multi_head"}
 
 
+THREE = ("rotary", "qk_norm", "learned_temperature")
+
+
 def layers_of(**more):
     task = the_host().get("task", "sentiment")(tokens="word")
     prepared = task.prepare(task.read(Source()).take(range(60)))
@@ -54,6 +57,11 @@ def test_a_modifier_changes_the_layers_that_it_can():
     assert build_model({**PARAMS, **mixed}, task, prepared, the_host())
     with pytest.raises(Refused, match=r"'rotary' changes a core, and 'differential' is none\. Leave one"):
         build_model({**mixed, **PARAMS, "attention/kind": "differential"}, task, prepared, the_host())
+
+
+def test_what_normalises_goes_before_what_scales():
+    names_of = " ".join(each.name for each in layers_of(**{f"attention/{each}/use": True for each in THREE})[0])
+    assert names_of == "sliding_window qk_norm learned_temperature rotary"
 
 
 def test_the_other_kind_is_among_the_plugins_of_a_trial_and_its_params_count():

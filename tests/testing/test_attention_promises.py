@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from deepmine_auto import AttentionCore, AttentionModifier, Caps, DenseAttention, FusedSoftmax, Mask, Mixed
+from deepmine_auto import (
+    AttentionCore,
+    AttentionMixer,
+    AttentionModifier,
+    Caps,
+    DenseAttention,
+    FusedSoftmax,
+    Mask,
+    Mixed,
+)
 from deepmine_auto.contracts import Plugin
 from deepmine_auto.errors import BadInput, MissingExtra
 from deepmine_auto.testing.checks import check, held, kit_of, run
@@ -111,6 +120,31 @@ class ThrowsDice(DenseAttention):
         return scores.softmax(-1) + 1e-3 * torch.randn(()) * scores
 
 
+class ForgetsItsState(nn.Module):
+    """A running mean that begins anew at each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x_BLD, mask, state, *, weights=False):
+        count_L1 = torch.arange(1, x_BLD.shape[1] + 1)[:, None]
+        return Mixed(self.weight * x_BLD.cumsum(1) / count_L1), state
+
+
+def test_a_mixer_that_forgets_its_state_is_found_out():
+    @dataclass(frozen=True, kw_only=True)
+    class Forgetful(AttentionMixer):
+        name: ClassVar[str] = "forgetful"
+        source: ClassVar[str] = "a test"
+        caps: ClassVar[Caps] = Caps(modes=frozenset({"causal"}), masks=frozenset({"causal"}), decoding="state")
+
+        def build(self, shape):
+            return ForgetsItsState()
+
+    assert broken(Forgetful, "decoding equals the whole pass")
+
+
 @pytest.mark.parametrize(
     ("module", "promise"),
     [
@@ -128,6 +162,13 @@ class ThrowsDice(DenseAttention):
         (KnowsPositions, "shuffled tokens give shuffled outputs"),
         (StopsGradient, "gradients are those of the function"),
         (ThrowsDice, "the same seed gives the same output"),
+        (AlignsUpperLeft, "decoding equals the whole pass"),
+        (LeaksPadding, "in an encoder padding is not seen"),
+        (LeaksFuture, "in a decoder nothing later is seen"),
+        (AlignsUpperLeft, "in a decoder nothing later is seen"),
+        (LeaksFuture, "between encoder and decoder nothing leaks"),
+        (LeaksPadding, "between two lstms nothing leaks"),
+        (LeaksPadding, "between encoder and decoder nothing leaks"),
     ],
 )
 def test_a_broken_variant_breaks_the_promise_that_names_its_fault(module, promise):
