@@ -2,9 +2,9 @@
 
     python benchmarks/recall.py TASK [TASK ...] [--epochs 12] [--backbone decoder] [--variants A,B,...]
 
-Each variant is trained by itself, with the same model and recipe and three learning rates, and its best accuracy on the
 Each variant is trained by itself, with the same model and recipe and three learning rates, and its best accuracy on
-a quarter of the training steps that it took; the regret is how far what they found is below the exhaustive best.
+the validation rows stands in the table: that is the exhaustive search. Then TPE and ASHA search over all of it, and end
+after a quarter of the training steps that it took; the regret is how far what they found is below the exhaustive best.
 """
 
 from __future__ import annotations
