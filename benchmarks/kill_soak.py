@@ -3,10 +3,10 @@ line what that has cost.
 
     python benchmarks/kill_soak.py [--kills 200] [--workers 50] [--postgresql] [--seed 0]
 
-The kills of workers are among the kills. Trainings of drivers take 10 ms a step and write real checkpoints; workers train
-on tiny texts. What was acknowledged stands in a log outside the database. Asked: lost=0, dup=0 and zombies=0 (trials and
-reruns), redone_max<=1 (checkpoint intervals). With --postgresql, every second study of killed drivers is on a server of
-its own.
+The kills of workers are among the kills. Trainings of drivers take 10 ms a step and write real checkpoints; workers
+train on tiny texts. What was acknowledged stands in a log outside the database. Asked: lost=0, dup=0 and zombies=0
+(trials and reruns), redone_max<=1 (checkpoint intervals). With --postgresql, every second study of killed drivers is on
+a server of its own.
 """
 
 from __future__ import annotations
