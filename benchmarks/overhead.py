@@ -74,7 +74,7 @@ ETA, FIRST, WHOLE = 3, 111, 1000
 
 @dataclass
 class Trained:
-    """What happened to one trial: its reports by share, its seconds, whether it came to its own end, and when it did."""
+    """What happened to one trial: its reports by share, its seconds, its own end or not, and when."""
 
     reports: dict[int, float]
     seconds: float
