@@ -1,27 +1,31 @@
-"""What of a study may change when it goes on: its budget and its search space."""
+"""What of a study may change when it goes on: its budget, its search space, and where it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deepmine_auto.contracts import Task
 from deepmine_auto.data.kept import SEARCH, rows_of
 from deepmine_auto.host import Host
-from deepmine_auto.planning import admission
+from deepmine_auto.planning import WORKERS, admission, check_workers
 from deepmine_auto.space import Space
 from deepmine_auto.space_file import SpaceFile, build_space, bundled, read_space
 from deepmine_auto.storage.store import StudyRow
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.spaces import Spaces
 
+NOWHERE = {"gpus": None, "gpus_per_trial": None, "workers": None, "address": None, "insecure_cluster": False}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """What a user may change of a study when it goes on; each field is an option of `deepmine-auto resume`.
 
-    Budgets count from the study's beginning; one that is given replaces all of them.
+    Budgets count from the study's beginning; one that is given replaces all of them. Where trials run may change too:
+    the cluster that a study began on may be gone.
     """
 
     trials: int | None = None
@@ -29,6 +33,21 @@ class Change:
     max_gpu_hours: float | None = None
     space: str | None = None
     attention: Sequence[str] = ()
+    gpus: int | None = None
+    gpus_per_trial: float | None = None
+    workers: int | None = None
+    executor: str | None = None
+    address: str | None = None
+    insecure_cluster: bool = False
+
+    def on(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Where trials run from here on, as it stands in a study's specification. Raises BadInput."""
+        given = {name: value for name in WORKERS if (value := getattr(self, name)) not in (None, False)}
+        if "executor" in given or "address" in given:  # another place has its own number of workers
+            before = {**before, **NOWHERE}
+        on = {**before, **given}
+        check_workers(on)
+        return on
 
     @property
     def another_space(self) -> bool:

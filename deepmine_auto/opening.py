@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from deepmine_auto.changing import Change, respaced
 from deepmine_auto.data import kept
@@ -84,6 +84,10 @@ def go_on(study: StudyRow, store: Store, change: Change, host: Host) -> tuple[St
         store.set_space(study.id, len(store.trials(study.id)), name, space.to_json())
         for each in told:
             store.add_event(study.id, "space", each)
+    on = change.on(study.spec["workers"])
+    if on != study.spec["workers"]:
+        study = replace(study, spec={**study.spec, "workers": on})
+        store.set_spec(study.id, study.spec)
     if budget.set:
         _reopen(study, store, budget)
     return store.study(study.name), (*notes, *told)

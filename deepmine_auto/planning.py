@@ -88,7 +88,7 @@ class Plan:
 
 def plan(request: Request, host: Host) -> Plan:
     """Read the data, join the space, and check it all. Raises BadInput."""
-    _check_numbers(request)
+    check_workers(vars(request))
     task_class: type[Task] = host.get("task", request.task)
     scores, asked = task_class.directions, _listed(request.objective) or [task_class.objective]
     objectives = objectives_from(asked, scores, request.task)
@@ -119,7 +119,7 @@ def plan(request: Request, host: Host) -> Plan:
         "fingerprint": fingerprint(rows),
         "described": task.describe(rows),
         "parts": {part: len(getattr(splits[SEARCH], part)) for part in Split._fields},
-        "workers": {each: getattr(request, each) for each in _WORKERS},
+        "workers": {each: getattr(request, each) for each in WORKERS},
     }
     warmth = warm_start(_studies(request, storage), spec, space)
     spec["space"] = replace(space, recipes=warmth.recipes).to_json()
@@ -142,17 +142,19 @@ def refuse_known(planned: Plan) -> None:
         )
 
 
-_WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "address", "insecure_cluster")
+WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "address", "insecure_cluster")
+"""What a specification says of where trials run."""
 
 VERSIONS = ("deepmine-auto", "torch", "optuna", "ray")
 """Distributions whose change can change what a study finds."""
 
 
-def _check_numbers(request: Request) -> None:
-    if request.executor not in EXECUTORS:
-        raise unknown(request.executor, EXECUTORS, "executor")
+def check_workers(asked: Mapping[str, Any]) -> None:
+    """Refuse an executor that there is not, and numbers that nothing can be. Raises BadInput."""
+    if asked["executor"] not in EXECUTORS:
+        raise unknown(asked["executor"], EXECUTORS, "executor")
     for name in ("gpus", "workers", "gpus_per_trial"):
-        value = getattr(request, name)
+        value = asked[name]
         least = 0 if name == "gpus" else 1e-9
         if value is not None and value < least:
             raise BadInput(f"--{name.replace('_', '-')} is {value}.", "Give a larger number.")

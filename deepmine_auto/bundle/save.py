@@ -52,6 +52,9 @@ def save(folder: Path, exported: Exported, inputs: Sequence[Any], outputs: np.nd
     """
     folder = folder.absolute()
     refuse_existing(folder)
+    for left in folder.parent.glob(f".{folder.name}.*"):  # of an export that was killed
+        if not Path(f"/proc/{left.suffix[1:]}").exists():
+            shutil.rmtree(left, ignore_errors=True)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

@@ -29,6 +29,21 @@ def storage_options(command: F) -> F:
     return click.option("--storage", metavar="FILE|URL", help=told)(file(command))
 
 
+def workers_options(command: F) -> F:
+    """Add the options that say where trials run."""
+    options = (
+        click.option("--gpus", type=int, metavar="N", help="GPUs in all. [default: those that there are]"),
+        click.option("--gpus-per-trial", type=float, metavar="X", help="GPUs a trial; 0.5 lets two share one."),
+        click.option("--workers", type=int, metavar="N", help="At most so many trials at a time."),
+        click.option("--executor", metavar="NAME", help="Where trials run: ray, or inline in this process."),
+        click.option("--address", metavar="ADDRESS", help="A Ray cluster to join instead of starting one."),
+        click.option("--insecure-cluster", is_flag=True, help="Join it even if anybody may run code on it."),
+    )
+    for each in reversed(options):
+        command = each(command)
+    return command
+
+
 def database(storage: str | None, storage_file: str | None) -> Place:
     """Where studies are kept: what the two options say, or the environment, or the usual file. Raises BadInput."""
     from deepmine_auto.storage.place import place_in, place_of

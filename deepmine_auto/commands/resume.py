@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deepmine_auto.commands.options import as_json, database, listed, storage_options
+from deepmine_auto.commands.options import as_json, database, listed, storage_options, workers_options
 
 
 @click.command()
@@ -17,12 +17,14 @@ from deepmine_auto.commands.options import as_json, database, listed, storage_op
 @click.option("--max-gpu-hours", type=float, metavar="X", help="End after so many hours in all, over all GPUs held.")
 @click.option("--space", metavar="NAME|FILE", help="Search this space from here on.")
 @click.option("--attention", metavar="A,B", multiple=True, help="Choose from these attention variants from here on.")
+@workers_options
 @click.option("--take-over", is_flag=True, help="End the process that holds the study, and go on in its place.")
 @as_json
 def resume(
     study: str, storage: str | None, storage_file: str | None, take_over: bool, as_json: bool, **options: Any
 ) -> None:
-    """Go on with STUDY after Ctrl-C, a crash, or with a larger budget: the same trials, from their checkpoints."""
+    """Go on with STUDY after Ctrl-C or a crash, with a larger budget, or elsewhere: the same trials, from where they
+    stood."""
     from deepmine_auto.commands.running import conducted
     from deepmine_auto.searching import resume as go_on
 

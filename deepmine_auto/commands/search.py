@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmine_auto.commands.options import as_json, database, listed, print_json, storage_options, width
+from deepmine_auto.commands.options import (
+    as_json,
+    database,
+    listed,
+    print_json,
+    storage_options,
+    width,
+    workers_options,
+)
 
 if TYPE_CHECKING:
     from deepmine_auto.storage.place import Place
@@ -22,12 +30,7 @@ if TYPE_CHECKING:
 @click.option("--trials", type=int, metavar="N", help="End after so many trials.")
 @click.option("--time-budget", metavar="TIME", help="End after this time: 90s, 5m, 1h30m.")
 @click.option("--max-gpu-hours", type=float, metavar="X", help="End after so many hours, counted over all GPUs held.")
-@click.option("--gpus", type=int, metavar="N", help="GPUs in all. [default: those that there are]")
-@click.option("--gpus-per-trial", type=float, metavar="X", help="GPUs a trial; 0.5 lets two share one. [default: 1]")
-@click.option("--workers", type=int, metavar="N", help="At most so many trials at a time.")
-@click.option("--executor", metavar="NAME", help="Where trials run: ray, or inline in this process. [default: ray]")
-@click.option("--address", metavar="ADDRESS", help="A Ray cluster to join instead of starting one.")
-@click.option("--insecure-cluster", is_flag=True, help="Join it even if anybody may run code on it.")
+@workers_options
 @storage_options
 @click.option("--study", metavar="NAME", help="The study's name. [default: task, data and day]")
 @click.option("--seed", type=int, metavar="N", help="Seed of all that is random. [default: 0]")

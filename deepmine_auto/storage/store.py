@@ -164,6 +164,11 @@ class Store:
             connection.execute(update(tables.studies).where(where).values(result=result))
             connection.execute(update(session).where(mine).values(spent=spent))
 
+    def set_spec(self, study_id: int, spec: Row) -> None:
+        """Write another specification."""
+        with self.engine.begin() as connection:
+            connection.execute(update(tables.studies).where(tables.studies.c.study_id == study_id).values(spec=spec))
+
     def reopen(self, study_id: int, spec: Row) -> None:
         """Write how a study is to go on; what was found before does not count any more."""
         with self.engine.begin() as connection:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +47,16 @@ def test_what_ends_in_the_middle_leaves_nothing(tmp_path, monkeypatch, at, error
     with pytest.raises(type(error), match=str(error)):
         save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
     assert _nothing_is_left(tmp_path)
+
+
+def test_what_a_killed_export_left_is_gone_after_the_next_and_what_one_at_work_has_is_not(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left, at_work = tmp_path / f".bundle.{dead.pid}", tmp_path / f".bundle.{os.getppid()}"
+    left.mkdir()
+    at_work.mkdir()
+    save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
+    assert sorted(each.name for each in tmp_path.iterdir()) == [at_work.name, "bundle"]
 
 
 def test_what_ends_before_the_name_is_given_leaves_nothing(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from cluster import marked, until
+from cluster import cluster, marked, until
 from typed import PROGRAM, command, space_in
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -69,11 +69,39 @@ def finished(folder: Path) -> dict[int, dict]:
     return {each["number"]: each for each in trials if each["state"] != "running"}
 
 
+HEAD = {"num_cpus": 2, "_system_config": {"gcs_rpc_server_reconnect_timeout_s": 3}}
+
+
+def search_of(folder: Path) -> list[str]:
+    """A search with two workers on forty rows."""
+    (folder / "rows.csv").write_text("\n".join(ROWS))
+    search = ["search", "--executor", "ray", "--workers", "2", "--task", "text_classification", "--data", "rows.csv"]
+    return [*search, "--space", str(space_in(folder)), "--study", "small", "--trials", str(TRIALS)]
+
+
+def test_a_study_whose_cluster_lost_its_head_goes_on_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("c" * 64)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    with cluster("token", **HEAD) as made:
+        driver = Driver(tmp_path, *search_of(tmp_path), "--address", made.address)
+        driver.tells(" complete ")
+        made.head_node.kill_gcs_server()
+        driver.process.communicate(timeout=120)
+    assert driver.process.returncode != 0
+    before = finished(tmp_path)
+    assert before
+    again = command("resume", "small", folder=tmp_path)
+    assert again.returncode == 2, again.stderr
+    last = command("resume", "small", "--executor", "inline", "--json", folder=tmp_path)
+    assert last.returncode == 0, last.stderr
+    assert json.loads(last.stdout)["trials"] == TRIALS
+    now = finished(tmp_path)
+    assert {number: now[number] for number in before} == before
+
+
 @pytest.mark.timeout(900)
 def test_however_a_driver_ends_nothing_is_left_running_and_all_that_was_finished_is_kept(tmp_path):
-    (tmp_path / "rows.csv").write_text("\n".join(ROWS))
-    search = ["search", "--executor", "ray", "--workers", "2", "--task", "text_classification", "--data", "rows.csv"]
-    search += ["--space", str(space_in(tmp_path)), "--study", "small", "--trials", str(TRIALS)]
+    search = search_of(tmp_path)
     early = Driver(tmp_path, *search)
     early.has_started("raylet")
     assert early.ends_of(signal.SIGTERM) == 143
