@@ -22,7 +22,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 from deepmine_auto.contracts import (
     START,
@@ -187,6 +189,14 @@ def mixed_by(layer: nn.Module, x_BLD: Tensor, mask: Mask, *, weights: bool = Fal
     return mixed
 
 
+def products_of(layer: nn.Module, x_BLD: Tensor, mode: Mode) -> int:
+    """The floating point operations of all matrix products of a forward pass."""
+    # the counter knows the products of the plain kernel, not the fused one
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        mixed_by(layer, x_BLD, Mask(causal=mode == "causal"))
+    return int(counter.get_total_flops())
+
+
 def _disturbed(x_BLD: Tensor, tokens: Tensor | slice) -> Tensor:
     other_BLD = x_BLD.clone()
     other_BLD[:, tokens] += 3.0 * torch.randn_like(other_BLD[:, tokens])
@@ -280,6 +290,21 @@ class AttentionPromises:
             out = mixed_by(layer_of(self.variant(), mode).to(dtype), x_BLD.to(dtype), mask).out
             assert out.dtype == dtype
             assert_close(out.double(), exact, rtol=TOLERANCE[name], atol=TOLERANCE[name])
+
+    def test_half_precision_errs_at_most_twice_as_much_as_the_definition(self) -> None:
+        """Both in the same dtype, against float32: what FlashAttention asks of itself."""
+        self.needs_exact_weights()
+        halves = sorted(self.caps.dtypes & {"bfloat16", "float16"})
+        self.needs(bool(halves), "a half precision")
+        mode, x_BLD = self.modes()[0], numbers(ROWS, LONG, DIM).float()
+        mask = Mask(causal=mode == "causal")
+        exact = mixed_by(layer_of(self.variant(), mode).float(), x_BLD, mask, weights=True).out
+        for name in halves:
+            dtype: torch.dtype = getattr(torch, name)
+            layer = layer_of(self.variant(), mode).to(dtype)
+            found = (mixed_by(layer, x_BLD.to(dtype), mask, weights=weights).out for weights in (False, True))
+            fast, plain = ((each.float() - exact).abs().mean() for each in found)
+            assert fast <= 2.0 * plain + 1e-6
 
     # -- fast forms change nothing
 
@@ -554,6 +579,17 @@ class AttentionPromises:
         )
         softmax.load_state_dict(ours.state_dict(), strict=False)
         assert_close(mixed_by(ours, x_BLD, mask).out, mixed_by(softmax, x_BLD, mask).out, rtol=1e-7, atol=1e-9)
+
+    def test_what_is_computed_grows_no_faster_than_declared(self) -> None:
+        """Counted in products, not timed; `caps.scaling` is the power of L."""
+        self.needs(not issubclass(self.variant, AttentionModifier), "that it mixes by itself")
+        lengths = (1024, 4096) if self.caps.scaling < 2.0 else (128, 512)
+        mode, shape = self.modes()[0], replace(SHAPE, dim=8, heads=2, kv_heads=2, max_len=lengths[1])
+        layer = layer_of(self.variant(), mode, shape=shape).float()
+        small, large = (products_of(layer, torch.randn(1, each, 8), mode) for each in lengths)
+        self.needs(small > 0, "products, which could be counted")
+        exponent = math.log(large / small, lengths[1] / lengths[0])
+        assert exponent < self.caps.scaling + 0.2, f"products grow with L ^ {exponent:.2f}, not {self.caps.scaling}"
 
     def test_the_declared_cost_grows_as_declared(self) -> None:
         """`cost` at long inputs grows with the power of L that `caps.scaling` names."""

@@ -120,6 +120,14 @@ class ThrowsDice(DenseAttention):
         return scores.softmax(-1) + 1e-3 * torch.randn(()) * scores
 
 
+class RoundsInBetween(FusedSoftmax):
+    """The fast form loses digits that the definition keeps."""
+
+    def forward(self, q, k, v, mask, *, weights=False):
+        mixed = super().forward(q, k, v, mask, weights=weights)
+        return mixed if weights or q.dtype != torch.bfloat16 else Mixed((mixed.out * 8).round() / 8)
+
+
 class ForgetsItsState(nn.Module):
     """A running mean that begins anew at each call."""
 
@@ -162,6 +170,7 @@ def test_a_mixer_that_forgets_its_state_is_found_out():
         (KnowsPositions, "shuffled tokens give shuffled outputs"),
         (StopsGradient, "gradients are those of the function"),
         (ThrowsDice, "the same seed gives the same output"),
+        (RoundsInBetween, "half precision errs at most twice as much as the definition"),
         (AlignsUpperLeft, "decoding equals the whole pass"),
         (LeaksPadding, "in an encoder padding is not seen"),
         (LeaksFuture, "in a decoder nothing later is seen"),
@@ -179,6 +188,7 @@ def test_a_broken_variant_breaks_the_promise_that_names_its_fault(module, promis
     ("changed", "promise"),
     [
         ({"scaling": 1.0}, "the declared cost grows as declared"),
+        ({"scaling": 1.0}, "what is computed grows no faster than declared"),
         ({"dtypes": frozenset({"float64", "int8"})}, "every declared dtype computes"),
     ],
 )
