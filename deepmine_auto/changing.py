@@ -10,7 +10,7 @@ from typing import Any
 from deepmine_auto.contracts import Task
 from deepmine_auto.data.kept import SEARCH, rows_of
 from deepmine_auto.host import Host
-from deepmine_auto.planning import WORKERS, admission, check_workers
+from deepmine_auto.planning import WORKERS, admission, check_workers, faults
 from deepmine_auto.space import Space
 from deepmine_auto.space_file import SpaceFile, build_space, bundled, read_space
 from deepmine_auto.storage.store import StudyRow
@@ -66,7 +66,7 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     if not change.another_space:
         return spaces.name_now, spaces.now, ()
     file, task, left_out = _file(spaces.name_now, change), host.get("task", study.spec["task"]), list[str]()
-    admit = admission(_lengths(Path(study.folder), task()), left_out)
+    admit = admission(_lengths(Path(study.folder), task()), left_out, faults(host, study.spec.get("unchecked", False)))
     return file.where, build_space(file, host, task, admit), tuple(left_out)
 
 

@@ -8,15 +8,14 @@ Shapes: B batch, L length, D dim.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from deepmine_auto import cache
 from deepmine_auto.contracts import Attention, AttentionCore, AttentionModifier, AttentionShape, Caps, Mode
 
 if TYPE_CHECKING:
@@ -71,8 +70,8 @@ def reasons(variants: Mapping[str, type[Attention]], median: int, longest: int) 
         return found
     paces = known_paces({**saving, Softmax.name: Softmax}, _device_name(device))
     whole = paces[Softmax.name].seconds(Softmax(), median)
-    for name, each in saving.items():
-        ratio = paces[name].seconds(each(), median) / whole
+    for name, cls in saving.items():
+        ratio = paces[name].seconds(cls(), median) / whole
         if ratio > 1.0:
             found.append(f"{name} takes {ratio:.1f} times as long as softmax at {median} tokens, and only saves time")
     return found
@@ -108,44 +107,20 @@ def _device_name(device: Any) -> str:
 # -- measured once -----------------------------------------------------------------------------------------------------
 
 
-def file() -> Path:
-    """Where paces are kept: a cache, which may be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepmine-auto" / "paces.json"
-
-
 def known_paces(variants: Mapping[str, type[Attention]], device: str) -> dict[str, Pace]:
     """The paces of variants on this device: those that are kept, and the others measured and kept."""
-    kept = _read()
+    kept = cache.read("paces")
     here: dict[str, list[float]] = kept.setdefault(device, {})
     new = {name: each for name, each in variants.items() if _key(each) not in here}
     for each in new.values():
         here[_key(each)] = [*measured(each())]
     if new:
-        _write(kept)
+        cache.write("paces", kept)
     return {name: Pace(*here[_key(each)]) for name, each in variants.items()}
 
 
 def _key(variant: type[Attention]) -> str:
     return f"{variant.__module__}:{variant.__qualname__}"
-
-
-def _read() -> dict[str, Any]:
-    try:
-        found = json.loads(file().read_text())
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
-        return {}
-
-
-def _write(paces: Mapping[str, Any]) -> None:
-    """Keep them if that can be: a cache that cannot be written costs a few seconds the next time."""
-    try:
-        file().parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file().with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json.dumps(paces, indent=1))
-        unfinished.replace(file())
-    except OSError:
-        return
 
 
 def measured(variant: Attention) -> Pace:

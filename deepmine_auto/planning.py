@@ -12,6 +12,7 @@ from typing import Any
 
 from deepmine_auto import paying
 from deepmine_auto.admission import admitted
+from deepmine_auto.conformance import fault
 from deepmine_auto.contracts import Attention, AttentionModifier, MaskFeature, Mode, Task
 from deepmine_auto.data.fingerprint import fingerprint
 from deepmine_auto.data.kept import SEARCH
@@ -42,7 +43,8 @@ class Request:
     URL without password; none is that of the environment.
     output: the study's folder. gpus: in all; None is as many as there are. objective: one or several scores or costs;
     trials are pruned by the first. limit: bounds such as `latency_ms<=5`. warm_start: earlier studies of the task, by
-    name in this storage, or as STORAGE:NAME.
+    name in this storage, or as STORAGE:NAME. unchecked: trust attention variants of others without holding them to
+    their promises.
     """
 
     task: str = "sentiment"
@@ -60,6 +62,7 @@ class Request:
     executor: str = "ray"
     address: str | None = None
     insecure_cluster: bool = False
+    unchecked: bool = False
     storage: str | Place | None = None
     study: str | None = None
     seed: int = 0
@@ -101,7 +104,7 @@ def plan(request: Request, host: Host) -> Plan:
     splits = _splits(strata, request.seed, rows)
     lengths = sorted(map(len, task.prepare(rows.take(splits[SEARCH].train)).encode(rows.inputs)))
     left_out: list[str] = []
-    space = build_space(file, host, task_class, admission(lengths, left_out))
+    space = build_space(file, host, task_class, admission(lengths, left_out, faults(host, request.unchecked)))
     spec: dict[str, Any] = {
         "task": request.task,
         "objective": objectives[0].name,
@@ -119,6 +122,7 @@ def plan(request: Request, host: Host) -> Plan:
         "fingerprint": fingerprint(rows),
         "described": task.describe(rows),
         "parts": {part: len(getattr(splits[SEARCH], part)) for part in Split._fields},
+        "unchecked": request.unchecked,
         "workers": {each: getattr(request, each) for each in WORKERS},
     }
     warmth = warm_start(_studies(request, storage), spec, space)
@@ -209,18 +213,28 @@ def _splits(strata: Sequence[Any], seed: int, rows: Rows) -> dict[str, Split]:
     return {SEARCH: first, **again}
 
 
+def faults(host: Host, unchecked: bool) -> Callable[[str], str]:
+    """What says which promise an attention variant breaks; nobody asks where plugins are trusted."""
+    return lambda name: "" if unchecked else fault(host.brought("attention", name))
+
+
 Variants = Mapping[str, type[Attention]]
 Modes = frozenset[Mode]
 
 
-def admission(lengths: Sequence[int], left_out: list[str]) -> Callable[[Variants, Modes], dict[str, type[Attention]]]:
-    """What picks the variants that can be searched on rows of these lengths, in order; it adds why others cannot."""
+def admission(
+    lengths: Sequence[int], left_out: list[str], fault: Callable[[str], str]
+) -> Callable[[Variants, Modes], dict[str, type[Attention]]]:
+    """What picks the variants that can be searched on rows of these lengths, in order; it adds why others cannot.
+    `fault` says which promise a variant breaks."""
     median, longest = lengths[len(lengths) // 2], lengths[-1]
 
     def admit(variants: Variants, modes: Modes) -> dict[str, type[Attention]]:
-        needs: frozenset[MaskFeature] = frozenset({"padding"} | ({"causal"} & modes))
-        able, reasons = admitted(variants, modes, needs, longest)
+        causal: frozenset[MaskFeature] = frozenset({"causal"}) if "causal" in modes else frozenset()
+        padding: frozenset[MaskFeature] = frozenset({"padding"})
+        able, reasons = admitted(variants, modes, padding | causal, longest)
         reasons += paying.reasons(able, median, longest)
+        reasons += [f"{name} breaks a promise: {why}" for name in able if (why := fault(name))]
         able = {name: each for name, each in able.items() if not any(why.startswith(f"{name} ") for why in reasons)}
         left_out.extend(f"left out: {why}" for why in reasons)
         if all(issubclass(each, AttentionModifier) for each in able.values()):

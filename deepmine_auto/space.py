@@ -225,7 +225,7 @@ def join(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, 
     return tuple(params)
 
 
-def _attention(variants: Mapping[str, type[Plugin]]) -> list[Param]:
+def _attention(variants: Mapping[str, Any]) -> list[Param]:
     modifiers = {name: each for name, each in variants.items() if issubclass(each, AttentionModifier)}
     kinds = {name: each for name, each in variants.items() if name not in modifiers}
     params = _one_of("attention", {"attention": kinds})

@@ -27,7 +27,7 @@ def test_another_place_has_its_own_number_of_workers(given):
 
 
 def test_a_place_that_there_is_not_is_refused():
-    with pytest.raises(BadInput, match=r"'inlin' is not among the executors\. Did you mean 'inline'"):
+    with pytest.raises(BadInput, match=r"'inlin' is no executor\. Did you mean 'inline'"):
         Change(executor="inlin").on(BEFORE)
     with pytest.raises(BadInput, match=r"--workers is 0\. Give a larger number"):
         Change(workers=0).on(BEFORE)

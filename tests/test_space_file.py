@@ -35,7 +35,8 @@ def file(tmp_path):
 
 
 def space_of(path, task="text_classification"):
-    return build_space(read_space(path), the_host(), the_host().get("task", task), lambda variants, modes: dict(variants))
+    asked = the_host().get("task", task)
+    return build_space(read_space(path), the_host(), asked, lambda variants, modes: dict(variants))
 
 
 def test_a_file_chooses_plugins_sampler_pruner_and_budget(file):

@@ -27,7 +27,7 @@ def test_symbols_and_answers_are_those_of_the_training_rows():
 
 
 def test_an_answer_that_no_training_row_has_is_refused_with_the_nearest():
-    with pytest.raises(BadInput, match="'z' is no answer of the training rows. There are: _, x, y"):
+    with pytest.raises(BadInput, match=r"'z' is no answer of the training rows\. There are: _, x, y"):
         PREPARED.targets(Rows(["a"], ["z"]))
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--pruner", metavar="NAME", help="What stops hopeless trials. [default: the space's]")
 @click.option("--warm-start", metavar="STUDY", multiple=True, help="Begin with what an earlier study found.")
 @click.option("--output", metavar="FOLDER", help="The study's folder. [default: beside the database]")
+@click.option("--unchecked", is_flag=True, help="Trust attention variants of others without checking their promises.")
 @click.option("--dry-run", is_flag=True, help="Say what would be searched and what it would take; write nothing.")
 @as_json
 def search(as_json: bool, dry_run: bool, storage: str | None, storage_file: str | None, **options: Any) -> None:

@@ -35,7 +35,7 @@ def biased(mask: Mask, q_BHLK: Tensor, k_BGSK: Tensor, modifiers: Iterable[nn.Mo
     """The mask with what modifiers add to the scores."""
     for each in modifiers:
         if hasattr(each, "bias"):
-            bias = each.bias(q_BHLK, k_BGSK)
+            bias = getattr(each, "bias")(q_BHLK, k_BGSK)  # noqa: B009 - a module's attributes are tensors to mypy
             mask = replace(mask, bias=bias if mask.bias is None else mask.bias + bias)
     return mask
 

@@ -5,7 +5,8 @@ Shapes: B batch, L length, D dim, H heads, G key-value heads, S source length, K
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,16 +53,16 @@ class MultiHead(nn.Module):
         source_BSD: Tensor | None = None,
     ) -> tuple[Mixed, KeysValues | None]:
         """Mix tokens. With a state, `x_BLD` holds the new tokens alone, and keys and values of all are returned."""
-        for each in self.variants:
-            check_call(each, mask, x_BLD)
+        for variant in self.variants:
+            check_call(variant, mask, x_BLD)
         q_BHLK, k_BGSK, v_BGSK = self._projected(x_BLD, source_BSD)
         if state is not None:
             check_decoding(self.variants)
             k_BGSK, v_BGSK = _joined(state, k_BGSK, v_BGSK)
         mixed = self._mix(q_BHLK, k_BGSK, v_BGSK, mask, weights)
         out_BHLK = mixed.out
-        for each in self.modifiers:
-            out_BHLK = each.on_out(out_BHLK, x_BLD) if hasattr(each, "on_out") else out_BHLK
+        for hook in self._hooks("on_out"):
+            out_BHLK = hook(out_BHLK, x_BLD)
         out_BLD = self.to_out(out_BHLK.transpose(1, 2).flatten(2))
         losses = {**mixed.losses, **self._losses()}
         return mixed._replace(out=out_BLD, losses=losses), None if state is None else (k_BGSK, v_BGSK)
@@ -76,9 +77,8 @@ class MultiHead(nn.Module):
         return [each.unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2) for each in parts]
 
     def _mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:
-        for each in self.modifiers:
-            if hasattr(each, "on_qk"):
-                q_BHLK, k_BGSK = each.on_qk(q_BHLK, k_BGSK, mask)
+        for hook in self._hooks("on_qk"):
+            q_BHLK, k_BGSK = hook(q_BHLK, k_BGSK, mask)
         mask = biased(mask, q_BHLK, k_BGSK, self.modifiers)
         if self.dense:
             assert isinstance(self.core, DenseAttention)
@@ -88,12 +88,16 @@ class MultiHead(nn.Module):
 
     def _losses(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for each in self.modifiers:
-            found |= each.losses() if hasattr(each, "losses") else {}
+        for hook in self._hooks("losses"):
+            found |= hook()
         return found
 
+    def _hooks(self, name: str) -> list[Callable[..., Any]]:
+        """What the modifiers that have it do at a point of the road."""
+        return [getattr(each, name) for each in self.modifiers if hasattr(each, name)]
 
-def _joined(state: KeysValues, k_BGSK: Tensor, v_BGSK: Tensor) -> KeysValues:
+
+def _joined(state: KeysValues, k_BGSK: Tensor, v_BGSK: Tensor) -> tuple[Tensor, Tensor]:
     return (torch.cat((state[0], k_BGSK), 2), torch.cat((state[1], v_BGSK), 2)) if state else (k_BGSK, v_BGSK)
 
 

@@ -66,7 +66,8 @@ class RecurrentPair(nn.Module):
     def _joined(self, written_BTD: Tensor, source_BSD: Tensor, mask: Mask, weights: bool) -> Mixed:
         mixed, _ = self.crossing(written_BTD, mask, None, weights=weights, source_BSD=source_BSD)
         both_BTE = torch.cat((mixed.out, written_BTD), -1)
-        return mixed._replace(out=self.dropout(torch.tanh(self.join(both_BTE))))
+        joined: Mixed = mixed._replace(out=self.dropout(torch.tanh(self.join(both_BTE))))
+        return joined
 
     def _fed(self, x_BTD: Tensor, state: LSTMState, source_BSD: Tensor, mask: Mask, weights: bool) -> Mixed:
         seen_B1D, steps = torch.zeros_like(x_BTD[:, :1]), []
