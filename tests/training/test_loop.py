@@ -77,6 +77,40 @@ def test_a_training_interrupted_after_any_report_goes_on_bit_for_bit(folder, opt
         assert same(again) == same(whole[at + 1 :]), f"interrupted after step {message.step}"
 
 
+ADAPTING = {
+    "hard": {"attention/kind": "hard"},
+    "performer": {"attention/kind": "performer"},
+    "adaptive_span": {"attention/adaptive_span/use": True, "attention/adaptive_span/price": 1e-4},
+}
+
+
+@pytest.mark.parametrize("name", ADAPTING)
+def test_a_variant_that_adapts_is_restored_bit_for_bit(folder, name, always_written):
+    work = assignment(folder, params={**ADAPTING[name], "training/epochs": 2}, number=20 + list(ADAPTING).index(name))
+    whole = run(work)
+    for at, message in enumerate(whole[:-1]):
+        torch.manual_seed(at)
+        again = run(replace(work, attempt=2, checkpoints=(message.checkpoint,)))
+        assert same(again) == same(whole[at + 1 :]), f"interrupted after step {message.step}"
+
+
+def test_what_adapts_is_told_after_each_step_how_much_of_the_training_is_done(folder, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        "deepmine_plugins.attention.hard._Hard.step", lambda self, done: told.append(done), raising=True
+    )
+    run(assignment(folder, params={"attention/kind": "hard", "training/epochs": 1}, number=30))
+    steps = len(told)
+    assert told == [(each + 1) / steps for each in range(steps)]
+
+
+def test_the_losses_of_a_variant_are_reported_by_name(folder):
+    *reports, _ = run(assignment(folder, params={**ADAPTING["adaptive_span"], "training/epochs": 1}, number=31))
+    assert all(each.metrics["loss/span"] >= 0.0 for each in reports)
+    *plain, _ = run(assignment(folder, params={"training/epochs": 1}, number=32))
+    assert not any(name.startswith("loss/") for each in plain for name in each.metrics)
+
+
 def test_dropout_and_techniques_take_part_in_what_is_restored(folder, always_written):
     """Otherwise the test above would show nothing: without the generators' states the rest comes out otherwise."""
     work = assignment(folder, params=TECHNIQUES, number=20)
