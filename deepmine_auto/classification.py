@@ -63,6 +63,11 @@ class TextPrepared:
         """C, the number of classes."""
         return len(self.fitted.labels)
 
+    @property
+    def max_len(self) -> int:
+        """The most tokens of a text; the others are cut."""
+        return self.fitted.max_len
+
     def encode(self, inputs: Sequence[Any]) -> list[list[int]]:
         """Turn texts into at least one and at most `max_len` token ids each. Raises BadInput for what is no text."""
         return token_ids(self.tokenizer, inputs, self.fitted.max_len)

@@ -203,6 +203,10 @@ class Prepared(Protocol):
         """The width of the head's output."""
 
     @property
+    def max_len(self) -> int:
+        """The most token ids that `encode` returns for an input."""
+
+    @property
     def vectors_VE(self) -> np.ndarray | None:
         """Pretrained rows of the token table (V, E), or None."""
 

@@ -162,6 +162,7 @@ class Symbols:
     vocabulary: int = 10
     outputs: int = 2
     separator: int = 9
+    max_len: int = 16
     vectors_VE: None = None
 
 

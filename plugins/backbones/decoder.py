@@ -27,6 +27,8 @@ class Decoder(Backbone):
 
     def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:
         """Return a stack of blocks over the task's vocabulary."""
-        shape = AttentionShape(dim=self.dim, heads=self.heads, kv_heads=self.heads, mode="causal")
+        shape = AttentionShape(
+            dim=self.dim, heads=self.heads, kv_heads=self.heads, max_len=prepared.max_len, mode="causal"
+        )
         design = StackDesign(depth=self.depth, widen=self.widen, dropout=self.dropout, train_vectors=True)
         return TransformerStack(prepared, attention, shape, design)

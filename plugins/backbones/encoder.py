@@ -28,7 +28,7 @@ class Encoder(Backbone):
 
     def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:
         """Return a stack of blocks over the task's vocabulary."""
-        shape = AttentionShape(dim=self.dim, heads=self.heads, kv_heads=self.heads)
+        shape = AttentionShape(dim=self.dim, heads=self.heads, kv_heads=self.heads, max_len=prepared.max_len)
         design = StackDesign(
             depth=self.depth,
             widen=self.widen,

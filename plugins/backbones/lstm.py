@@ -28,6 +28,6 @@ class Lstm(Backbone):
 
     def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:
         """Return both LSTMs over the task's vocabulary. Raises BadInput for a task without source and target."""
-        shape = AttentionShape(dim=self.dim, heads=self.heads, kv_heads=self.heads)
+        shape = AttentionShape(dim=self.dim, heads=self.heads, kv_heads=self.heads, max_len=prepared.max_len)
         design = StackDesign(depth=self.depth, dropout=self.dropout, train_vectors=True)
         return RecurrentPair(prepared, attention, shape, design, self.feeding)

@@ -203,7 +203,7 @@ def test_a_fault_in_blocks_is_found_although_short_inputs_never_use_them(monkeyp
 
 
 def test_a_fault_in_chunks_is_found_although_short_inputs_have_one(monkeypatch):
-    monkeypatch.setattr("deepmine_plugins.attention.linear._before", torch.zeros_like)
+    monkeypatch.setattr("deepmine_auto.model.kernelized._before", torch.zeros_like)
     assert broken(Linear, "the fast form equals the definition at both ends of every range")
 
 

@@ -113,7 +113,7 @@ def test_additive_attention_equals_its_loops(mask, length, monkeypatch):
 def test_a_temperature_divides_the_scores():
     q, k, v = inputs(4)
     module = LearnedTemperature(start=0.5).build(SHAPE).double()
-    warm_q, same_k = module.on_qk(q, k)
+    warm_q, same_k = module.on_qk(q, k, Mask())
     found = MultiHead().build(SHAPE)(warm_q, same_k, v, Mask(), weights=False).out
     assert_close(found, by_loops(q / math.exp(0.5), k, v, Mask()))
 
@@ -124,14 +124,14 @@ def test_rotation_equals_complex_numbers_with_the_last_query_at_the_last_key(len
     q, k = numbers(1, 2, length, 8), numbers(1, 2, 7, 8)
     variant = Rotary(base=2000.0, fraction=fraction)
     shape = AttentionShape(dim=16, heads=2, kv_heads=2)
-    q_turned, k_turned = variant.build(shape).on_qk(q, k)
+    q_turned, k_turned = variant.build(shape).on_qk(q, k, Mask())
     assert_close(q_turned[0, 0], oracles.turned(q[0, 0], 7 - length, 2000.0, fraction))
     assert_close(k_turned[0, 1], oracles.turned(k[0, 1], 0, 2000.0, fraction))
 
 
 def test_rotated_scores_depend_on_distance_alone():
     q, k = numbers(1, 2, 1, 4).expand(-1, -1, 9, -1), numbers(1, 2, 1, 4).expand(-1, -1, 9, -1)
-    q_turned, k_turned = Rotary().build(SHAPE).on_qk(q, k)
+    q_turned, k_turned = Rotary().build(SHAPE).on_qk(q, k, Mask())
     scores_LL = (q_turned @ k_turned.transpose(-1, -2))[0, 0]
     assert_close(scores_LL[1:, 1:], scores_LL[:-1, :-1])
     assert_close(q_turned.norm(dim=-1), q.norm(dim=-1))
