@@ -1,0 +1,80 @@
+"""BigBird attention: blocks of tokens look at their neighbours, at the first block, which looks at all, and at a few
+blocks that chance picks once.
+
+Shapes: L length, N blocks of queries, M blocks of keys, R random blocks, C tokens of one block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from deepmine_auto import AttentionCore, AttentionShape, Caps, Choice, Cost, Int, SparseSoftmax
+
+NEAR = 3
+"""A block, the one before and the one after it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BigBird(AttentionCore):
+    """Softmax over the own block, one block to each side, the first block and `random` others. Which these are follows
+    from the seed, the layer and the number of blocks, and all heads share them. Equals multi-head attention where no
+    block is left out."""
+
+    name: ClassVar[str] = "bigbird"
+    source: ClassVar[str] = "arXiv:2007.14062"
+    caps: ClassVar[Caps] = Caps(
+        modes=frozenset({"bidirectional"}),
+        masks=frozenset({"padding", "window"}),
+        weights="exact",
+        matrix=True,
+        fit="finetune",
+        normalized=True,
+        saves=True,
+        scaling=1.0,
+        dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+    )
+
+    block: Annotated[int, Choice(16, 32, 64, 128)] = 64
+    random: Annotated[int, Int(1, 5)] = 3
+    seed: int = 0
+
+    def build(self, shape: AttentionShape) -> nn.Module:
+        """Make the module; it learns nothing."""
+        return _BigBird(self.block, self.random, self.seed + shape.layer)
+
+    def cost(self, shape: AttentionShape, length: int) -> Cost:
+        """Dense softmax over the keys that a block reads, and over all keys for the first block."""
+        seen = min(length, (NEAR + 1 + self.random + 1) * self.block)
+        copies = 2.0 * seen / self.block
+        return Cost(flops=4.0 * length * seen * shape.dim, peak_bytes=4.0 * length * (2 * seen + copies * shape.dim))
+
+
+class _BigBird(SparseSoftmax):
+    def __init__(self, block: int, random: int, seed: int) -> None:
+        super().__init__(block, whole=(NEAR + random) * block, rows=block)
+        self.random = random
+        self.seed = seed
+
+    def sees(self, i: Tensor, j: Tensor, source: int) -> Tensor:
+        n, m = i // self.block, j // self.block
+        chosen_NR = self._chosen(source).to(i.device)
+        chosen = (chosen_NR[n.clamp(0)] == m[..., None]).any(-1)
+        return ((m >= n - 1) & (m <= n + 1)) | (m == 0) | chosen
+
+    def reads(self, n_N: Tensor, source: int, causal: bool) -> Tensor:
+        near_N3 = n_N[:, None] + torch.arange(-1, 2, device=n_N.device)
+        chosen_NR = self._chosen(source).to(n_N.device)[n_N.clamp(0)]
+        m_NM = torch.cat((torch.zeros_like(near_N3[:, :1]), near_N3.masked_fill(near_N3 <= 0, -1), chosen_NR), 1)
+        return (m_NM[..., None] * self.block + torch.arange(self.block, device=n_N.device)).flatten(1)
+
+    def _chosen(self, source: int) -> Tensor:
+        """The random blocks of each block, (N, R), none that it sees anyway; -1 where there are no more."""
+        m_N = torch.arange(-(-source // self.block))
+        luck_NN = torch.rand(len(m_N), len(m_N), generator=torch.Generator().manual_seed(self.seed))
+        seen_NN = ((m_N[:, None] - m_N).abs() <= 1) | (m_N == 0)
+        best = luck_NN.masked_fill(seen_NN, -1.0).topk(min(self.random, len(m_N)), -1)
+        return best.indices.masked_fill(best.values < 0.0, -1)
