@@ -34,6 +34,7 @@ class Words:
 
     vocabulary: int = VOCABULARY
     outputs: int = CLASSES
+    max_len: int = 64
     vectors_VE: np.ndarray | None = None
 
     def encode(self, inputs: Sequence[Any]) -> list[list[int]]:
