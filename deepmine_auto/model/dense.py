@@ -77,4 +77,4 @@ class DenseAttention(nn.Module):
     def forward(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
         """Mix values; weights (B, H, L, S) come with them when asked for."""
         mixed = self.mix(q_BHLK, k_BGSK, v_BGSK, mask, ())
-        return mixed if weights else Mixed(mixed.out)
+        return mixed if weights else mixed._replace(weights=None)
