@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -115,7 +116,8 @@ class _EachToken(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Tagging(Task):
-    """One answer a token. Subclass it, give it a name and a source, and override `read` where the data are your own."""
+    """One answer a token. Subclass it, give it a name and a source, and override `made` or `read` where the rows are
+    your own."""
 
     objective: ClassVar[str] = "accuracy"
     directions: ClassVar[Mapping[str, Direction]] = {
@@ -129,8 +131,14 @@ class Tagging(Task):
     max_len: int = 1024
 
     def read(self, source: Source) -> Rows:
-        """Read the user's files: a column of symbols, and one of answers. Raises BadInput."""
-        return read_rows(source)
+        """Read the user's files, a column of symbols and one of answers, or the rows that the task makes where none are
+        named. Raises BadInput."""
+        made = [] if source.files else list(self.made(Random(0)))
+        return Rows([line for line, _ in made], [answers for _, answers in made]) if made else read_rows(source)
+
+    def made(self, rng: Random) -> Iterable[tuple[str, str]]:
+        """Make rows of its own, symbols and answers; a task that brings none makes none."""
+        return ()
 
     def strata(self, rows: Rows) -> Sequence[Any]:
         """Rows are all alike."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from deepmine_auto import Rows, Source, Tagging
+from deepmine_auto import Tagging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +23,9 @@ class AssociativeRecall(Tagging):
     keys: int = 16
     pairs_a_row: int = 8
 
-    def read(self, source: Source) -> Rows:
-        """Read the user's files, or make the rows where there are none. Raises BadInput."""
-        return super().read(source) if source.files else self._made(Random(0))
-
-    def _made(self, rng: Random) -> Rows:
-        made = [self._row(rng) for _ in range(self.count)]
-        return Rows([symbols for symbols, _ in made], [answers for _, answers in made])
+    def made(self, rng: Random) -> Iterator[tuple[str, str]]:
+        """Make the rows."""
+        return (self._row(rng) for _ in range(self.count))
 
     def _row(self, rng: Random) -> tuple[str, str]:
         keys = rng.sample(range(self.keys), self.pairs_a_row)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from deepmine_auto import Rows, Source, Tagging
+from deepmine_auto import Tagging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +24,10 @@ class CopyMemory(Tagging):
     payload: int = 8
     silence: int = 40
 
-    def read(self, source: Source) -> Rows:
-        """Read the user's files, or make the rows where there are none. Raises BadInput."""
-        return super().read(source) if source.files else self._made(Random(0))
-
-    def _made(self, rng: Random) -> Rows:
-        secrets = [[f"s{rng.randrange(self.symbols)}" for _ in range(self.payload)] for _ in range(self.count)]
-        blanks, cues = ["-"] * self.silence, ["?"] * self.payload
+    def made(self, rng: Random) -> Iterator[tuple[str, str]]:
+        """Make the rows."""
         unasked = ["_"] * (self.payload + self.silence)
-        return Rows(
-            [" ".join([*each, *blanks, *cues]) for each in secrets], [" ".join([*unasked, *each]) for each in secrets]
-        )
+        for _ in range(self.count):
+            secret = [f"s{rng.randrange(self.symbols)}" for _ in range(self.payload)]
+            said = [*secret, *["-"] * self.silence, *["?"] * self.payload]
+            yield " ".join(said), " ".join([*unasked, *secret])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from deepmine_auto import Rows, Source, Tagging
+from deepmine_auto import Tagging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,17 +22,13 @@ class Induction(Tagging):
     symbols: int = 16
     length: int = 64
 
-    def read(self, source: Source) -> Rows:
-        """Read the user's files, or make the rows where there are none. Raises BadInput."""
-        return super().read(source) if source.files else self._made(Random(0))
+    def made(self, rng: Random) -> Iterator[tuple[str, str]]:
+        """Make the rows."""
+        return (self._row(rng) for _ in range(self.count))
 
-    def _made(self, rng: Random) -> Rows:
-        made = [self._row(rng) for _ in range(self.count)]
-        return Rows([" ".join(symbols) for symbols, _ in made], [answers for _, answers in made])
-
-    def _row(self, rng: Random) -> tuple[list[str], str]:
+    def _row(self, rng: Random) -> tuple[str, str]:
         asked, *others = rng.sample([f"s{each}" for each in range(self.symbols)], self.symbols)
         symbols = rng.choices(others, k=self.length - 1)
         at = rng.randrange(self.length - 2)
         symbols[at] = asked
-        return [*symbols, asked], " ".join(["_"] * (self.length - 1) + [symbols[at + 1]])
+        return " ".join([*symbols, asked]), " ".join(["_"] * (self.length - 1) + [symbols[at + 1]])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from deepmine_auto import Rows, Source, Tagging
+from deepmine_auto import Tagging
 
 LENGTHS = (32, 64, 128, 256)
 
@@ -23,13 +24,9 @@ class Needle(Tagging):
     count: int = 3_000
     values: int = 16
 
-    def read(self, source: Source) -> Rows:
-        """Read the user's files, or make the rows where there are none. Raises BadInput."""
-        return super().read(source) if source.files else self._made(Random(0))
-
-    def _made(self, rng: Random) -> Rows:
-        made = [self._row(rng, LENGTHS[at % len(LENGTHS)]) for at in range(self.count)]
-        return Rows([symbols for symbols, _ in made], [answers for _, answers in made])
+    def made(self, rng: Random) -> Iterator[tuple[str, str]]:
+        """Make the rows."""
+        return (self._row(rng, LENGTHS[at % len(LENGTHS)]) for at in range(self.count))
 
     def _row(self, rng: Random, length: int) -> tuple[str, str]:
         symbols = [f"v{rng.randrange(self.values)}" for _ in range(length - 1)]
