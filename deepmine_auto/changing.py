@@ -42,7 +42,8 @@ class Change:
 
     def on(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """Where trials run from here on, as it stands in a study's specification. Raises BadInput."""
-        given = {name: value for name in WORKERS if (value := getattr(self, name)) not in (None, False)}
+        asked = {name: getattr(self, name) for name in WORKERS}
+        given = {name: value for name, value in asked.items() if value is not None and value is not False}
         if "executor" in given or "address" in given:  # another place has its own number of workers
             before = {**before, **NOWHERE}
         on = {**before, **given}

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from deepmine_auto.bundle import manifest, parity, save
 from deepmine_auto.errors import BadInput
@@ -49,14 +50,31 @@ def test_what_ends_in_the_middle_leaves_nothing(tmp_path, monkeypatch, at, error
     assert _nothing_is_left(tmp_path)
 
 
-def test_what_a_killed_export_left_is_gone_after_the_next_and_what_one_at_work_has_is_not(tmp_path):
+def test_what_a_killed_export_left_is_gone_after_the_next_and_nothing_else_is(tmp_path):
+    """Of what is named like it, the number of this process may be a dead one's too; the others are somebody else's."""
     dead = subprocess.Popen(["true"])
     dead.wait()
-    left, at_work = tmp_path / f".bundle.{dead.pid}", tmp_path / f".bundle.{os.getppid()}"
-    left.mkdir()
-    at_work.mkdir()
+    left, mine = tmp_path / f".bundle.{dead.pid}", tmp_path / f".bundle.{os.getpid()}"
+    at_work, foreign = tmp_path / f".bundle.{os.getppid()}", tmp_path / f".other.{dead.pid}"
+    for each in (left, mine, at_work, foreign):
+        each.mkdir()
+    (mine / "torn").touch()
     save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
-    assert sorted(each.name for each in tmp_path.iterdir()) == [at_work.name, "bundle"]
+    assert {each.name for each in tmp_path.iterdir()} == {at_work.name, foreign.name, "bundle"}
+    assert not (tmp_path / "bundle" / "torn").exists()
+
+
+def test_all_of_a_bundle_is_on_the_disk_before_its_name_and_its_name_before_it_is_told(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(save, "flush", lambda place: flushed.append((place.name, (tmp_path / "bundle").exists())))
+    save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
+    assert flushed == [(f".bundle.{os.getpid()}", False), (tmp_path.name, True)]
+
+
+def test_a_probe_draws_none_of_the_callers_random_numbers():
+    before = torch.get_rng_state()
+    save._probe(tiny.exported())
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_what_ends_before_the_name_is_given_leaves_nothing(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from deepmine_auto.dashboard import guard
 from deepmine_auto.dashboard.access import VARIABLE, address, token_for
 from deepmine_auto.dashboard.guard import PAGE, Guard
 from deepmine_auto.dashboard.serve import application
@@ -123,6 +124,21 @@ def test_no_other_token_opens(guess):
         assert ask(LOCKED, "/", **more).status == (200 if guess == TOKEN else 401)
 
 
+def test_how_much_of_a_guess_is_right_is_not_told_by_the_time_that_the_answer_takes(monkeypatch):
+    compared, stock = [], guard.hmac.compare_digest
+    monkeypatch.setattr(guard.hmac, "compare_digest", lambda *both: compared.append(both) or stock(*both))
+    guesses = {"query": "token=a", "HTTP_AUTHORIZATION": "Bearer b", "HTTP_COOKIE": "deepmine_auto_8080=c"}
+    assert ask(LOCKED, "/", **guesses).status == 401
+    assert compared == [(guess, TOKEN.encode()) for guess in (b"a", b"b", b"c")]
+
+
+def test_the_cookie_of_another_port_of_this_machine_does_not_open():
+    """A browser sends it too: its token is another dashboard's, whose cookie ours must not replace."""
+    cookie = ask(LOCKED, "/", query=f"token={TOKEN}", SERVER_PORT="9090").headers["Set-Cookie"].split("; ")[0]
+    assert ask(LOCKED, "/", HTTP_COOKIE=cookie, SERVER_PORT="9090").status == 200
+    assert ask(LOCKED, "/", HTTP_COOKIE=cookie).status == 401
+
+
 def test_the_token_opens_as_a_header_from_any_host():
     answer = ask(LOCKED, "/", HTTP_HOST="studies.example", HTTP_AUTHORIZATION=f"bearer {TOKEN}")
     assert (answer.status, answer.body) == (200, b"everything")
@@ -146,7 +162,7 @@ def test_the_way_on_stays_on_this_host(path):
 
 def test_a_machines_own_names_need_no_token_and_others_get_a_new_one(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert [token_for(each) for each in ("127.0.0.1", "localhost", "::1")] == [None] * 3
+    assert [token_for(each) for each in ("127.0.0.1", "LocalHost", "::1")] == [None] * 3
     assert len({token_for("0.0.0.0"), token_for("10.0.0.1")} - {None}) == 2
 
 
@@ -175,6 +191,8 @@ def test_every_answer_has_our_policy_and_no_other_sites_page_may_read_it():
     for answer in (ask(OPEN, "/"), ask(OPEN, "/", "POST"), ask(LOCKED, "/"), ask(OPEN, "/", HTTP_HOST="evil.example")):
         assert answer.headers["Content-Security-Policy"] == PAGE
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 

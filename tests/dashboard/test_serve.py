@@ -15,7 +15,7 @@ from asking import ask, serving
 from fakes import Desk
 from typed import PROGRAM, command
 
-from deepmine_auto.dashboard.serve import Artifacts, application, bound
+from deepmine_auto.dashboard.serve import Artifacts, Quiet, application, bound
 from deepmine_auto.errors import BadInput, MissingExtra
 from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.storage.store import Store
@@ -62,8 +62,9 @@ def test_it_prints_the_studys_address_serves_it_and_ends_quietly(shown, number, 
         assert (status, "<title>Optuna Dashboard</title>" in page) == (200, True)
         drawn_from_few_trials = f"/api/studies/{shown.curves.id}/param_importances"
         assert got(url.partition("/dashboard")[0] + drawn_from_few_trials)[0] == 200
-        process.send_signal(number)
-        assert process.wait(SECONDS) == code
+        with socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0]))):  # a browser keeps one open
+            process.send_signal(number)
+            assert process.wait(SECONDS / 2) == code
         assert process.stderr.read().strip() == ""
 
 
@@ -132,6 +133,23 @@ def test_requests_are_answered_beside_each_other(shown):
     """A browser that keeps a connection open must not keep others out."""
     with serving(shown.app()) as url, socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))):
         assert got(f"{url}/api/meta")[0] == 200
+
+
+def test_a_connection_that_says_nothing_is_closed(shown, monkeypatch):
+    assert 0 < Quiet.timeout <= SECONDS
+    monkeypatch.setattr(Quiet, "timeout", 0.2)
+    with serving(shown.app()) as url, socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as silent:
+        silent.settimeout(SECONDS)
+        assert silent.recv(1) == b""
+
+
+def test_an_address_of_ipv6_is_served_too():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with bound(lambda *_: [], "::1", 0) as server:
+        assert server.socket.family == socket.AF_INET6
 
 
 def test_no_request_is_written_down(shown, capfd):

@@ -75,7 +75,7 @@ def test_what_is_no_address_is_refused(address):
 
 @pytest.mark.slow
 def test_an_address_where_nothing_answers_is_refused():
-    with pytest.raises(BadInput, match=r"There is no Ray cluster at '127\.0\.0\.1:1'\. Start one, or leave"):
+    with pytest.raises(BadInput, match=r"There is no Ray cluster at '127\.0\.0\.1:1'\. Start one, or give another"):
         access.check("127.0.0.1:1", insecure=True)
 
 

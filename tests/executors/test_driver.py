@@ -35,7 +35,7 @@ class Driver:
 
     def tells(self, what: str) -> None:
         """Wait until it has told something."""
-        until(lambda: what in self.told.read_text() or self.process.poll() is not None, what, 120)
+        until(lambda: what in self.told.read_text() or self.process.poll() is not None, what, 300)
         assert self.process.poll() is None, self.told.read_text()
 
     def has_started(self, name: str) -> None:
@@ -79,11 +79,13 @@ def search_of(folder: Path) -> list[str]:
     return [*search, "--space", str(space_in(folder)), "--study", "small", "--trials", str(TRIALS)]
 
 
+@pytest.mark.timeout(900)
 def test_a_study_whose_cluster_lost_its_head_goes_on_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "token").write_text("c" * 64)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     with cluster("token", **HEAD) as made:
-        driver = Driver(tmp_path, *search_of(tmp_path), "--address", made.address)
+        address = made.address
+        driver = Driver(tmp_path, *search_of(tmp_path), "--address", address)
         driver.tells(" complete ")
         made.head_node.kill_gcs_server()
         driver.process.communicate(timeout=120)
@@ -91,7 +93,8 @@ def test_a_study_whose_cluster_lost_its_head_goes_on_elsewhere(tmp_path, monkeyp
     before = finished(tmp_path)
     assert before
     again = command("resume", "small", folder=tmp_path)
-    assert again.returncode == 2, again.stderr
+    told = f"There is no Ray cluster at '{address}'. Start one, or give another --address or --executor.\n"
+    assert (again.returncode, again.stdout, again.stderr) == (2, "", told)
     last = command("resume", "small", "--executor", "inline", "--json", folder=tmp_path)
     assert last.returncode == 0, last.stderr
     assert json.loads(last.stdout)["trials"] == TRIALS

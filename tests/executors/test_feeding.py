@@ -13,7 +13,7 @@ from fakes import Desk, quick
 from deepmine_auto.executors.ray import feeding, nodes
 from deepmine_auto.executors.ray.feeding import AgendaScheduler, AgendaSearcher
 from deepmine_auto.executors.ray.resources import Resources
-from deepmine_auto.messages import Assignment, to_plain
+from deepmine_auto.messages import Assignment, Saved, to_plain
 from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import Budget
 
@@ -63,6 +63,18 @@ def test_a_worker_that_was_given_up_is_not_heard_and_not_given_up_again(desk):
     assert list(searcher.agenda.running) == [KEY]
 
 
+def test_work_of_a_worker_that_is_lost_or_told_to_go_is_handed_out_again(desk):
+    searcher = searcher_of(desk)
+    assigned(searcher, "a")
+    searcher.on_trial_complete("a", error=True)
+    assigned(searcher, "b")
+    message = json.dumps(to_plain(Saved(2, "trial-0/attempt-2/step-0000002", 1.0)))
+    AgendaScheduler(searcher, lambda: None).on_trial_result(None, trial("b"), {"message": message})
+    assert (assigned(searcher, "c").key, assigned(searcher, "d").key) == (KEY, ("trial", 1))
+    rows = desk.store.rows(tables.attempts, searcher.agenda.ledger.study.id)
+    assert [row["because"] for row in rows if row["number"] == 0] == ["begun", "lost", "preempted"]
+
+
 def test_a_tuner_hands_out_its_share_and_ends_when_that_has_ended(desk):
     searcher = searcher_of(desk, most=1)
     first = assigned(searcher, "a")
@@ -88,8 +100,8 @@ def test_what_waits_for_a_worker_does_not_hang(desk, monkeypatch):
     searcher = searcher_of(desk)
     assigned(searcher, "a"), assigned(searcher, "b")
     searcher.agenda.heard_at = dict.fromkeys(searcher.agenda.heard_at, -1000000000.0)
-    waits = trial("b", "PENDING")
-    chosen = AgendaScheduler(searcher, lambda: None).choose_trial_to_run(controller(trial("a"), waits, trial("gone")))
+    waits, gone = trial("b", "PENDING"), trial("gone", "PENDING")
+    chosen = AgendaScheduler(searcher, lambda: None).choose_trial_to_run(controller(trial("a"), waits, gone))
     assert chosen is waits
     assert killed == ["actor a"]
     assert list(searcher.agenda.running) == [("trial", 1)]

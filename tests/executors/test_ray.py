@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import SPACE, agenda_of, attempts, curves, results, study_in, until
+from cluster import SPACE, agenda_of, attempts, curves, marked, results, study_in, until
 
 from deepmine_auto.errors import DeepmineError, StudyHeld
 from deepmine_auto.executors import inline
@@ -282,6 +282,7 @@ def test_workers_and_files_of_ray_hold_no_password(local, tmp_path):
     )
     assert not environment.get("DEEPMINE_AUTO_STORAGE")
     assert CANARY.encode() not in whole
+    assert marked(CANARY) == [], "nor is it in the environment of anything else that Ray started"
     session = Path(ray._private.worker._global_node.get_session_dir_path())
     files = [each for each in session.rglob("*") if each.is_file() and each.stat().st_size < 1 << 26]
     assert len(files) > 10

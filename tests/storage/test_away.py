@@ -31,6 +31,8 @@ def wrapped(cause, kind=exc.OperationalError, **more):
         FULL,
         sqlite3.OperationalError("database is locked"),
         sqlite3.OperationalError("database table is locked: studies"),
+        sqlite3.OperationalError("database schema is locked: main"),
+        sqlite3.OperationalError("locking protocol"),
         sqlite3.OperationalError("attempt to write a readonly database"),
         sqlite3.OperationalError("disk I/O error"),
         sqlite3.OperationalError("unable to open database file"),
@@ -98,4 +100,5 @@ def test_errors_of_postgresql_are_told_apart(kind, away):
     error = kind("text")
     assert is_away(error) == away
     wrapper = exc.DBAPIError.instance("SELECT", {}, error, psycopg.Error, dialect=None)
+    assert is_away(wrapper) == away, "also before it is raised from the other"
     assert is_away(raised(StorageInternalError("during the commit"), raised(wrapper, error))) == away

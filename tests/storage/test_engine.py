@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from sqlalchemy import text
 from deepmine_auto.errors import BadInput, DatabaseAway, StudyHeld
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.away import is_away, probe
-from deepmine_auto.storage.engine import Fence, LockLost, StudyDeleted
+from deepmine_auto.storage.engine import Fence, LockLost, StudyDeleted, words_of
 from deepmine_auto.storage.store import Store
 
 
@@ -161,6 +162,12 @@ def test_what_sees_the_storage_sees_no_sql_in_an_error(desk):
         on.execute(text("INSERT INTO nothing VALUES (:secret)"), {"secret": "canary"})
 
 
+def test_optuna_tells_of_no_study_and_no_trial_on_standard_error(place):
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    place.open_writer(Fence())
+    assert optuna.logging.get_verbosity() == optuna.logging.ERROR
+
+
 def test_a_storage_that_was_sent_away_opens_the_same_database(desk, place):
     study = desk.begin()
     for sent in (
@@ -261,6 +268,13 @@ def test_a_probe_asks_below_the_fence(desk):
     with pytest.raises(LockLost, match="gone"):
         desk.store.names()
     assert probe(desk.store.storage)
+
+
+def test_what_the_database_said_is_told_in_its_own_words():
+    said, wrapped = sqlite3.OperationalError("disk I/O error"), StorageInternalError("An exception is raised.")
+    wrapped.__cause__ = said
+    assert words_of(wrapped) == "disk I/O error"
+    assert words_of(OSError(28, "No space left on device", "/a/file")) == "No space left on device"
 
 
 def test_an_error_that_is_no_trouble_of_the_database_stays_what_it_is(desk):

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+import threading
+import time
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,9 +102,10 @@ def test_a_study_has_one_driver_and_another_is_told_who_that_is(desk):
 
 
 def test_a_study_is_free_when_its_driver_lets_go(desk):
-    for _ in range(2):
-        with desk.place.hold("study"):
-            pass
+    with desk.place.hold("study") as hold:
+        pass
+    with desk.place.hold("study") as again:
+        assert again is not hold
 
 
 def test_a_hold_that_was_not_lost_is_regained_by_doing_nothing(desk):
@@ -214,6 +217,74 @@ def test_a_holder_that_the_system_does_not_name_is_not_ended(tmp_path, monkeypat
         assert holder.poll() is None
 
 
+@pytest.mark.parametrize("locks", [None, "1: FLOCK ADVISORY WRITE 0 {}", "1: POSIX ADVISORY WRITE {pid} {}"])
+def test_a_lock_of_which_the_system_names_no_process_has_no_holder(tmp_path, monkeypatch, locks):
+    """/proc may be hidden; the holder may be in another container; a lock of another kind is not ours."""
+    table = tmp_path / "locks"
+    monkeypatch.setattr(file_hold, "Path", lambda _: table)
+    with sleeper(tmp_path) as holder:
+        found = lock_file(tmp_path).stat()
+        where = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino} 0 EOF"
+        if locks:
+            table.write_text(locks.format(where, pid=holder.pid))
+        with lock_file(tmp_path).open() as opened:
+            assert file_hold._holder(opened) is None
+
+
+def test_a_process_that_has_let_go_meanwhile_is_not_ended(tmp_path, monkeypatch):
+    """Its number may be another's by now."""
+    place = place_of(str(tmp_path / "studies.db"))
+    with subprocess.Popen(["sleep", "60"]) as innocent, sleeper(tmp_path) as holder:
+        named = iter([innocent.pid, holder.pid])
+        monkeypatch.setattr(file_hold, "_holder", lambda opened: next(named))
+        with pytest.raises(StudyHeld, match="is held by"), place.hold("study", take_over=True):
+            pass
+        assert innocent.poll() is None
+        innocent.kill()
+
+
+def test_a_holder_that_is_gone_before_it_is_looked_for_is_not_ended_twice(tmp_path, monkeypatch):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    monkeypatch.setattr(file_hold, "_holder", lambda opened: dead.pid)
+    place = place_of(str(tmp_path / "studies.db"))
+    refused = pytest.raises(StudyHeld, match=r"is held by another process\. Wait for it")
+    with sleeper(tmp_path), refused, place.hold("study", take_over=True):
+        pass
+
+
+def test_a_holder_that_ends_before_its_signal_comes_is_taken_over(tmp_path, monkeypatch):
+    place = place_of(str(tmp_path / "studies.db"))
+    with sleeper(tmp_path) as holder:
+
+        def too_late(*_):
+            holder.kill()
+            raise ProcessLookupError
+
+        monkeypatch.setattr(file_hold.signal, "pidfd_send_signal", too_late)
+        with place.hold("study", take_over=True) as hold:
+            assert hold.study == "study"
+
+
+def test_a_holder_of_another_user_is_told_and_not_ended(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(file_hold.signal, "pidfd_send_signal", refused)
+    place = place_of(str(tmp_path / "studies.db"))
+    told = pytest.raises(StudyHeld, match=r"It is another user's: ask them to end it")
+    with sleeper(tmp_path), told, place.hold("study", take_over=True):
+        pass
+
+
+def test_who_holds_a_study_is_told_and_not_who_held_it_before(tmp_path):
+    lock_file(tmp_path).write_text(json.dumps({"pid": 1, "host": "x", "started": "y"}) + "\n")
+    place = place_of(str(tmp_path / "studies.db"))
+    told = pytest.raises(StudyHeld, match=rf"is held by process {os.getpid()} on ")
+    with place.hold("study"), told, place.hold("study"):
+        pass
+
+
 def test_a_process_does_not_end_itself(tmp_path):
     place = place_of(str(tmp_path / "studies.db"))
     refused = pytest.raises(StudyHeld, match="cannot be ended from here")
@@ -283,6 +354,45 @@ def test_a_lock_that_cannot_be_ended_is_told(server_desk, postgres):
         with pytest.raises(StudyHeld, match=told), place.hold("study", take_over=take_over):
             pass
     connection.close()
+
+
+def test_whoever_holds_another_lock_of_the_same_number_is_not_ended(server_desk, postgres):
+    """Numbers are each database's own, and numbers in two halves are others than whole ones."""
+    place, key = server_desk.place, lock_key("study", "study").to_bytes(8, "big", signed=True)
+    halves = [int.from_bytes(each, "big", signed=True) for each in (key[:4], key[4:])]
+    elsewhere = postgres.database()
+    with elsewhere as name, place_of(postgres.url(name)).hold("study") as far, closing(place.connect()) as other:
+        other.execute("SELECT pg_advisory_lock(%s, %s)", halves)
+        with place.hold("study"), place.hold("study", take_over=True):
+            for each in (other, far.session):
+                assert each.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_whoever_is_refused_keeps_no_connection(server_desk, postgres):
+    name = server_desk.place.public.database
+    server_desk.store.engine.dispose()
+
+    def connections():
+        return postgres.rows(f"SELECT COUNT(*) FROM pg_stat_activity WHERE datname = '{name}'")[0][0]
+
+    with server_desk.place.hold("study"):
+        with pytest.raises(StudyHeld, match="is held by process") as refused, server_desk.place.hold("study"):
+            pass
+        assert any(connections() == 1 or time.sleep(0.1) for _ in range(50)), refused.value
+
+
+def test_who_waits_for_a_lock_is_not_taken_for_its_holder(server_desk, postgres):
+    place, key = server_desk.place, lock_key("study", "study")
+    with closing(postgres.superuser(place.public.database)) as holder, closing(place.connect()) as waiter:
+        holder.execute("SELECT pg_advisory_lock(%s)", [key])
+        waiting = threading.Thread(target=waiter.execute, args=("SELECT pg_advisory_lock(%s)", [key]))
+        waiting.start()
+        while not holder.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchall():
+            pass
+        with pytest.raises(StudyHeld, match="is held by another process"), place.hold("study"):
+            pass
+        holder.execute("SELECT pg_advisory_unlock(%s)", [key])
+        waiting.join()
 
 
 def test_a_server_that_is_gone_cannot_give_a_lock():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from contextlib import closing
 from pathlib import Path
 
 import cloudpickle
@@ -184,7 +185,14 @@ def test_a_driver_gives_a_dead_server_and_a_dead_driver_time_but_not_for_ever(de
         names = ("lock_timeout", "idle_in_transaction_session_timeout")
         assert [connection.execute(text(f"SHOW {name}")).scalar() for name in names] == ["30s", "1min"]
         told = connection.connection.driver_connection.info.get_parameters()
-        assert (told["keepalives_idle"], told["connect_timeout"]) == ("30", "10")
+        assert (told["keepalives_idle"], told["connect_timeout"], told["tcp_user_timeout"]) == ("30", "10", "30000")
+
+
+def test_the_server_looks_whether_a_silent_driver_is_still_there(postgres, database):
+    with closing(trusted(postgres.tcp(database, password=True)).connect()) as connection:
+        names = ("idle", "interval", "count")
+        shown = [connection.execute(f"SHOW tcp_keepalives_{name}").fetchone()[0] for name in names]
+    assert [each.removesuffix("s") for each in shown] == ["30", "10", "3"]
 
 
 # -- the password ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from deepmine_auto.objectives import Objective
 from deepmine_auto.storage import sqlite, tables
 from deepmine_auto.storage.away import is_away, probe
 from deepmine_auto.storage.engine import Fence
-from deepmine_auto.storage.sqlite import SqliteFile
+from deepmine_auto.storage.file_hold import file_lock
+from deepmine_auto.storage.sqlite import SqliteFile, file_of
 from deepmine_auto.storage.store import Store
 from deepmine_auto.terminal.looking import see_all
 
@@ -40,6 +42,19 @@ def test_the_writer_is_set_right(desk):
     assert pragma(storage, "busy_timeout") == sqlite.BUSY_MILLISECONDS
 
 
+def test_every_commit_of_the_writer_reaches_the_disk_however_sqlite_was_built(tmp_path, monkeypatch):
+    """Some systems build it so that a commit to a write-ahead log may be lost in a power cut."""
+    stock = sqlite._connect
+
+    def careless(*asked):
+        connection = stock(*asked)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    monkeypatch.setattr(sqlite, "_connect", careless)
+    assert pragma(Desk(tmp_path).store.storage, "synchronous") == 2
+
+
 def test_each_transaction_of_the_writer_takes_the_write_lock_at_once(desk):
     other = sqlite3.connect(desk.folder / "studies.db", timeout=0, isolation_level=None)
     with desk.store.engine.connect() as connection:
@@ -57,6 +72,16 @@ def test_any_file_name_is_the_file_that_is_written_and_read(tmp_path, name):
     made = {each.name.removesuffix("-wal").removesuffix("-shm") for each in file.parent.iterdir()}
     assert made == {name, f"{name}.lock"}
     assert SqliteFile(file).names() == {"one"}
+
+
+def test_a_database_is_made_by_one_at_a_time(tmp_path):
+    opening = threading.Thread(target=SqliteFile(tmp_path / "studies.db").open_writer, args=(Fence(),))
+    with file_lock(tmp_path / "studies.db.lock"):
+        opening.start()
+        opening.join(2.0)
+        assert not (tmp_path / "studies.db").exists()
+    opening.join()
+    assert (tmp_path / "studies.db").exists()
 
 
 # -- nothing to read or write ------------------------------------------------------------------------------------------
@@ -131,6 +156,13 @@ def test_a_file_that_may_not_be_written_is_told_in_a_sentence():
         (folder / "studies.db").chmod(0o400)
         with pytest.raises(DatabaseAway, match=r"cannot be used: attempt to write a readonly database\. Check path"):
             SqliteFile(folder / "studies.db").open_writer(Fence())
+
+
+def test_a_file_that_may_not_be_read_is_told_in_a_sentence():
+    with as_another_user() as folder:
+        (folder / "studies.db").touch(0o200)
+        with pytest.raises(BadInput, match=r"studies\.db cannot be read: Permission denied\. Check path and rights"):
+            file_of(str(folder / "studies.db"))
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------

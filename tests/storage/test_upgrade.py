@@ -16,6 +16,7 @@ from sqlalchemy import Engine, create_engine, event, inspect, text
 from deepmine_auto.errors import BadInput
 from deepmine_auto.storage import tables, upgrade
 from deepmine_auto.storage.engine import Fence
+from deepmine_auto.storage.place import read
 from deepmine_auto.storage.store import Store
 from deepmine_auto.terminal.looking import see
 
@@ -169,6 +170,17 @@ def test_a_study_of_the_first_release_is_read_after_the_upgrade(older):
     seen = see(older, "study")
     assert (seen.name, seen.seconds, len(seen.trials)) == ("study", 2.5, 2)
     assert [str(each.name) for each in seen.row.objectives] == ["f"]
+
+
+def test_a_reader_of_an_older_schema_is_told_what_upgrades_it(older):
+    told = r"has schema 0001, and this deepmine-auto reads 0002\. The next search or resume upgrades it"
+    with pytest.raises(BadInput, match=told):
+        read(older)
+
+
+def test_migrations_are_found_in_a_folder_of_any_name(monkeypatch):
+    monkeypatch.setattr(upgrade, "__file__", "/a%20b/upgrade.py")
+    assert upgrade._config().get_main_option("script_location") == "/a%20b/migrations"
 
 
 def test_an_upgrade_that_is_killed_anywhere_leaves_the_database_as_it_was(older):

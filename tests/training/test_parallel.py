@@ -183,20 +183,29 @@ print(*(each.pid for each in multiprocessing.active_children()), flush=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", ["time.sleep(600)", "list(messages)"], ids=["while they wait", "while they train"])
-def test_ranks_die_with_their_parent(folder, after):
+@pytest.mark.parametrize(
+    ("after", "hung"),
+    [("time.sleep(600)", False), ("list(messages)", False), ("time.sleep(600)", True)],
+    ids=["while they wait", "while they train", "while they hang"],
+)
+def test_ranks_die_with_their_parent(folder, after, hung):
     work = assignment(folder, number=73, processes=2, params={"training/epochs": 200})
     command = [sys.executable, "-c", PARENT.format(after=after), work.to_json()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         ranks = [int(each) for each in parent.stdout.readline().split()]
         assert len(ranks) == 2
         assert all(lives(each) for each in ranks)
+        for each in ranks if hung else ():
+            os.kill(each, signal.SIGSTOP)
         parent.kill()
     for _ in range(600):
         if not any(lives(each) for each in ranks):
             return
         time.sleep(0.1)
-    pytest.fail(f"still there: {[each for each in ranks if lives(each)]}")
+    left = [each for each in ranks if lives(each)]
+    for each in left:
+        os.kill(each, signal.SIGKILL)
+    pytest.fail(f"still there: {left}")
 
 
 def lives(pid):

@@ -85,7 +85,7 @@ def _has_token() -> bool:
 
 def no_cluster(address: str) -> BadInput:
     """What is said of an address where no cluster answers."""
-    return BadInput(f"There is no Ray cluster at '{address}'.", "Start one, or leave --address out.")
+    return BadInput(f"There is no Ray cluster at '{address}'.", "Start one, or give another --address or --executor.")
 
 
 def parts(address: str) -> tuple[str, int]:

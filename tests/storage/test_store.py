@@ -1,0 +1,63 @@
+"""The queries: what is read is what Optuna would read, and what is written of one study changes no other."""
+
+import pytest
+from fakes import Desk
+from optuna.distributions import FloatDistribution
+from optuna.trial import create_trial
+
+from deepmine_auto.storage import store
+
+
+@pytest.fixture
+def desk(tmp_path, place):
+    return Desk(tmp_path, place=place)
+
+
+# -- trials ------------------------------------------------------------------------------------------------------------
+
+
+def test_all_trials_are_read_once_and_in_order_whatever_is_written_meanwhile(desk, monkeypatch):
+    monkeypatch.setattr(store, "READ_AT_ONCE", 4)
+    study = desk.begin_and_work("study")
+    storage, stock = desk.store.storage, desk.store.storage._get_trials
+    there = storage.get_all_trials(study.id)
+    assert len(there) == 5
+
+    def meanwhile(*asked):
+        storage.create_new_trial(study.id)
+        return stock(*asked)
+
+    monkeypatch.setattr(storage, "_get_trials", meanwhile)
+    assert desk.store.trials(study.id) == there
+
+
+def test_trials_share_what_they_have_in_common_and_nothing_else(desk):
+    study = desk.begin()
+    for high in (1.0, 1.0, 2.0):
+        template = create_trial(params={"x": 0.5}, distributions={"x": FloatDistribution(0.0, high)}, value=0.5)
+        desk.store.storage.create_new_trial(study.id, template)
+    trials = desk.store.trials(study.id)
+    assert trials == desk.store.storage.get_all_trials(study.id)
+    assert trials[0].distributions is trials[1].distributions
+    assert len({id(name) for each in trials for name in (*each.params, *each.distributions)}) == 1
+
+
+# -- studies -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda on, study: on.set_spec(study.id, {**study.spec, "seed": 8}),
+        lambda on, study: on.set_result(study.id, {"winner": 1}),
+        lambda on, study: on.reopen(study.id, {**study.spec, "reopened": 0}),
+    ],
+    ids=["set_spec", "set_result", "reopen"],
+)
+def test_what_is_written_of_a_study_changes_no_other(desk, write):
+    for each in (desk.begin("one"), desk.begin("two")):
+        desk.store.set_result(each.id, {"winner": 0})
+    one, two = desk.store.study("one"), desk.store.study("two")
+    write(desk.store, one)
+    assert desk.store.study("one") != one
+    assert desk.store.study("two") == two
