@@ -61,7 +61,7 @@ def test_the_search_space_of_readme_can_be_searched(readme: str, tmp_path: Path)
     (block,) = blocks(readme, "toml")
     (tmp_path / "space.toml").write_text(block)
     file = read_space(str(tmp_path / "space.toml"))
-    space = build_space(file, the_host(), the_host().get("task", "sentiment"), dict)
+    space = build_space(file, the_host(), the_host().get("task", "sentiment"), lambda variants, _: dict(variants))
     assert {param.name for param in space.params} >= set(tomllib.loads(block)["ranges"]) - set(space.fixed)
 
 
