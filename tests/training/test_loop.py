@@ -86,7 +86,7 @@ ADAPTING = {
 
 @pytest.mark.parametrize("name", ADAPTING)
 def test_a_variant_that_adapts_is_restored_bit_for_bit(folder, name, always_written):
-    work = assignment(folder, params={**ADAPTING[name], "training/epochs": 2}, number=20 + list(ADAPTING).index(name))
+    work = assignment(folder, params={**ADAPTING[name], "training/epochs": 2}, number=80 + list(ADAPTING).index(name))
     whole = run(work)
     for at, message in enumerate(whole[:-1]):
         torch.manual_seed(at)
@@ -99,15 +99,15 @@ def test_what_adapts_is_told_after_each_step_how_much_of_the_training_is_done(fo
     monkeypatch.setattr(
         "deepmine_plugins.attention.hard._Hard.step", lambda self, done: told.append(done), raising=True
     )
-    run(assignment(folder, params={"attention/kind": "hard", "training/epochs": 1}, number=30))
+    run(assignment(folder, params={"attention/kind": "hard", "training/epochs": 1}, number=90))
     steps = len(told)
     assert told == [(each + 1) / steps for each in range(steps)]
 
 
 def test_the_losses_of_a_variant_are_reported_by_name(folder):
-    *reports, _ = run(assignment(folder, params={**ADAPTING["adaptive_span"], "training/epochs": 1}, number=31))
+    *reports, _ = run(assignment(folder, params={**ADAPTING["adaptive_span"], "training/epochs": 1}, number=91))
     assert all(each.metrics["loss/span"] >= 0.0 for each in reports)
-    *plain, _ = run(assignment(folder, params={"training/epochs": 1}, number=32))
+    *plain, _ = run(assignment(folder, params={"training/epochs": 1}, number=92))
     assert not any(name.startswith("loss/") for each in plain for name in each.metrics)
 
 
