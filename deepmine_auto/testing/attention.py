@@ -12,9 +12,8 @@ Shapes: B batch, L length, S source length, D dim, H heads, G key-value heads, K
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -22,9 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
-from torch.utils.flop_counter import FlopCounterMode
 
 from deepmine_auto.contracts import (
     START,
@@ -34,11 +31,10 @@ from deepmine_auto.contracts import (
     AttentionModifier,
     AttentionShape,
     Caps,
-    MaskFeature,
     Mixed,
     Mode,
 )
-from deepmine_auto.model.dense import DenseAttention, biased, repeated
+from deepmine_auto.model.dense import repeated
 from deepmine_auto.model.encoder_decoder import PairOfStacks
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.mask import Mask
@@ -46,12 +42,27 @@ from deepmine_auto.model.multi_head import token_mixer
 from deepmine_auto.model.recurrent import RecurrentPair
 from deepmine_auto.model.stack import StackDesign, TransformerStack
 from deepmine_auto.testing.drawing import corners, drawn
-
-ROWS, HEADS, DIM = 2, 4, 16
-SHAPE = AttentionShape(dim=DIM, heads=HEADS, kv_heads=HEADS, layer=1)
-LONG = 150
-"""A length at which variants that work by blocks or chunks have left their short path."""
-TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
+from deepmine_auto.testing.layers import (
+    DIM,
+    HEADS,
+    LATER,
+    LONG,
+    ROWS,
+    SHAPE,
+    SYMBOLS,
+    TOLERANCE,
+    Softmax,
+    disturbed,
+    example_of,
+    layer_of,
+    lengths,
+    masks,
+    mixed_by,
+    mixing_of,
+    numbers,
+    products_of,
+    rows_of_tokens,
+)
 
 few_examples = settings(
     max_examples=8,
@@ -62,156 +73,6 @@ few_examples = settings(
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )
-
-
-# -- what is drawn ---------------------------------------------------------------------------------------------------
-
-
-def lengths(caps: Caps, at_least: int = 1) -> st.SearchStrategy[int]:
-    """Draw a length: short, or long enough for blocks."""
-    longest = LONG if caps.max_len is None else min(LONG, caps.max_len)
-    return st.integers(at_least, min(12, longest)) | st.just(longest)
-
-
-@st.composite
-def masks(draw: st.DrawFn, caps: Caps, mode: Mode, length: int, source: int | None = None) -> Mask:
-    """Draw a mask of declared features; it may leave rows that see nothing."""
-    source = length if source is None else source
-    rng = torch.Generator().manual_seed(draw(st.integers(0, 99)))
-    parts: dict[str, Any] = {
-        "padding": torch.rand(ROWS, source, generator=rng) < 0.7,
-        "window": (draw(st.integers(0, 3)), draw(st.integers(0, 3))),
-        "bias": torch.randn(1, HEADS, length, source, generator=rng, dtype=torch.float64),
-        "dense": torch.rand(ROWS, 1, length, source, generator=rng) < 0.7,
-    }
-    declared = sorted(caps.masks & set(parts))
-    used = draw(st.sets(st.sampled_from(declared))) if declared else set()
-    if "bias" in used and draw(st.booleans()):
-        parts["bias"] = parts["bias"].masked_fill(parts["bias"] < -1.0, -torch.inf)
-    return Mask(causal=mode == "causal", **{name: parts[name] for name in sorted(used)})
-
-
-def numbers(*shape: int, seed: int = 0) -> Tensor:
-    """Seeded normal numbers in float64."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-# -- what is tested --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Softmax(AttentionCore):
-    """Softmax by its definition: the ground that modifiers are tested on."""
-
-    name: ClassVar[str] = "softmax_by_definition"
-    source: ClassVar[str] = "arXiv:1706.03762"
-    caps: ClassVar[Caps] = Caps.everywhere(
-        dtypes=frozenset(TOLERANCE), weights="exact", normalized=True, matrix=True, decoding="kv"
-    )
-
-    def build(self, shape: AttentionShape) -> nn.Module:
-        """Make the module."""
-        return DenseAttention()
-
-
-def layer_of(variant: Attention, mode: Mode, *, shape: AttentionShape = SHAPE, moved: bool = True) -> nn.Module:
-    """The variant as the token mixing of a layer. Learned parameters are moved from their start, because one that
-    starts at zero would hide what it does."""
-    torch.manual_seed(0)
-    shape = replace(shape, mode=mode)
-    if isinstance(variant, AttentionModifier):
-        layer = token_mixer(Softmax(), [variant], shape).double().eval()
-    else:
-        layer = token_mixer(variant, [], shape).double().eval()
-    if moved:
-        _move(layer)
-    return layer
-
-
-def _move(module: nn.Module) -> None:
-    with torch.no_grad():
-        for each in module.parameters():
-            each.add_(0.1 * torch.randn_like(each))
-
-
-def mixing_of(variant: Attention, kv_heads: int = HEADS) -> Callable[[Tensor, Tensor, Tensor, Mask, bool], Mixed]:
-    """The variant as a function of queries, keys and values."""
-    torch.manual_seed(0)
-    module: Any = variant.build(replace(SHAPE, kv_heads=kv_heads)).double().eval()
-    _move(module)
-
-    def core(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:
-        mixed: Mixed = module(q_BHLK, k_BGSK, v_BGSK, mask, weights=weights)
-        return mixed
-
-    def modifier(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:  # noqa: ARG001
-        x_BLD = q_BHLK.transpose(1, 2).flatten(2)
-        if hasattr(module, "on_qk"):
-            q_BHLK, k_BGSK = module.on_qk(q_BHLK, k_BGSK, mask)
-        mask = biased(mask, q_BHLK, k_BGSK, [module])
-        mixed = DenseAttention().mix(q_BHLK, k_BGSK, v_BGSK, mask, [module])
-        return mixed._replace(out=module.on_out(mixed.out, x_BLD)) if hasattr(module, "on_out") else mixed
-
-    return modifier if isinstance(variant, AttentionModifier) else core
-
-
-@dataclass(frozen=True)
-class Symbols:
-    """What a host must know of a task: ten symbols, of which the last divides source and target."""
-
-    vocabulary: int = 10
-    outputs: int = 2
-    separator: int = 9
-    max_len: int = 16
-    vectors_VE: None = None
-
-
-SYMBOLS: Any = Symbols()
-
-
-LATER = (8, 4)
-
-
-def rows_of_tokens() -> tuple[Tensor, Tensor, Tensor]:
-    """Two rows (B, L) with the separator at 6 and 2, others that differ from LATER on, and what to keep. The first row
-    ends there; in the second it is the target, where the first one still has source."""
-    tokens_BL = torch.randint(1, 9, (ROWS, 10), generator=torch.Generator().manual_seed(0))
-    tokens_BL[0, 6] = tokens_BL[1, 2] = SYMBOLS.separator
-    others_BL, at_L = tokens_BL.clone(), torch.arange(10)
-    for row, later in enumerate(LATER):
-        others_BL[row, later:] = 1 + tokens_BL[row, later:] % 8
-    return tokens_BL, others_BL, at_L < torch.tensor([[LATER[0]], [10]])
-
-
-def mixed_by(layer: nn.Module, x_BLD: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
-    """Call a layer without a state."""
-    mixed, _ = layer(x_BLD, mask, None, weights=weights)
-    assert isinstance(mixed, Mixed)
-    return mixed
-
-
-def products_of(layer: nn.Module, x_BLD: Tensor, mode: Mode) -> int:
-    """The floating point operations of all matrix products of a forward pass."""
-    # the counter knows the products of the plain kernel, not the fused one
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        mixed_by(layer, x_BLD, Mask(causal=mode == "causal"))
-    return int(counter.get_total_flops())
-
-
-def _disturbed(x_BLD: Tensor, tokens: Tensor | slice) -> Tensor:
-    other_BLD = x_BLD.clone()
-    other_BLD[:, tokens] += 3.0 * torch.randn_like(other_BLD[:, tokens])
-    return other_BLD
-
-
-def _example_of(feature: MaskFeature, length: int) -> Mask:
-    return {
-        "padding": Mask(padding=torch.ones(ROWS, length, dtype=torch.bool)),
-        "causal": Mask(causal=True),
-        "window": Mask(window=(1, 1)),
-        "bias": Mask(bias=numbers(1, 1, length, length)),
-        "dense": Mask(dense=torch.ones(length, length, dtype=torch.bool)),
-    }[feature]
 
 
 class AttentionPromises:
@@ -428,7 +289,7 @@ class AttentionPromises:
         real = data.draw(st.integers(1, length - 1), "real tokens")
         padding = (torch.arange(length) < real).expand(ROWS, length)
         x_BLD, mask = numbers(ROWS, length, DIM), Mask(padding=padding, causal=mode == "causal")
-        before, after = (mixed_by(layer, x, mask).out[:, :real] for x in (x_BLD, _disturbed(x_BLD, slice(real, None))))
+        before, after = (mixed_by(layer, x, mask).out[:, :real] for x in (x_BLD, disturbed(x_BLD, slice(real, None))))
         assert_close(after, before, rtol=1e-7, atol=1e-9)
 
     @few_examples
@@ -440,7 +301,7 @@ class AttentionPromises:
         length = data.draw(lengths(self.caps, 2), "length")
         changed_from = data.draw(st.integers(1, length - 1), "changed from")
         x_BLD = numbers(ROWS, length, DIM)
-        xs = (x_BLD, _disturbed(x_BLD, slice(changed_from, None)))
+        xs = (x_BLD, disturbed(x_BLD, slice(changed_from, None)))
         before, after = (mixed_by(layer, x, Mask(causal=True)).out[:, :changed_from] for x in xs)
         assert_close(after, before, rtol=1e-7, atol=1e-9)
 
@@ -457,7 +318,7 @@ class AttentionPromises:
         blind_BL = ~keep_BHLL[..., at].any(1)
         blind_BL[:, at] = False
         x_BLD = numbers(ROWS, length, DIM)
-        before, after = (mixed_by(layer, x, mask).out for x in (x_BLD, _disturbed(x_BLD, torch.tensor([at]))))
+        before, after = (mixed_by(layer, x, mask).out for x in (x_BLD, disturbed(x_BLD, torch.tensor([at]))))
         assert_close(after[blind_BL], before[blind_BL], rtol=1e-7, atol=1e-9)
 
     def test_a_bias_is_not_dropped(self) -> None:
@@ -475,7 +336,7 @@ class AttentionPromises:
         everything = Caps.everywhere()
         for feature in sorted(everything.masks - self.caps.masks):
             with pytest.raises(Refused, match=feature):
-                mixed_by(layer, numbers(ROWS, 5, DIM), _example_of(feature, 5))
+                mixed_by(layer, numbers(ROWS, 5, DIM), example_of(feature, 5))
         for other in sorted(everything.modes - self.caps.modes):
             with pytest.raises(Refused, match=other):
                 layer_of(self.variant(), other)
