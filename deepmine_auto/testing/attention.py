@@ -54,6 +54,7 @@ from deepmine_auto.testing.layers import (
     Softmax,
     disturbed,
     example_of,
+    hiding,
     layer_of,
     lengths,
     masks,
@@ -311,7 +312,16 @@ class AttentionPromises:
         """Under any declared mask, and any two together, a token changes nothing for those that may not see it."""
         layer, mode = self.draw_layer(data)
         length = data.draw(lengths(self.caps, 2), "length")
-        mask = data.draw(masks(self.caps, mode, length))
+        self._compare_blind(layer, data.draw(masks(self.caps, mode, length)), length)
+
+    def test_each_declared_mask_hides_by_itself(self) -> None:
+        """What a few drawn masks may leave out."""
+        for mode in self.modes():
+            layer = layer_of(self.variant(), mode)
+            for feature in sorted(self.caps.masks - {"causal"}):
+                self._compare_blind(layer, replace(hiding(feature, 7), causal=mode == "causal"), 7)
+
+    def _compare_blind(self, layer: nn.Module, mask: Mask, length: int) -> None:
         keep = mask.allowed(length, length)
         keep_BHLL = (torch.tensor(True) if keep is None else keep).expand(ROWS, HEADS, length, length)
         at = int(keep_BHLL.sum((0, 1, 2)).argmin())  # the token that fewest may see

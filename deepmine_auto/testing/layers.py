@@ -179,6 +179,18 @@ def disturbed(x_BLD: Tensor, tokens: Tensor | slice) -> Tensor:
     return other_BLD
 
 
+def hiding(feature: MaskFeature, length: int) -> Mask:
+    """A mask of one feature that hides the last but one token, from all or from those that are far."""
+    visible_L = torch.arange(length) != length - 2
+    return {
+        "padding": Mask(padding=visible_L.expand(ROWS, length)),
+        "causal": Mask(causal=True),
+        "window": Mask(window=(1, 1)),
+        "bias": Mask(bias=torch.zeros(length, length).double().masked_fill(~visible_L, -torch.inf)[None, None]),
+        "dense": Mask(dense=visible_L.expand(length, length)),
+    }[feature]
+
+
 def example_of(feature: MaskFeature, length: int) -> Mask:
     """A mask that uses one feature."""
     return {

@@ -29,7 +29,7 @@ class Forgetting(AttentionMixer):
     source: ClassVar[str] = "arXiv:2503.02130"
     caps: ClassVar[Caps] = Caps(
         modes=frozenset({"causal"}),
-        masks=frozenset({"padding", "causal", "window", "bias", "dense"}),
+        masks=frozenset({"padding", "causal", "window"}),  # a token that others hide would still turn them down
         weights="exact",
         decoding="state",
         normalized=True,

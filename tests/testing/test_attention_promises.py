@@ -160,7 +160,7 @@ def test_a_mixer_that_forgets_its_state_is_found_out():
         (LeaksFuture, "the future never reaches the past"),
         (AlignsUpperLeft, "one token at a time equals the whole"),
         (DropsBias, "a bias is not dropped"),
-        (DropsWindow, "what a mask hides never reaches the output"),
+        (DropsWindow, "each declared mask hides by itself"),
         (SumsToHalf, "rows of weights sum to one"),
         (SumsToHalf, "the neutral setting is softmax"),
         (DividesByNothing, "rows that see nothing stay finite"),
