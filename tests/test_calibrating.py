@@ -69,7 +69,7 @@ def test_models_are_sized_and_some_of_them_measured(tmp_path, hurried, monkeypat
         assert measured.seconds > 0
         assert measured.checkpoint_mb > sized.moving * 4 * 3 / 1e6, "weights, and two moments of each"
         assert measured.peak_mb == pytest.approx(sized.peak_mb + 2 * sized.moving * 4 / 1e6, rel=0.01)
-    assert found.sized[7].parameters > found.sized[0].parameters
+    assert len({each.parameters for each in found.sized}) > 1, "models of both sizes were drawn"
 
 
 def test_a_model_that_cannot_be_built_or_trained_is_counted_and_the_others_are_measured(tmp_path, hurried, monkeypatch):
