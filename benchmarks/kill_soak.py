@@ -44,7 +44,7 @@ def server_of(asked: bool) -> Iterator[Any]:
     found = programs()
     if found is None:
         sys.exit("PostgreSQL is not installed: no initdb in PATH or /usr/lib/postgresql/*/bin.")
-    server = Server(found)
+    server = Server(found, durable=True)
     try:
         yield server
     finally:

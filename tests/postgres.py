@@ -32,10 +32,13 @@ def programs() -> Path | None:
 
 
 class Server:
-    """One server: a unix socket that trusts, and a port of 127.0.0.1 that asks for the password."""
+    """One server: a unix socket that trusts, and a port of 127.0.0.1 that asks for the password.
 
-    def __init__(self, bin: Path) -> None:
-        self.bin = bin
+    A test's server does not wait for the disk, because its machine is not switched off; a `durable` one does.
+    """
+
+    def __init__(self, bin: Path, durable: bool = False) -> None:
+        self.bin, self.durable = bin, durable
         self.folder = Path(tempfile.mkdtemp(prefix="pg"))  # a socket's path must be short
         self.user = "postgres" if os.geteuid() == 0 else None  # it refuses to be run by root
         if self.user:
@@ -55,8 +58,8 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         told = ["-D", self.folder / "data", "-k", self.folder, "-h", "127.0.0.1", "-p", str(self.port)]
-        fast = ["-c", "fsync=off", "-c", "max_connections=40"]  # the machine is not switched off
-        command = [self.bin / "postgres", *told, *fast]
+        waits = ["-c", f"fsync={'on' if self.durable else 'off'}", "-c", "max_connections=40"]
+        command = [self.bin / "postgres", *told, *waits]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(command, user=self.user, stdout=log, stderr=log, cwd="/")
         for _ in range(600):

@@ -24,6 +24,7 @@ from deepmine_auto.contracts import Direction
 from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.objectives import COSTS, Limit, Objective
 from deepmine_auto.storage import tables
+from deepmine_auto.storage.new_trial import insert_trial
 
 Row = dict[str, Any]
 
@@ -216,7 +217,7 @@ class Store:
         try:  # its acknowledgement may have been lost
             trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
         except KeyError:
-            trial_id = self.storage.create_new_trial(study_id, template)
+            trial_id = insert_trial(self.engine, study_id, number, template)
         return self.storage.get_trial(trial_id)
 
     def show_value(self, trial_id: int, step: int, value: float) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 from fakes import Desk
-from optuna.distributions import FloatDistribution
-from optuna.trial import create_trial
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+from sqlalchemy import event
 
 from deepmine_auto.storage import store
 
@@ -40,6 +41,39 @@ def test_trials_share_what_they_have_in_common_and_nothing_else(desk):
     assert trials == desk.store.storage.get_all_trials(study.id)
     assert trials[0].distributions is trials[1].distributions
     assert len({id(name) for each in trials for name in (*each.params, *each.distributions)}) == 1
+
+
+RANGES = {
+    "rate": FloatDistribution(1e-5, 1.0, log=True),
+    "depth": IntDistribution(1, 9, step=2),
+    "kind": CategoricalDistribution(["linear", 3, None, True]),
+}
+
+
+@pytest.mark.parametrize("ranges", [RANGES, {}], ids=["params", "none"])
+def test_a_new_trial_is_what_optuna_itself_would_have_written(desk, ranges):
+    study, storage = desk.begin(), desk.store.storage
+    chosen = {name: value for name, value in (("rate", 0.01), ("depth", 5), ("kind", None)) if name in ranges}
+    attrs = {"user_attrs": {"note": {"a": [1]}}, "system_attrs": {"deepmine:known": "0-3"}} if ranges else {}
+    template = create_trial(state=TrialState.RUNNING, params=chosen, distributions=ranges, **attrs)
+    theirs = storage.get_trial(storage.create_new_trial(study.id, template))
+    own = desk.store.add_trial(study.id, 1, template)
+    assert own.number == theirs.number + 1 and own == storage.get_trial(own._trial_id)
+    own.number, own._trial_id = theirs.number, theirs._trial_id
+    assert own == theirs
+
+
+def test_a_new_trial_takes_as_many_statements_whatever_its_params(desk):
+    study, counts = desk.begin(), []
+    for number, ranges in enumerate(({"rate": RANGES["rate"]}, RANGES)):
+        params = {"rate": 0.01, "depth": 5, "kind": 3}
+        chosen = {name: params[name] for name in ranges}
+        template = create_trial(state=TrialState.RUNNING, params=chosen, distributions=ranges)
+        seen = []
+        event.listen(desk.store.engine, "before_cursor_execute", lambda *_, seen=seen: seen.append(1))
+        desk.store.add_trial(study.id, number, template)
+        counts.append(len(seen))
+    assert counts[0] == counts[1]
 
 
 # -- studies -----------------------------------------------------------------------------------------------------------
