@@ -25,6 +25,7 @@ from deepmine_auto.contracts import (
     Pruner,
     Report,
     Sampler,
+    Step,
     Task,
     Technique,
     TrainingFacts,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from deepmine_auto.model.recurrent import RecurrentPair
     from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
     from deepmine_auto.model.stack import StackDesign, TransformerStack
+    from deepmine_auto.model.words import word_weights
     from deepmine_auto.searching import search
     from deepmine_auto.tagging import Tagging
     from deepmine_auto.training.groups import decay_groups
@@ -71,6 +73,7 @@ _LATE = {
     "load": "deepmine_auto.bundle.load",
     "read_rows": "deepmine_auto.data.read",
     "search": "deepmine_auto.searching",
+    "word_weights": "deepmine_auto.model.words",
 }
 
 __version__ = "0.1.0"
@@ -108,6 +111,7 @@ __all__ = [
     "Source",
     "SparseSoftmax",
     "StackDesign",
+    "Step",
     "Tagging",
     "Task",
     "Technique",
@@ -124,6 +128,7 @@ __all__ = [
     "load",
     "read_rows",
     "search",
+    "word_weights",
 ]
 
 

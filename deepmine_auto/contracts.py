@@ -318,11 +318,35 @@ class TrainingFacts(NamedTuple):
     generator: torch.Generator
 
 
+class Step(Protocol):
+    """One training step, for techniques that work its batch off more than once. Parts and workers are hidden here."""
+
+    batch: Batch
+
+    def outputs(self) -> Tensor:
+        """Return the model's outputs for the batch, with the weights as they are now and dropout drawn anew."""
+
+    def loss(self, outputs: Tensor) -> Tensor:
+        """Return the task's loss of outputs, with what the techniques' `on_loss` make of it."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those that are there."""
+
+
 class Applied:
     """A technique at work on one trial. Every method is optional; the defaults change nothing.
 
-    `on_batch` and `on_loss` see each batch once, and whole, also where it is worked off in parts or by several workers.
+    `on_batch`, `on_loss`, `more_loss` and `after_backward` see each batch once, and whole, also where it is worked off
+    in parts or by several workers.
     """
+
+    def rates(self, model: nn.Module) -> Mapping[str, float]:
+        """Return what multiplies the learning rate of weights, by their names in the model; 1 for those left out."""
+        return {}
+
+    def odds(self, targets: np.ndarray) -> np.ndarray | None:
+        """Return how often each row (N,) shall be drawn compared with others, or None: each epoch sees all rows once."""
+        return None
 
     def on_batch(self, batch: Batch) -> Batch:
         """Change the input of a training step."""
@@ -331,6 +355,13 @@ class Applied:
     def on_loss(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         """Change the loss of a training step."""
         return loss
+
+    def more_loss(self, step: Step, outputs: Tensor) -> Tensor | None:
+        """Return what is added to the loss of `outputs`, or None; `step.outputs()` works the batch off again."""
+        return None
+
+    def after_backward(self, step: Step) -> None:
+        """Change the gradients before they are clipped, or add to them what other weights would have."""
 
     def after_step(self, model: nn.Module) -> None:
         """Look at, or change, the weights after a step."""

@@ -82,11 +82,11 @@ class Trial:
         return [self._step(batch_of(step)) for step in steps]
 
     def _step(self, batch: Batch) -> float:
-        batch = self.applied.on_batch(batch)
-        outputs_BC = self.model(batch.tokens_BL, batch.keep_BL)
-        loss = self.applied.on_loss(loss_of(outputs_BC, batch.targets), outputs_BC, batch.targets)
+        step = OneStep(self, batch)
+        loss = step.whole_loss()
         self.model.zero_grad()
-        torch.autograd.backward(loss)
+        step.backward(loss)
+        self.applied.after_backward(step)
         with torch.no_grad():
             for each in self.model.parameters():
                 if each.grad is not None:
@@ -98,6 +98,32 @@ class Trial:
         """Return a copy of the weights that would be judged."""
         evaluated = self.applied.evaluated(self.model)
         return copied(self.model.state_dict() if evaluated is None else evaluated)
+
+
+class OneStep:
+    """A batch, and what a technique may do with it."""
+
+    def __init__(self, trial: Trial, batch: Batch) -> None:
+        self.trial, self.batch = trial, trial.applied.on_batch(batch)
+
+    def outputs(self) -> Tensor:
+        """Return logits (B, C)."""
+        outputs_BC: Tensor = self.trial.model(self.batch.tokens_BL, self.batch.keep_BL)
+        return outputs_BC
+
+    def loss(self, outputs: Tensor) -> Tensor:
+        """Return the task's loss, with what the technique makes of it."""
+        return self.trial.applied.on_loss(loss_of(outputs, self.batch.targets), outputs, self.batch.targets)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add gradients."""
+        torch.autograd.backward(loss)
+
+    def whole_loss(self) -> Tensor:
+        """Return the loss of a step, with what the technique adds to it."""
+        outputs_BC = self.outputs()
+        more = self.trial.applied.more_loss(self, outputs_BC)
+        return self.loss(outputs_BC) + (0.0 if more is None else more)
 
 
 class TechniquePromises:
@@ -127,18 +153,26 @@ class TechniquePromises:
 
     def test_the_loss_is_touched_only_if_declared(self) -> None:
         """Without `loss`, the loss passes unchanged."""
-        trial, batch = Trial(self.technique()), batch_of(0)
-        outputs_BC = trial.model(batch.tokens_BL, batch.keep_BL)
-        loss = loss_of(outputs_BC, batch.targets)
-        changed = not torch.equal(trial.applied.on_loss(loss, outputs_BC, batch.targets), loss)
+        trial = Trial(self.technique())
+        trial.applied.on_batch = lambda batch: batch  # type: ignore[method-assign]
+        step = OneStep(trial, batch_of(0))
+        changed = not torch.equal(step.whole_loss(), loss_of(step.outputs(), step.batch.targets))
         assert not changed or "loss" in self.technique.touches
+
+    def test_the_gradients_are_touched_only_if_declared(self) -> None:
+        """Without `loss` and `weights`, they are those of the loss; and the weights are what they were."""
+        trial = Trial(self.technique())
+        step = OneStep(trial, batch_of(0))
+        step.backward(step.whole_loss())
+        before = copied(gradients(trial.model))
+        trial.applied.after_backward(step)
+        assert same_tensors(gradients(trial.model), before) or self.technique.touches & {"loss", "weights"}
+        assert same_weights(trial.model, Classifier()), "after_backward puts the weights back"
 
     def test_the_weights_are_touched_only_if_declared(self) -> None:
         """Without `weights`, the model stays as it is, and its own weights are judged."""
-        trial, batch = Trial(self.technique()), batch_of(0)
-        outputs_BC = trial.model(batch.tokens_BL, batch.keep_BL)
-        trial.applied.on_batch(batch)
-        trial.applied.on_loss(loss_of(outputs_BC, batch.targets), outputs_BC, batch.targets)
+        trial = Trial(self.technique())
+        OneStep(trial, batch_of(0)).whole_loss()
         trial.applied.after_step(trial.model)
         changed = trial.applied.evaluated(trial.model) is not None or not same_weights(trial.model, Classifier())
         assert not changed or "weights" in self.technique.touches
@@ -216,6 +250,11 @@ def same(one: Batch, other: Batch) -> bool:
 def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy a state dict."""
     return {name: each.clone() for name, each in state.items()}
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    """The gradients that there are, by name."""
+    return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
 
 
 def same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -64,21 +64,27 @@ class Columns:
         return Batch(*(torch.from_numpy(each).to(device) for each in arrays))
 
 
-def training_order(lengths: np.ndarray, size: int, seed: Sequence[int]) -> list[np.ndarray]:
-    """The batches of one epoch: every row once, rows of like length together, batches in random order."""
+def training_order(
+    lengths: np.ndarray, size: int, seed: Sequence[int], odds: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """The batches of one epoch: every row once, or as many rows drawn by their odds; rows of like length together,
+    batches in random order."""
     rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(lengths))
+    rows = len(lengths)
+    shuffled = rng.permutation(rows) if odds is None else rng.choice(rows, rows, p=odds / odds.sum())
     runs = np.array_split(shuffled, max(1, -(-len(lengths) // (size * BUCKET_BATCHES))))
     ordered = np.concatenate([run[np.argsort(lengths[run], kind="stable")] for run in runs])
     batches = [ordered[at : at + size] for at in range(0, len(ordered), size)]
     return [batches[each] for each in rng.permutation(len(batches))]
 
 
-def training_batches(lengths: np.ndarray, size: int, seed: int, begin: int) -> Iterator[np.ndarray]:
+def training_batches(
+    lengths: np.ndarray, size: int, seed: int, begin: int, odds: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
     """The batches from step `begin` on, epoch after epoch, without an end."""
     first, at = divmod(begin, -(-len(lengths) // size))
     for epoch in count(first):
-        yield from training_order(lengths, size, [seed, epoch])[at if epoch == first else 0 :]
+        yield from training_order(lengths, size, [seed, epoch], odds)[at if epoch == first else 0 :]
 
 
 def evaluation_order(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:

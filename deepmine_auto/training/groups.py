@@ -5,12 +5,14 @@ Decay pulls towards zero what multiplies the input; a bias or the gain of a norm
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from deepmine_auto.errors import BadInput
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -27,3 +29,17 @@ def decay_groups(parameters: Iterable[nn.Parameter], decay: float) -> list[dict[
         {"params": [each for each in moving if each.ndim < 2], "weight_decay": 0.0},
     ]
     return [each for each in groups if each["params"]]
+
+
+def split_by_rate(optimizer: torch.optim.Optimizer, factors: Mapping[nn.Parameter, float]) -> None:
+    """Give weights with a factor a group of their own, whose learning rate is so many times that of their group.
+
+    For an optimizer that has taken no step yet.
+    """
+    groups = []
+    for group in optimizer.param_groups:
+        parts: dict[float, list[nn.Parameter]] = defaultdict(list)
+        for each in group["params"]:
+            parts[factors.get(each, 1.0)].append(each)
+        groups += [{**group, "params": own, "lr": group["lr"] * factor} for factor, own in parts.items()]
+    optimizer.param_groups[:] = groups

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from deepmine_auto.contracts import Optimizer, Prepared, Task, TrainingFacts
@@ -25,6 +26,7 @@ from deepmine_auto.model.assemble import Model, build_model, task_of, used
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns, evaluation_order, training_batches
+from deepmine_auto.training.groups import split_by_rate
 from deepmine_auto.training.measure import costs_of, params_million
 from deepmine_auto.training.parts import InParts
 from deepmine_auto.training.prepared import ready
@@ -94,17 +96,18 @@ class Training:
         self.model = build_model(params, self.task, self.prepared, host).to(self.device)
         self.adapting: list[Any] = [each for each in self.model.modules() if hasattr(each, "step")]
         self.losses: dict[str, Tensor] = {}
-        self.optimizer = self._optimizer(host)
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.generator = torch.Generator().manual_seed(assignment.seed)
         facts = TrainingFacts(self.model, self.prepared, self.steps, self.generator)
         self.techniques = {name: self._technique(host, name).build(facts) for name in used(params, "technique")}
+        self.optimizer = self._optimizer(host)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
         self.costs: dict[str, float] = {}
         self.newest: str | None = None
         self.written = (time.monotonic(), 0.0)
         self._go_on()
-        self.batches = training_batches(self.train.lengths, self.recipe.batch, assignment.seed, self.progress.step)
+        at, odds = self.progress.step, self._odds()
+        self.batches = training_batches(self.train.lengths, self.recipe.batch, assignment.seed, at, odds)
         self.forward = self.team.over(InParts(self.model, 2**assignment.halvings))
         self.begun = time.monotonic() - self.progress.seconds
         if self.device.type == "cuda":
@@ -113,7 +116,22 @@ class Training:
     def _optimizer(self, host: Host) -> torch.optim.Optimizer:
         kind = self.assignment.params["optimizer/kind"]
         optimizer: Optimizer = plugin_from(host.get("optimizer", kind), self.assignment.params, f"optimizer/{kind}")
-        return optimizer.build(each for each in self.model.parameters() if each.requires_grad)
+        built = optimizer.build(each for each in self.model.parameters() if each.requires_grad)
+        split_by_rate(built, self._factors())
+        return built
+
+    def _factors(self) -> dict[nn.Parameter, float]:
+        """What the techniques multiply the learning rate of each weight by."""
+        weights, factors = dict(self.model.named_parameters()), defaultdict[nn.Parameter, float](lambda: 1.0)
+        for each in self.techniques.values():
+            for name, factor in each.rates(self.model).items():
+                factors[weights[name]] *= factor
+        return factors
+
+    def _odds(self) -> np.ndarray | None:
+        """How often each training row is drawn, where a technique says so."""
+        found = [odds for each in self.techniques.values() if (odds := each.odds(self.train.targets)) is not None]
+        return np.prod(found, 0) if found else None
 
     def _technique(self, host: Host, name: str) -> Any:
         return plugin_from(host.get("technique", name), self.assignment.params, f"technique/{name}")

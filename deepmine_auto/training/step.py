@@ -11,18 +11,60 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from deepmine_auto.contracts import Batch
+from deepmine_auto.contracts import Batch, Mixed
 
 if TYPE_CHECKING:
     from deepmine_auto.training.loop import Training
 
 
+class OneStep:
+    """The batch of a step, and what can be done with it."""
+
+    def __init__(self, training: Training, batch: Batch) -> None:
+        self.training = training
+        for each in training.techniques.values():
+            batch = each.on_batch(batch)
+        self.batch = batch
+
+    def mixed(self) -> Mixed:
+        """The model's outputs for the batch, and the losses of its attention."""
+        return self.training.forward(self.batch.tokens_BL, self.batch.keep_BL)
+
+    def outputs(self) -> Tensor:
+        """The model's outputs for the batch, with the weights as they are now and dropout drawn anew."""
+        return self.mixed().out
+
+    def loss(self, outputs: Tensor) -> Tensor:
+        """The task's loss of outputs, with what the techniques make of it."""
+        loss = self.training.task.loss(outputs, self.batch.targets, self.training.prepared)
+        for each in self.training.techniques.values():
+            loss = each.on_loss(loss, outputs, self.batch.targets)
+        return loss
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those that are there.
+
+        They are made from nothing and then added, because several workers add up whatever stands there.
+        """
+        weights = [each for each in self.training.model.parameters() if each.requires_grad]
+        before = [each.grad for each in weights]
+        for each in weights:
+            each.grad = None
+        loss.backward()
+        for each, there in zip(weights, before, strict=True):
+            if there is not None:
+                each.grad = there if each.grad is None else each.grad.add_(there)
+
+
 def take_step(training: Training, batch: Batch) -> Tensor:
     """Move the weights by one batch; return its loss, without gradient."""
     training.team.draw_for(training.assignment.seed, training.progress.step)
-    loss = _loss(training, batch)
+    step = OneStep(training, batch)
     training.optimizer.zero_grad(set_to_none=True)
+    loss = _whole_loss(training, step)
     loss.backward()
+    for each in training.techniques.values():
+        each.after_backward(step)
     torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip)
     _set_rate(training)
     training.optimizer.step()
@@ -34,15 +76,12 @@ def take_step(training: Training, batch: Batch) -> Tensor:
     return loss.detach()
 
 
-def _loss(training: Training, batch: Batch) -> Tensor:
-    for each in training.techniques.values():
-        batch = each.on_batch(batch)
-    mixed = training.forward(batch.tokens_BL, batch.keep_BL)
-    loss = training.task.loss(mixed.out, batch.targets, training.prepared)
-    for each in training.techniques.values():
-        loss = each.on_loss(loss, mixed.out, batch.targets)
+def _whole_loss(training: Training, step: OneStep) -> Tensor:
+    mixed = step.mixed()
+    loss = step.loss(mixed.out)
+    more = (each.more_loss(step, mixed.out) for each in training.techniques.values())
     training.losses = {name: each.detach() for name, each in mixed.losses.items()}
-    return sum(mixed.losses.values(), loss)
+    return sum((each for each in (*more, *mixed.losses.values()) if each is not None), loss)
 
 
 def _set_rate(training: Training) -> None:
