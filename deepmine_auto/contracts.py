@@ -345,7 +345,7 @@ class Applied:
         return {}
 
     def odds(self, targets: np.ndarray) -> np.ndarray | None:
-        """Return how often each row (N,) shall be drawn compared with others, or None: each epoch sees all rows once."""
+        """Return how often each row (N,) shall be drawn compared with others; None where an epoch sees each once."""
         return None
 
     def on_batch(self, batch: Batch) -> Batch:
