@@ -21,6 +21,7 @@ from deepmine_auto.contracts import (
     Mixed,
     Mode,
     Optimizer,
+    Original,
     Prepared,
     Pruner,
     Report,
@@ -29,11 +30,12 @@ from deepmine_auto.contracts import (
     Task,
     Technique,
     TrainingFacts,
+    Tuning,
     Verdict,
 )
 from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.hookspecs import hookimpl
-from deepmine_auto.space import Choice, Float, Int
+from deepmine_auto.space import Choice, Float, Int, Name
 
 if TYPE_CHECKING:
     from deepmine_auto.bundle.load import load
@@ -49,6 +51,10 @@ if TYPE_CHECKING:
     from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
     from deepmine_auto.model.stack import StackDesign, TransformerStack
     from deepmine_auto.model.words import word_weights
+    from deepmine_auto.pretrained.files import original_of
+    from deepmine_auto.pretrained.parts import blocks_of, ends_of, linears_of, wrap
+    from deepmine_auto.pretrained.peft import inject
+    from deepmine_auto.pretrained.stack import PretrainedStack
     from deepmine_auto.searching import search
     from deepmine_auto.tagging import Tagging
     from deepmine_auto.training.groups import decay_groups
@@ -61,6 +67,7 @@ _LATE = {
     "Source": "deepmine_auto.data.rows",
     "TextClassification": "deepmine_auto.classification",
     "PairOfStacks": "deepmine_auto.model.encoder_decoder",
+    "PretrainedStack": "deepmine_auto.pretrained.stack",
     "RecurrentPair": "deepmine_auto.model.recurrent",
     "StackDesign": "deepmine_auto.model.stack",
     "SparseSoftmax": "deepmine_auto.model.blocks",
@@ -70,10 +77,16 @@ _LATE = {
     "decay_groups": "deepmine_auto.training.groups",
     "fused_softmax": "deepmine_auto.model.softmax",
     "kernel_attention": "deepmine_auto.model.kernelized",
+    "blocks_of": "deepmine_auto.pretrained.parts",
+    "ends_of": "deepmine_auto.pretrained.parts",
+    "linears_of": "deepmine_auto.pretrained.parts",
+    "inject": "deepmine_auto.pretrained.peft",
     "load": "deepmine_auto.bundle.load",
+    "original_of": "deepmine_auto.pretrained.files",
     "read_rows": "deepmine_auto.data.read",
     "search": "deepmine_auto.searching",
     "word_weights": "deepmine_auto.model.words",
+    "wrap": "deepmine_auto.pretrained.parts",
 }
 
 __version__ = "0.1.0"
@@ -100,9 +113,12 @@ __all__ = [
     "MaskFeature",
     "Mixed",
     "Mode",
+    "Name",
     "Optimizer",
+    "Original",
     "PairOfStacks",
     "Prepared",
+    "PretrainedStack",
     "Pruner",
     "RecurrentPair",
     "Report",
@@ -118,17 +134,24 @@ __all__ = [
     "TextClassification",
     "TrainingFacts",
     "TransformerStack",
+    "Tuning",
     "Verdict",
     "WindowSoftmax",
     "__version__",
+    "blocks_of",
     "decay_groups",
+    "ends_of",
     "fused_softmax",
     "hookimpl",
+    "inject",
     "kernel_attention",
+    "linears_of",
     "load",
+    "original_of",
     "read_rows",
     "search",
     "word_weights",
+    "wrap",
 ]
 
 

@@ -31,8 +31,10 @@ def unsuited(backbone: type[Backbone], task: type[Task]) -> str:
 
 
 def natural(backbones: Mapping[str, type[Backbone]], task: type[Task]) -> list[str]:
-    """The backbones that a task is searched with where none is named: those that look as it allows, and no more."""
-    return sorted(name for name, each in backbones.items() if each.modes == {task.mode} and not unsuited(each, task))
+    """The backbones that a task is searched with where none is named: those that look as it allows, and no more, and
+    that learn from nothing."""
+    fitting = {name: each for name, each in backbones.items() if each.modes == {task.mode} and not each.pretrained}
+    return sorted(name for name, each in fitting.items() if not unsuited(each, task))
 
 
 def inadmissible(variant: type[Attention], modes: frozenset[Mode], masks: frozenset[MaskFeature], length: int) -> str:

@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto.contracts import Task
+from deepmine_auto.contracts import Backbone, Task
 from deepmine_auto.data.kept import SEARCH, rows_of
 from deepmine_auto.host import Host
 from deepmine_auto.planning import WORKERS, admission, check_workers, faults
+from deepmine_auto.pretrained.choosing import kept_origins, longest_reader
 from deepmine_auto.space import Space
 from deepmine_auto.space_file import SpaceFile, build_space, bundled, read_space
 from deepmine_auto.storage.store import StudyRow
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.spaces import Spaces
+from deepmine_auto.training.prepared import prepared_by
 
 NOWHERE = {"gpus": None, "gpus_per_trial": None, "workers": None, "address": None, "insecure_cluster": False}
 
@@ -66,8 +68,13 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     """The name and search space with which a study goes on, and what was left out of it. Raises BadInput."""
     if not change.another_space:
         return spaces.name_now, spaces.now, ()
-    file, task, left_out = _file(spaces.name_now, change), host.get("task", study.spec["task"]), list[str]()
-    admit = admission(_lengths(Path(study.folder), task()), left_out, faults(host, study.spec.get("unchecked", False)))
+    file, task, left_out = (
+        kept_origins(_file(spaces.name_now, change), spaces.now),
+        host.get("task", study.spec["task"]),
+        list[str](),
+    )
+    lengths = _lengths(Path(study.folder), task(), longest_reader(file, host))
+    admit = admission(lengths, left_out, faults(host, study.spec.get("unchecked", False)))
     return file.where, build_space(file, host, task, admit), tuple(left_out)
 
 
@@ -78,8 +85,8 @@ def _file(name: str, change: Change) -> SpaceFile:
     return replace(file, plugins={**file.plugins, "attention": change.attention}) if change.attention else file
 
 
-def _lengths(folder: Path, task: Task) -> list[int]:
+def _lengths(folder: Path, task: Task, backbone: Backbone) -> list[int]:
     """Tokens of the rows that trials see, in order; the test stays closed."""
-    prepared = task.prepare(rows_of(folder, SEARCH, "train"))
+    prepared = prepared_by(task, backbone, rows_of(folder, SEARCH, "train"))
     parts = (rows_of(folder, SEARCH, part) for part in ("train", "validation"))
     return sorted(len(each) for rows in parts for each in prepared.encode(rows.inputs))

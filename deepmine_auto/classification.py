@@ -16,7 +16,8 @@ import numpy as np
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from deepmine_auto.contracts import Direction, Prepared, Task
+from deepmine_auto.contracts import Direction, Original, Prepared, Task
+from deepmine_auto.data.foreign import foreign_ids, load_foreign
 from deepmine_auto.data.read import read_rows
 from deepmine_auto.data.rows import Rows, Source
 from deepmine_auto.data.tokenize import count_words, load_tokenizer, subword_tokenizer, token_ids, word_tokenizer
@@ -31,13 +32,15 @@ MOST_WORDS = 30_000
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the training rows say beside the tokenizer: labels in the order of the classes, and the class weights
-    that give each class the same say in the loss (their mean over the training rows is 1)."""
+    """What is kept beside the tokenizer: labels in the order of the classes, and the class weights that give each class
+    the same say in the loss (their mean over the training rows is 1); whether tokens have pretrained vectors; how the
+    pretrained model is built whose tokenizer it is."""
 
     labels: tuple[str, ...]
     class_weights: tuple[float, ...]
     max_len: int
     pretrained: bool
+    architecture: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +71,24 @@ class TextPrepared:
         """The most tokens of a text; the others are cut."""
         return self.fitted.max_len
 
+    @property
+    def architecture(self) -> Mapping[str, Any] | None:
+        """How the pretrained model is built whose tokenizer this is, or None."""
+        return self.fitted.architecture
+
+    @property
+    def padding(self) -> str:
+        """The token that fills rows up; a pretrained model may have another one than ours."""
+        at = int((self.architecture or {}).get("pad_token_id") or 0)
+        return str(self.tokenizer.id_to_token(at))
+
     def encode(self, inputs: Sequence[Any]) -> list[list[int]]:
         """Turn texts into at least one and at most `max_len` token ids each. Raises BadInput for what is no text."""
-        return token_ids(self.tokenizer, inputs, self.fitted.max_len)
+        return self.ids(inputs, self.max_len)
+
+    def ids(self, texts: Sequence[Any], most: int) -> list[list[int]]:
+        """Turn texts into at least one and at most `most` token ids each. Raises BadInput for what is no text."""
+        return (token_ids if self.architecture is None else foreign_ids)(self.tokenizer, texts, most)
 
     def targets(self, rows: Rows) -> np.ndarray:
         """Return the class of each row, int64 (N,). Raises BadInput for a label that no training row has."""
@@ -95,17 +113,21 @@ class TextPrepared:
         try:
             plain = json.loads(file.read_text(encoding="utf-8"))
             labels, weights = map(str, plain["labels"]), map(float, plain["class_weights"])
-            fitted = Fitted(tuple(labels), tuple(weights), int(plain["max_len"]), bool(plain["pretrained"]))
+            architecture = dict(plain["architecture"]) if plain.get("architecture") else None
+            known = int(plain["max_len"]), bool(plain["pretrained"]), architecture
+            fitted = Fitted(tuple(labels), tuple(weights), *known)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{file} is not what a text task saved: {error!r}.", "Export the model again.") from error
-        return cls.of(load_tokenizer(folder / "tokenizer.json"), fitted)
+        read = load_tokenizer if architecture is None else load_foreign
+        return cls.of(read(folder / "tokenizer.json"), fitted)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextClassification(Task):
     """One label a text. Subclass it, give it a name and a source, and override `read` where the data are your own.
 
-    tokens: `glove` is words with pretrained vectors, `word` is words alone, `subword` is pieces of words.
+    tokens: `glove` is words with pretrained vectors, `word` is words alone, `subword` is pieces of words; a pretrained
+    backbone brings its own instead.
     class_weights: whether rare classes weigh more in the loss. max_len: longer texts are cut after so many tokens.
     """
 
@@ -137,14 +159,15 @@ class TextClassification(Task):
 
     def prepare(self, train: Rows) -> TextPrepared:
         """Fit tokenizer, labels and class weights on training rows alone. Raises BadInput if they have one label."""
-        counts = Counter(map(str, train.labels))
-        if len(counts) < 2:
-            what = f"All {len(train):,} training rows have the label '{min(counts, default='')}'."
-            raise BadInput(what, "Give rows of two labels or more.")
-        labels = tuple(sorted(counts))
-        weights = tuple(len(train) / (len(labels) * counts[label]) for label in labels)
+        labels, weights = _classes(train)
         fitted = Fitted(labels, weights, self.max_len, self.tokens == "glove")
         return TextPrepared.of(self._tokenizer(train.inputs), fitted)
+
+    def prepare_for(self, train: Rows, original: Original) -> TextPrepared:
+        """Fit labels and class weights on training rows alone. Raises BadInput if they have one label."""
+        labels, weights = _classes(train)
+        most = min(self.max_len, int(original.architecture.get("max_position_embeddings", self.max_len)))
+        return TextPrepared.of(original.tokenizer, Fitted(labels, weights, most, False, original.architecture))
 
     def _tokenizer(self, texts: Sequence[str]) -> Tokenizer:
         if self.tokens == "subword":
@@ -208,6 +231,16 @@ class TextClassification(Task):
             "median_words": float(np.median(words_N)),
             "longest_words": max(words_N),
         }
+
+
+def _classes(train: Rows) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The labels in the order of the classes, and the weight of each class."""
+    counts = Counter(map(str, train.labels))
+    if len(counts) < 2:
+        what = f"All {len(train):,} training rows have the label '{min(counts, default='')}'."
+        raise BadInput(what, "Give rows of two labels or more.")
+    labels = tuple(sorted(counts))
+    return labels, tuple(len(train) / (len(labels) * counts[label]) for label in labels)
 
 
 def _log_softmax(outputs_NC: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ from deepmine_auto.errors import NothingLearned
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment
 from deepmine_auto.model.assemble import plugins_of
+from deepmine_auto.pretrained.merging import merge
 from deepmine_auto.storage.store import Row, StudyRow
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.budget import duration
@@ -162,22 +163,21 @@ def outputs_for(training: Training, inputs: Sequence[Any]) -> np.ndarray:
 
 
 def export(bundle: Path, training: Training, story: Story, rows: Rows) -> float:
-    """Write the judged weights as a bundle; return how far its reload differed."""
-    judged = training.evaluated()
-    weights = {**training.model.state_dict(), **({} if judged is None else judged)}
+    """Write the judged weights as a bundle; return how far its reload differed. The training's model is then merged."""
+    judged, model = training.evaluated(), training.model
     asked = list(rows.inputs[:INPUTS])
+    outputs = outputs_for(training, asked)
+    model.load_state_dict({**model.state_dict(), **({} if judged is None else judged)})
+    params = model_params(story.params, merged=merge(model.backbone))
     prepared: Prepared = training.prepared
-    exported = Exported(weights, prepared, model_params(story.params), story)
-    return save(bundle, exported, asked, outputs_for(training, asked))
+    return save(bundle, Exported(model.state_dict(), prepared, params, story), asked, outputs)
 
 
-def model_params(params: Any) -> dict[str, Any]:
-    """The params that a model is built from; how it was trained is the card's and the manifest's to tell."""
-    return {
-        name: value
-        for name, value in params.items()
-        if name.split("/")[0] in ("attention", "placement", "model", "data")
-    }
+def model_params(params: Any, merged: bool) -> dict[str, Any]:
+    """The params that a model is built from; how it was trained is the card's and the manifest's to tell. What was
+    merged into a pretrained model is a part of it."""
+    rooms = ("attention", "placement", "model", "data", *(() if merged else ("tuning",)))
+    return {name: value for name, value in params.items() if name.split("/")[0] in rooms}
 
 
 def story_of(

@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
+from deepmine_auto.errors import BadInput
+
 if TYPE_CHECKING:
     import numpy as np
     import optuna
     import torch
+    from tokenizers import Tokenizer
     from torch import Tensor, nn
 
     from deepmine_auto.data.rows import Rows, Source
@@ -210,6 +213,10 @@ class Prepared(Protocol):
     def vectors_VE(self) -> np.ndarray | None:
         """Pretrained rows of the token table (V, E), or None."""
 
+    @property
+    def architecture(self) -> Mapping[str, Any] | None:
+        """How the pretrained model is built whose tokenizer this is, or None."""
+
     def encode(self, inputs: Sequence[Any]) -> list[list[int]]:
         """Turn raw inputs into token ids, at least one each."""
 
@@ -218,6 +225,13 @@ class Prepared(Protocol):
 
     def save(self, folder: Any) -> None:
         """Write it into a folder, without code."""
+
+
+class Original(NamedTuple):
+    """A model that others trained, as it reads and as it is built: its tokenizer, and what its config.json says."""
+
+    tokenizer: Tokenizer
+    architecture: Mapping[str, Any]
 
 
 class Task(Plugin):
@@ -248,6 +262,12 @@ class Task(Plugin):
     @abstractmethod
     def prepare(self, train: Rows) -> Prepared:
         """Fit tokenizer, vocabulary and class weights on training rows alone."""
+
+    def prepare_for(self, train: Rows, original: Original) -> Prepared:
+        """Fit what else there is to fit where a pretrained model brings the tokenizer. Raises BadInput where the task
+        reads something else than text."""
+        del train, original
+        raise BadInput(f"'{self.name}' cannot be learned by a pretrained model.", "Choose another backbone.")
 
     @abstractmethod
     def load(self, folder: Any) -> Prepared:
@@ -290,10 +310,32 @@ class Backbone(Plugin):
     """The modes in which it uses attention; a variant must have all of them."""
     pairs: ClassVar[bool] = False
     """Whether it takes rows apart into source and target."""
+    pretrained: ClassVar[bool] = False
+    """Whether others have trained it, so that it brings its own tokenizer."""
+    fitted_by: ClassVar[tuple[str, ...]] = ()
+    """The fields on which `original` depends."""
 
     @abstractmethod
     def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:
         """Build the stack; `attention(shape)` makes the token mixing of one layer."""
+
+    def original(self) -> Original | None:
+        """Return what a task takes over of the model that others trained; None where nobody did. Raises BadInput."""
+        return None
+
+    def begin(self, module: nn.Module) -> None:
+        """Give a module that `build` made the weights that training begins with; the default keeps what it has."""
+
+
+class Tuning(Plugin):
+    """What of a pretrained model learns: all of it, its top, or something small beside it."""
+
+    kind = "tuning"
+
+    @abstractmethod
+    def apply(self, model: nn.Module) -> None:
+        """Freeze weights of a model of transformers, and put into it what learns beside them. A layer that is wrapped
+        becomes the `base_layer` of what wraps it, which may have a `merged_layer()` for the export."""
 
 
 # -- training --------------------------------------------------------------------------------------------------------
@@ -437,7 +479,7 @@ class Pruner(Plugin):
 
 
 KINDS: dict[str, type[Plugin]] = {
-    each.kind: each for each in (Attention, Task, Backbone, Optimizer, Technique, Sampler, Pruner)
+    each.kind: each for each in (Attention, Task, Backbone, Tuning, Optimizer, Technique, Sampler, Pruner)
 }
 """Every kind of plugin that `plugins list` knows; commands are click commands and have no class of ours."""
 

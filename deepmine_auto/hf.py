@@ -32,7 +32,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from deepmine_auto.bundle.load import load
 from deepmine_auto.bundle.manifest import checked
 from deepmine_auto.bundle.plain import MODEL_TYPE, read_config, read_json
-from deepmine_auto.data.tokenize import load_tokenizer, token_ids
+from deepmine_auto.classification import TextPrepared
 from deepmine_auto.errors import BadInput
 from deepmine_auto.model.assemble import Model
 
@@ -93,7 +93,7 @@ class DeepmineForSequenceClassification(PreTrainedModel):
         return_dict: bool | None = None,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
         """Return logits (B, C) for input_ids and attention_mask (B, L), 1 for real tokens; labels (B,) add a loss."""
-        keep_BL = input_ids != 0 if attention_mask is None else attention_mask.bool()
+        keep_BL = input_ids != self.config.pad_token_id if attention_mask is None else attention_mask.bool()
         logits_BC = self.head(self.backbone(input_ids, keep_BL).out, keep_BL)
         loss = None if labels is None else torch.nn.functional.cross_entropy(logits_BC, labels)
         output = SequenceClassifierOutput(loss=loss, logits=logits_BC)
@@ -104,6 +104,7 @@ class DeepmineTokenizer(PreTrainedTokenizerFast):
     """A bundle's tokenizer: long texts are always cut, "[PAD]" in a text is text, an empty text is one unknown word."""
 
     model_input_names = ["input_ids", "attention_mask"]
+    prepared: TextPrepared
 
     @classmethod
     def from_pretrained(cls, folder: Any, *_: Any, **__: Any) -> DeepmineTokenizer:
@@ -113,7 +114,10 @@ class DeepmineTokenizer(PreTrainedTokenizerFast):
         read_config(place)
         options = read_json(place / "tokenizer_config.json").plain
         options.pop("tokenizer_class", None)
-        return cls(tokenizer_object=load_tokenizer(place / "tokenizer.json"), name_or_path=str(folder), **options)
+        prepared = TextPrepared.load(place)
+        made = cls(tokenizer_object=prepared.tokenizer, name_or_path=str(folder), **options)
+        made.prepared = prepared
+        return made
 
     def _encode_plus(self, text: str | Sequence[str], text_pair: Any = None, **options: Any) -> BatchEncoding:
         """Do what `deepmine_auto.load(FOLDER)` does with texts; padding and tensors are transformers' own."""
@@ -121,7 +125,7 @@ class DeepmineTokenizer(PreTrainedTokenizerFast):
             raise BadInput("A text pair was given, and this model reads single texts.", "Join the two.")
         texts = [text] if isinstance(text, str) else text
         limit = min(options.get("max_length") or self.model_max_length, self.model_max_length)
-        ids = token_ids(self.backend_tokenizer, texts, limit)
+        ids = self.prepared.ids(texts, limit)
         padded = self.pad(
             {"input_ids": ids},
             padding=options["padding_strategy"],

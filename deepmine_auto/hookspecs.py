@@ -31,6 +31,11 @@ def backbones() -> Iterable[str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def tunings() -> Iterable[str]:  # type: ignore[empty-body]
+    """What of a pretrained model learns. Called when a search, a prediction or a listing begins."""
+
+
+@hookspec
 def optimizers() -> Iterable[str]:  # type: ignore[empty-body]
     """Gradient optimizers; what proposes params is a sampler. Called when a search or a listing begins."""
 

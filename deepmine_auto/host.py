@@ -30,8 +30,9 @@ from deepmine_auto.errors import BadInput, PluginError, unknown
 
 OURS = "deepmine-auto"
 SLOW_SECONDS = 2.0
-HOOKS = {"attention": "attentions", "task": "tasks", "backbone": "backbones", "optimizer": "optimizers",
-         "technique": "techniques", "sampler": "samplers", "pruner": "pruners", "command": "commands"}  # fmt: skip
+HOOKS = {"attention": "attentions", "task": "tasks", "backbone": "backbones", "tuning": "tunings",
+         "optimizer": "optimizers", "technique": "techniques", "sampler": "samplers", "pruner": "pruners",
+         "command": "commands"}  # fmt: skip
 """The hook that brings each kind."""
 
 T = TypeVar("T")

@@ -22,6 +22,7 @@ from deepmine_auto.data.split import Split, resplit, split, without_duplicates
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
+from deepmine_auto.pretrained.choosing import chosen_from, longest_reader
 from deepmine_auto.space_file import SpaceFile, build_space, read_space, space_for
 from deepmine_auto.storage.place import Place, place_of, read
 from deepmine_auto.storage.store import Row, Store
@@ -29,6 +30,7 @@ from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.finals import REPEATS
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.warm import warm_start
+from deepmine_auto.training.prepared import prepared_by
 
 EXECUTORS = ("ray", "inline")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -39,12 +41,12 @@ class Request:
     """What a user may ask of a search; each field is an option of `deepmine-auto search`.
 
     data: files (`FILE`, or `train=FILE` and so on) or one folder; none is the task's own data. attention: variants to
-    choose from instead of the space's. time_budget: seconds, or text such as 5m. storage: a SQLite file or a PostgreSQL
-    URL without password; none is that of the environment.
-    output: the study's folder. gpus: in all; None is as many as there are. objective: one or several scores or costs;
-    trials are pruned by the first. limit: bounds such as `latency_ms<=5`. warm_start: earlier studies of the task, by
-    name in this storage, or as STORAGE:NAME. unchecked: trust attention variants of others without holding them to
-    their promises.
+    choose from instead of the space's. backbone: backbones by name, or pretrained models: folders, or names of the hub.
+    time_budget: seconds, or text such as 5m. storage: a SQLite file or a PostgreSQL URL without password; none is that
+    of the environment. output: the study's folder. gpus: in all; None is as many as there are. objective: one or
+    several scores or costs; trials are pruned by the first. limit: bounds such as `latency_ms<=5`. warm_start: earlier
+    studies of the task, by name in this storage, or as STORAGE:NAME. unchecked: trust attention variants of others
+    without holding them to their promises.
     """
 
     task: str = "sentiment"
@@ -53,6 +55,7 @@ class Request:
     label_column: str | None = None
     space: str | None = None
     attention: Sequence[str] = ()
+    backbone: Sequence[str] | str = ()
     trials: int | None = None
     time_budget: str | float | None = None
     max_gpu_hours: float | None = None
@@ -96,13 +99,16 @@ def plan(request: Request, host: Host) -> Plan:
     scores, asked = task_class.directions, _listed(request.objective) or [task_class.objective]
     objectives = objectives_from(asked, scores, request.task)
     limits = limits_from(_listed(request.limit), scores, request.task)
-    file = _overridden(read_space(request.space or space_for(task_class)), request, host)
+    backbones = chosen_from(_listed(request.backbone), host)
+    file = _overridden(read_space(request.space or backbones.space or space_for(task_class)), request, host)
+    file = backbones.over(file)
     storage, folder, name = _places(request)
     task = task_class()
     rows = without_duplicates(task.read(_source(request)))
     strata = task.strata(rows)
     splits = _splits(strata, request.seed, rows)
-    lengths = sorted(map(len, task.prepare(rows.take(splits[SEARCH].train)).encode(rows.inputs)))
+    train = rows.take(splits[SEARCH].train)
+    lengths = sorted(map(len, prepared_by(task, longest_reader(file, host), train).encode(rows.inputs)))
     left_out: list[str] = []
     space = build_space(file, host, task_class, admission(lengths, left_out, faults(host, request.unchecked)))
     spec: dict[str, Any] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from deepmine_auto.admission import contradiction
@@ -85,7 +85,24 @@ class Choice:
         return drawn
 
 
-Range = Int | Float | Choice
+@dataclass(frozen=True)
+class Name:
+    """A text that no plugin can list, such as the place of a model; a space says which, `what` says of what kind."""
+
+    what: str
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, str) and bool(value)
+
+    def __str__(self) -> str:
+        return self.what
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Value:
+        """Refuse: nothing can be drawn before a space says which there are."""
+        raise TypeError(f"'{name}' has no values to draw from")
+
+
+Range = Int | Float | Choice | Name
 Conditions = Mapping[str, tuple[Value, ...]]
 
 
@@ -189,7 +206,7 @@ def ranges(cls: type) -> dict[str, Range]:
     found = {}
     for each in fields(cls):
         for mark in getattr(hints[each.name], "__metadata__", ()):
-            if isinstance(mark, Int | Float | Choice):
+            if isinstance(mark, Int | Float | Choice | Name):
                 found[each.name] = mark
     return found
 
@@ -217,7 +234,7 @@ SHARED_BY_BACKBONES = ("depth", "dim", "heads")
 def join(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, type]) -> tuple[Param, ...]:
     """Join the ranges of chosen plugins (kind -> name -> class) and of the host's own dataclasses (prefix -> class)."""
     params = [*_attention(chosen["attention"]), *_placement(chosen.get("hybrid", {}))]
-    params += [*_backbones(chosen["backbone"]), *_one_of("optimizer", chosen)]
+    params += [*_backbones(chosen["backbone"]), *_tuning(chosen), *_one_of("optimizer", chosen)]
     for name, technique in chosen["technique"].items():
         params += _optional(f"technique/{name}", technique, {})
     for prefix, cls in always.items():
@@ -257,6 +274,15 @@ def _backbones(backbones: Mapping[str, type[Plugin]]) -> list[Param]:
             kinds = (*seen[full].when["model/kind"], kind) if full in seen else (kind,)
             seen[full] = Param(full, each, {"model/kind": kinds})
     return [*params, *seen.values()]
+
+
+def _tuning(chosen: Mapping[str, Mapping[str, type[Plugin]]]) -> list[Param]:
+    """What of a pretrained backbone learns."""
+    kinds = tuple(name for name, each in chosen["backbone"].items() if getattr(each, "pretrained", False))
+    if not kinds:
+        return []
+    kind, *others = _one_of("tuning", chosen)
+    return [replace(kind, when={"model/kind": kinds}), *others]
 
 
 def _one_of(kind: str, chosen: Mapping[str, Mapping[str, type[Plugin]]]) -> list[Param]:

@@ -13,12 +13,12 @@ from deepmine_auto.admission import natural, unsuited
 from deepmine_auto.contracts import Attention, Backbone, Mode, Plugin, Task
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
-from deepmine_auto.space import Choice, Float, Param, Range, Space, Value, join
+from deepmine_auto.space import Choice, Float, Name, Param, Range, Space, Value, join
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.training.recipe import Recipe, Schedule
 
 SECTIONS = ("plugins", "budget", "ranges", "recipes")
-LISTS = ("attention", "backbone", "optimizer", "technique")
+LISTS = ("attention", "backbone", "tuning", "optimizer", "technique")
 HYBRID = "hybrid"
 """The list of attention variants that may take some layers in place of the one that has most."""
 SINGLE = ("sampler", "pruner")
@@ -142,12 +142,18 @@ def narrowed(
     for param in params:
         wish = wishes.get(param.name)
         if wish is None:
-            kept.append(param)
+            kept.append(_known_range(param, where))
         elif isinstance(wish, list | dict):
             kept.append(Param(param.name, _narrow(param, wish, where), param.when))
         else:
             fixed[param.name] = _inside(param, wish, where)
     return tuple(kept), fixed
+
+
+def _known_range(param: Param, where: str) -> Param:
+    if isinstance(param.range, Name):
+        raise BadInput(f"{where} does not say '{param.name}'.", f"Give {param.range}, in [ranges] or by its option.")
+    return param
 
 
 def _inside(param: Param, value: Any, where: str) -> Value:
@@ -163,7 +169,7 @@ def _narrow(param: Param, wish: Any, where: str) -> Range:
         if not wish:
             raise BadInput(f"{where}: the range of '{param.name}' is empty.", f"Give some of: {param.range}.")
         return Choice(*(_inside(param, each, where) for each in wish))
-    if isinstance(param.range, Choice):
+    if isinstance(param.range, Choice | Name):
         raise BadInput(f"{where}: '{param.name}' takes a list.", f"Give some of: {param.range}.")
     odd = set(wish) - {"low", "high"}
     if odd:

@@ -81,6 +81,23 @@ def backbones() -> Iterable[str]:
         "deepmine_plugins.backbones.decoder:Decoder",
         "deepmine_plugins.backbones.encoder_decoder:EncoderDecoder",
         "deepmine_plugins.backbones.lstm:Lstm",
+        "deepmine_plugins.backbones.pretrained:Pretrained",
+    )
+
+
+@hookimpl
+def tunings() -> Iterable[str]:
+    """Our tunings of pretrained models."""
+    return (
+        "deepmine_plugins.tunings.adapter:Houlsby",
+        "deepmine_plugins.tunings.adapter:Pfeiffer",
+        "deepmine_plugins.tunings.dora:Dora",
+        "deepmine_plugins.tunings.full:Full",
+        "deepmine_plugins.tunings.ia3:Ia3",
+        "deepmine_plugins.tunings.lora:Lora",
+        "deepmine_plugins.tunings.rslora:RsLora",
+        "deepmine_plugins.tunings.top_layers:TopLayers",
+        "deepmine_plugins.tunings.vera:Vera",
     )
 
 

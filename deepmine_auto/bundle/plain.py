@@ -21,11 +21,11 @@ class Read(NamedTuple):
     plain: dict[str, Any]
 
 
-def read_json(file: Path) -> Read:
-    """Read an object from a file of at most 8 MB. Raises BadInput for anything else."""
+def read_json(file: Path, most_bytes: int = MOST_BYTES) -> Read:
+    """Read an object from a file of bounded size. Raises BadInput for anything else."""
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+        if file.stat().st_size > most_bytes:
+            raise ValueError(f"it has more than {most_bytes:,} bytes")
         text = file.read_bytes().decode()
         plain = json.loads(text)
         if not isinstance(plain, dict):
@@ -38,7 +38,7 @@ def read_json(file: Path) -> Read:
 def read_config(folder: Path) -> dict[str, Any]:
     """Read config.json. Raises BadInput if it is not ours, or asks, like the tokenizer's, for code at any depth."""
     for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).exists() and _asks_for_code(read_json(folder / name).plain):
+        if (folder / name).exists() and asks_for_code(read_json(folder / name).plain):
             raise BadInput(f"{folder / name} asks to run code of its own.", "Such a model is not loaded.")
     config = read_json(folder / "config.json").plain
     ours = config.get("deepmine")
@@ -49,7 +49,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _asks_for_code(plain: object) -> bool:
+def asks_for_code(plain: object) -> bool:
+    """Whether a key that would run code stands anywhere in it."""
     if isinstance(plain, dict):
-        return any(key in REMOTE_CODE or _asks_for_code(value) for key, value in plain.items())
-    return isinstance(plain, list) and any(map(_asks_for_code, plain))
+        return any(key in REMOTE_CODE or asks_for_code(value) for key, value in plain.items())
+    return isinstance(plain, list) and any(map(asks_for_code, plain))

@@ -107,17 +107,19 @@ def _config(exported: Exported) -> dict[str, Any]:
     if isinstance(exported.prepared, TextPrepared):
         # no label2id: a label may be any text, and keys of this file are checked; `hf` turns id2label around
         config["architectures"] = ["DeepmineForSequenceClassification"]
+        config["pad_token_id"] = exported.prepared.tokenizer.token_to_id(exported.prepared.padding)
         config["id2label"] = dict(enumerate(exported.prepared.fitted.labels))
     return config
 
 
 def _tokenizer(prepared: TextPrepared) -> dict[str, Any]:
     """What transformers must know beside tokenizer.json: "[PAD]" in a user's text is text, and long texts are cut."""
+    unknown = {} if prepared.architecture else {"unk_token": "[UNK]"}
     return {
         "tokenizer_class": "DeepmineTokenizer",
         "model_max_length": prepared.fitted.max_len,
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
+        "pad_token": prepared.padding,
+        **unknown,
         "split_special_tokens": True,
     }
 

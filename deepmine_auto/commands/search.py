@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--label-column", metavar="NAME", help="The column of labels, where its name does not tell.")
 @click.option("--space", metavar="NAME|FILE", help="Plugins and ranges to search: a bundled space or a TOML file.")
 @click.option("--attention", metavar="A,B", multiple=True, help="Attention variants to choose from instead.")
+@click.option("--backbone", metavar="A,B", multiple=True, help="Backbones, or pretrained models: folders, hub names.")
 @click.option("--trials", type=int, metavar="N", help="End after so many trials.")
 @click.option("--time-budget", metavar="TIME", help="End after this time: 90s, 5m, 1h30m.")
 @click.option("--max-gpu-hours", type=float, metavar="X", help="End after so many hours, counted over all GPUs held.")
@@ -47,8 +48,7 @@ def search(as_json: bool, dry_run: bool, storage: str | None, storage_file: str 
     """Search, name a winner, check it on the locked test, and export it."""
     place = database(storage, storage_file)
     fields = {name: value for name, value in options.items() if value not in (None, ())}
-    if "attention" in fields:
-        fields["attention"] = listed(fields["attention"])
+    fields |= {name: listed(fields[name]) for name in ("attention", "backbone") if name in fields}
     (_foretell if dry_run else _conduct)(place, fields, as_json)
 
 

@@ -54,13 +54,13 @@ WORD = "|".join(
 def count_words(texts: Iterable[str]) -> list[int]:
     """Return the number of words of each text."""
     blank = _dressed(WordLevel(SPECIAL, unk_token=UNK))
-    return _guarded(lambda: [len(_words(blank, text)) for text in texts])
+    return guarded(lambda: [len(_words(blank, text)) for text in texts])
 
 
 def word_tokenizer(texts: Iterable[str], limit: int, extra_words: Iterable[str] = ()) -> Tokenizer:
     """Make a tokenizer of whole words: the `limit` most frequent of `texts`, then those `extra_words` that are new."""
     blank = _dressed(WordLevel(SPECIAL, unk_token=UNK))
-    counts = _guarded(lambda: Counter(word for text in texts for word in _words(blank, text)))
+    counts = guarded(lambda: Counter(word for text in texts for word in _words(blank, text)))
     known = (word for word, count in counts.items() if count >= FEWEST)
     frequent = sorted(known, key=lambda word: (-counts[word], word))[:limit]
     words = dict.fromkeys((*SPECIAL, *frequent, *extra_words))
@@ -72,7 +72,7 @@ def subword_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     trained = _dressed(BPE(unk_token=UNK))
     half = vocabulary // 2  # a script of thousands of characters must leave room for pieces, and keep to the limit
     trainer = BpeTrainer(vocab_size=vocabulary, special_tokens=[*SPECIAL], limit_alphabet=half, show_progress=False)
-    _guarded(lambda: trained.train_from_iterator(texts, trainer))
+    guarded(lambda: trained.train_from_iterator(texts, trainer))
     # special tokens of a trained tokenizer would match "[PAD]" in a user's text: the model is kept, and they are not
     model = json.loads(trained.to_str())["model"]
     merges = [tuple(each) for each in model["merges"]]
@@ -81,8 +81,8 @@ def subword_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 
 def token_ids(tokenizer: Tokenizer, texts: Sequence[str], max_len: int) -> list[list[int]]:
     """Return at least one and at most `max_len` ids a text. Raises BadInput for what is no text."""
-    short = [text[: CHARACTERS_A_TOKEN * max_len] for text in map(_checked, texts)]
-    encoded = _guarded(lambda: tokenizer.encode_batch_fast(short, add_special_tokens=False))
+    short = [text[: CHARACTERS_A_TOKEN * max_len] for text in map(checked, texts)]
+    encoded = guarded(lambda: tokenizer.encode_batch_fast(short, add_special_tokens=False))
     return [each.ids[:max_len] or [SPECIAL[UNK]] for each in encoded]
 
 
@@ -93,7 +93,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
         _refuse_foreign(json.loads(text))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"{path} is no tokenizer of ours: {error}.", "Export the model again.") from error
-    tokenizer: Tokenizer = _guarded(lambda: Tokenizer.from_str(text))
+    tokenizer: Tokenizer = guarded(lambda: Tokenizer.from_str(text))
     return tokenizer
 
 
@@ -117,13 +117,14 @@ def _words(tokenizer: Tokenizer, text: str) -> list[str]:
     return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
 
 
-def _checked(text: object) -> str:
+def checked(text: object) -> str:
+    """Return a text. Raises BadInput for anything else."""
     if not isinstance(text, str):
         raise BadInput(f"{text!r} is no text.", "Give strings.")
     return text
 
 
-def _guarded(work: Callable[[], T]) -> T:
+def guarded(work: Callable[[], T]) -> T:
     """Run what is written in Rust, whose panics are no Exception and would pass every `except Exception`."""
     try:
         return work()

@@ -11,7 +11,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from deepmine_auto.admission import contradiction
-from deepmine_auto.contracts import Attention, AttentionModifier, AttentionShape, Mixed, Prepared, Task
+from deepmine_auto.contracts import (
+    Attention,
+    AttentionModifier,
+    AttentionShape,
+    Backbone,
+    Mixed,
+    Prepared,
+    Task,
+    Tuning,
+)
 from deepmine_auto.host import Host
 from deepmine_auto.model.multi_head import token_mixer
 from deepmine_auto.space import plugin_from
@@ -61,8 +70,7 @@ def build_model(params: Params, task: Task, prepared: Prepared, host: Host) -> M
     """Build the model of a trial or a bundle. Raises Refused for illegal sets, and whatever a plugin raises."""
     variant, modifiers = attention_of(params, host)
     other, beside = other_of(params, host)
-    kind = params["model/kind"]
-    backbone = plugin_from(host.get("backbone", kind), params, "model", f"model/{kind}")
+    backbone = backbone_of(params, host)
 
     def attention(shape: AttentionShape) -> nn.Module:
         if other is None or shape.layer % (beside + 1) != beside:
@@ -71,7 +79,23 @@ def build_model(params: Params, task: Task, prepared: Prepared, host: Host) -> M
         return token_mixer(other, fitting, shape)
 
     stack = backbone.build(prepared, attention)
+    if "tuning/kind" in params:
+        tuning_of(params, host).apply(stack)
     return Model(stack, task.head(stack.dim, prepared))
+
+
+def backbone_of(params: Params, host: Host) -> Backbone:
+    """The backbone plugin that params name; what backbones share stands under `model/`."""
+    kind = params["model/kind"]
+    backbone: Backbone = plugin_from(host.get("backbone", kind), params, "model", f"model/{kind}")
+    return backbone
+
+
+def tuning_of(params: Params, host: Host) -> Tuning:
+    """The plugin that says what of a pretrained model learns."""
+    kind = params["tuning/kind"]
+    tuning: Tuning = plugin_from(host.get("tuning", kind), params, f"tuning/{kind}")
+    return tuning
 
 
 def task_of(name: str, params: Params, host: Host) -> Task:
@@ -85,5 +109,5 @@ def plugins_of(task: str, params: Params) -> list[tuple[str, str]]:
     named = [("task", task), ("attention", params["attention/kind"]), ("backbone", params["model/kind"])]
     named += [("attention", params["placement/hybrid/kind"])] if params.get("placement/kind") == "hybrid" else []
     named += [("attention", each) for each in used(params, "attention")]
-    named += [("optimizer", params["optimizer/kind"])] if "optimizer/kind" in params else []
+    named += [(kind, params[f"{kind}/kind"]) for kind in ("tuning", "optimizer") if f"{kind}/kind" in params]
     return named + [("technique", each) for each in used(params, "technique")]

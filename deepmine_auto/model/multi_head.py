@@ -59,7 +59,7 @@ class MultiHead(nn.Module):
         if state is not None:
             check_decoding(self.variants)
             k_BGSK, v_BGSK = _joined(state, k_BGSK, v_BGSK)
-        mixed = self._mix(q_BHLK, k_BGSK, v_BGSK, mask, weights)
+        mixed = self.mix(q_BHLK, k_BGSK, v_BGSK, mask, weights)
         out_BHLK = mixed.out
         for hook in self._hooks("on_out"):
             out_BHLK = hook(out_BHLK, x_BLD)
@@ -76,7 +76,8 @@ class MultiHead(nn.Module):
                      *nn.functional.linear(source_BSD, weights[1]).split(self.split[1:], -1))  # fmt: skip
         return [each.unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2) for each in parts]
 
-    def _mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:
+    def mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:
+        """Mix values (B, G, S, K) by the core with its modifiers, without `on_out`: (B, H, L, K)."""
         for hook in self._hooks("on_qk"):
             q_BHLK, k_BGSK = hook(q_BHLK, k_BGSK, mask)
         mask = biased(mask, q_BHLK, k_BGSK, self.modifiers)

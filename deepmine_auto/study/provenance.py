@@ -77,6 +77,7 @@ def may_use(study: StudyRow, space: Space) -> set[Plugin]:
         "attention/kind": "attention",
         "placement/hybrid/kind": "attention",
         "model/kind": "backbone",
+        "tuning/kind": "tuning",
         "optimizer/kind": "optimizer",
     }
     for param in space.params:

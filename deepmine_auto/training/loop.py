@@ -22,7 +22,7 @@ from torch.func import functional_call
 from deepmine_auto.contracts import Optimizer, Prepared, Task, TrainingFacts
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
-from deepmine_auto.model.assemble import Model, build_model, task_of, used
+from deepmine_auto.model.assemble import Model, backbone_of, build_model, task_of, used
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns, evaluation_order, training_batches
@@ -87,13 +87,16 @@ class Training:
         self.device = device_here()
         params = assignment.params
         self.task: Task = task_of(assignment.task, params, host)
+        backbone = backbone_of(params, host)
         self.prepared: Prepared
-        self.prepared, self.train, self.validation = ready(self.folder, assignment.split, self.task)
+        self.prepared, self.train, self.validation = ready(self.folder, assignment.split, self.task, backbone)
         self.recipe = plugin_from(Recipe, params, "training")
         self.schedule = plugin_from(Schedule, params, "schedule")
         self.steps = math.ceil(len(self.train) / self.recipe.batch) * self.recipe.epochs
         torch.manual_seed(assignment.seed)
-        self.model = build_model(params, self.task, self.prepared, host).to(self.device)
+        self.model = build_model(params, self.task, self.prepared, host)
+        backbone.begin(self.model.backbone)
+        self.model.to(self.device)
         self.adapting: list[Any] = [each for each in self.model.modules() if hasattr(each, "step")]
         self.losses: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(assignment.seed)

@@ -12,10 +12,11 @@ import os
 import shutil
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from deepmine_auto.contracts import Prepared, Task
+from deepmine_auto.contracts import Backbone, Prepared, Task
 from deepmine_auto.data.kept import rows_of
+from deepmine_auto.data.rows import Rows
 from deepmine_auto.training.batching import Columns
 
 PARTS = ("train", "validation")
@@ -29,33 +30,49 @@ class Ready(NamedTuple):
     validation: Columns
 
 
-@lru_cache(maxsize=8)
-def ready(folder: Path, split: str, task: Task) -> Ready:
+def prepared_by(task: Task, backbone: Backbone, train: Rows) -> Prepared:
+    """Fit what there is to fit on training rows; a pretrained backbone brings the tokenizer. Raises BadInput."""
+    original = backbone.original()
+    return task.prepare(train) if original is None else task.prepare_for(train, original)
+
+
+def ready(folder: Path, split: str, task: Task, backbone: Backbone) -> Ready:
     """Load the prepared split of a study's folder, and make it if nobody has yet."""
-    place = folder / "prepared" / f"{split}-{_key(task)}"
+    place = folder / "prepared" / f"{split}-{_key(task, backbone)}"
     if not place.exists():
-        _make_once(place, folder, split, task)
+        _make_once(place, folder, split, task, backbone)
+    return _loaded(place, task)
+
+
+@lru_cache(maxsize=8)
+def _loaded(place: Path, task: Task) -> Ready:
     return Ready(task.load(place), *(Columns.load(place / f"{part}.safetensors") for part in PARTS))
 
 
-def _make_once(place: Path, folder: Path, split: str, task: Task) -> None:
+def _make_once(place: Path, folder: Path, split: str, task: Task, backbone: Backbone) -> None:
     place.parent.mkdir(exist_ok=True)
     with open(place.with_suffix(".lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.exists():
-            _make(place, folder, split, task)
+            _make(place, folder, split, task, backbone)
 
 
-def _key(task: Task) -> str:
-    fitted_by = {name: value for name, value in task.params().items() if name in task.fitted_by}
-    return hashlib.sha256(json.dumps([task.name, fitted_by], sort_keys=True).encode()).hexdigest()[:12]
+def _key(task: Task, backbone: Backbone) -> str:
+    """One text for all that is fitted alike; backbones that bring no tokenizer share what the task fitted."""
+    plugins = (task, backbone) if backbone.pretrained else (task,)
+    told = [_fitted_by(each) for each in plugins]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _make(place: Path, folder: Path, split: str, task: Task) -> None:
+def _fitted_by(plugin: Task | Backbone) -> list[Any]:
+    return [plugin.name, {name: value for name, value in plugin.params().items() if name in plugin.fitted_by}]
+
+
+def _make(place: Path, folder: Path, split: str, task: Task, backbone: Backbone) -> None:
     unfinished = place.with_name(f".{place.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    prepared = task.prepare(rows_of(folder, split, "train"))
+    prepared = prepared_by(task, backbone, rows_of(folder, split, "train"))
     prepared.save(unfinished)
     for part in PARTS:
         rows = rows_of(folder, split, part)

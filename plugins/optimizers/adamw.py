@@ -19,7 +19,7 @@ class AdamW(Optimizer):
     name: ClassVar[str] = "adamw"
     source: ClassVar[str] = "arXiv:1711.05101"
 
-    lr: Annotated[float, Float(1e-4, 1e-2, log=True)] = 1e-3
+    lr: Annotated[float, Float(1e-5, 1e-2, log=True)] = 1e-3
     decay: Annotated[float, Float(1e-4, 0.3, log=True)] = 0.01
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -58,7 +58,8 @@ def test_a_new_trial_is_what_optuna_itself_would_have_written(desk, ranges):
     template = create_trial(state=TrialState.RUNNING, params=chosen, distributions=ranges, **attrs)
     theirs = storage.get_trial(storage.create_new_trial(study.id, template))
     own = desk.store.add_trial(study.id, 1, template)
-    assert own.number == theirs.number + 1 and own == storage.get_trial(own._trial_id)
+    assert own.number == theirs.number + 1
+    assert own == storage.get_trial(own._trial_id)
     own.number, own._trial_id = theirs.number, theirs._trial_id
     assert own == theirs
 

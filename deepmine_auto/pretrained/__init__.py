@@ -1,0 +1,1 @@
+"""Models that others trained: found, read without running anything of theirs, and put to work."""

@@ -1,0 +1,68 @@
+"""What a user means by --backbone: backbones by their names, or models that others trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from deepmine_auto.contracts import Backbone
+from deepmine_auto.errors import BadInput
+from deepmine_auto.host import Host
+from deepmine_auto.pretrained.files import folder_of, original_of, pinned, weights_of
+from deepmine_auto.space import Choice, Space, plugin_from
+from deepmine_auto.space_file import SpaceFile
+
+ORIGIN = "model/pretrained/origin"
+"""The param that names a pretrained model."""
+
+
+class Chosen(NamedTuple):
+    """Backbones by name, and pretrained models, whose backbone is then one of the first."""
+
+    names: tuple[str, ...]
+    origins: tuple[str, ...]
+
+    @property
+    def space(self) -> str:
+        """The bundled space that suits the choice; empty where it is the task's own."""
+        return "pretrained" if self.origins else ""
+
+    def over(self, file: SpaceFile) -> SpaceFile:
+        """A space file with this choice in the place of its own."""
+        if not self.names:
+            return file
+        origins = {ORIGIN: self.origins[0] if len(self.origins) == 1 else [*self.origins]} if self.origins else {}
+        plugins = {**file.plugins, "backbone": self.names}
+        return replace(file, plugins=plugins, ranges={**file.ranges, **origins})
+
+
+def chosen_from(asked: Sequence[str], host: Host) -> Chosen:
+    """Tell names from models, and look at each of the latter. Raises BadInput where one cannot be used."""
+    names = [each for each in asked if each in host.offered("backbone")]
+    origins = [pinned(each) for each in asked if each not in names]
+    for each in origins:
+        original_of(each)
+        weights_of(folder_of(each))
+    also = ["pretrained"] if origins and "pretrained" not in names else []
+    return Chosen((*names, *also), tuple(origins))
+
+
+def kept_origins(file: SpaceFile, space: Space) -> SpaceFile:
+    """A space file with the pretrained models that a study has, unless it names its own."""
+    options = {each.name: each.range.options for each in space.params if isinstance(each.range, Choice)}
+    known = space.fixed.get(ORIGIN) or [*options.get(ORIGIN, ())]
+    return replace(file, ranges={ORIGIN: known, **file.ranges}) if known else file
+
+
+def longest_reader(file: SpaceFile, host: Host) -> Backbone:
+    """A backbone of a space file that stands for all of them where rows are measured in tokens: a pretrained one, which
+    cuts words into pieces, where there is one. Raises BadInput where the file does not say which model."""
+    names = file.plugins.get("backbone") or sorted(host.offered("backbone"))
+    classes: list[type[Backbone]] = [host.get("backbone", name) for name in names]
+    found = next((each for each in classes if each.pretrained and file.plugins.get("backbone")), classes[0])
+    origin = file.ranges.get(ORIGIN)
+    first = origin[0] if isinstance(origin, list) and origin else origin
+    if found.pretrained and not first:
+        raise BadInput(f"{file.where} does not say '{ORIGIN}'.", "Give --backbone the folder of a model.")
+    return plugin_from(found, {ORIGIN: first} if first else {}, f"model/{found.name}")

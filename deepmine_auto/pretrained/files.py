@@ -1,0 +1,82 @@
+"""The files of a model that others trained, in a folder or on the hub. None of them is unpickled or run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from deepmine_auto.bundle.plain import asks_for_code, read_json
+from deepmine_auto.contracts import Original
+from deepmine_auto.data.foreign import load_foreign
+from deepmine_auto.errors import BadInput
+
+WANTED = ("*.json", "*.safetensors")
+"""What is fetched from the hub; weights in any other form would have to be unpickled."""
+
+ELSEWHERE = ("_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype", "quantization_config")
+"""What a config.json says of where it comes from, and not of how the model is built."""
+
+
+def pinned(name: str) -> str:
+    """A name that will mean the same model tomorrow: an absolute folder, or NAME@COMMIT on the hub. Raises BadInput."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve())
+    return f"{name.partition('@')[0]}@{folder_of(name).name}"  # the hub keeps a revision under its commit
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a model, or that of NAME or NAME@REVISION on the hub, fetched if need be. Raises BadInput."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository, _, revision = name.partition("@")
+    told = {"repo_id": repository, "revision": revision or None, "allow_patterns": list(WANTED)}
+    try:
+        try:
+            return Path(snapshot_download(**told, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return Path(snapshot_download(**told))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        why = str(error).strip().splitlines()[0].rstrip(".")
+        what = f"The model '{name}' is no folder, and the hub did not give it: {why}."
+        raise BadInput(what, "Give the folder of a model, or a name of the hub while it can be reached.") from error
+
+
+def original_of(name: str) -> Original:
+    """How a model reads and is built. Raises BadInput where a file is missing, foreign, or asks for code."""
+    folder = folder_of(name)
+    return Original(load_foreign(_there(folder, "tokenizer.json")), architecture(folder))
+
+
+def architecture(folder: Path) -> dict[str, Any]:
+    """What config.json says of how a model is built. Raises BadInput where it asks to run code, or names no
+    architecture of transformers."""
+    config = read_json(_there(folder, "config.json")).plain
+    if asks_for_code(config):
+        raise BadInput(f"{folder / 'config.json'} asks to run code of its own.", "Such a model is not loaded.")
+    from transformers import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        what = f"{folder / 'config.json'} names the architecture {kind!r}, which the installed transformers has not."
+        raise BadInput(what, "Use a model of a known architecture.")
+    return {key: value for key, value in config.items() if key not in ELSEWHERE}
+
+
+def weights_of(folder: Path) -> list[Path]:
+    """The files of weights. Raises BadInput where there is none that can be read without unpickling."""
+    index = folder / "model.safetensors.index.json"
+    names = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    return [_there(folder, name) for name in sorted(names)]
+
+
+def _there(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        remedy = "A pretrained model is a folder with config.json, tokenizer.json and model.safetensors."
+        raise BadInput(f"{folder} has no {name}.", remedy)
+    return folder / name

@@ -1,0 +1,57 @@
+"""The parts of a model of transformers, whatever its architecture calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from torch import nn
+
+from deepmine_auto.errors import BadInput
+
+Targets = Literal["attention", "linear"]
+
+ATTENTION = ("attention", "attn", "selfattention")
+"""What stands in the name of a module that mixes tokens."""
+
+
+def blocks_of(model: nn.Module) -> nn.ModuleList:
+    """The blocks, bottom first: the longest list of modules. Raises BadInput where there is none."""
+    lists = [each for each in model.modules() if isinstance(each, nn.ModuleList)]
+    if not lists:
+        raise BadInput(f"{type(model).__name__} has no list of layers.", "Choose another tuning, such as full.")
+    return max(lists, key=len)
+
+
+def linears_of(model: nn.Module, targets: Targets) -> list[str]:
+    """The names of the linear maps within the blocks: all, or those that mix tokens. Raises BadInput."""
+    blocks = blocks_of(model)
+    inside = {id(each) for block in blocks for each in block.modules() if isinstance(each, nn.Linear)}
+    names = [name for name, each in model.named_modules() if id(each) in inside]
+    found = [each for each in names if targets == "linear" or _mixes(each)]
+    if not found:
+        raise BadInput(f"{type(model).__name__} has no such layer as '{targets}'.", "Choose other targets.")
+    return found
+
+
+def ends_of(block: nn.Module) -> tuple[str, str]:
+    """The names of the linear maps that end the attention and the feed-forward part of a block. Raises BadInput."""
+    names = [name for name, each in block.named_modules() if isinstance(each, nn.Linear)]
+    attention, others = [each for each in names if _mixes(each)], [each for each in names if not _mixes(each)]
+    if not attention or not others:
+        raise BadInput(f"{type(block).__name__} has no attention and feed-forward part.", "Choose another tuning.")
+    return attention[-1], others[-1]
+
+
+def wrap(block: nn.Module, name: str, around: Callable[[Any], nn.Module]) -> None:
+    """Put something around a layer of a block."""
+    parent, _, last = name.rpartition(".")
+    setattr(block.get_submodule(parent), last, around(block.get_submodule(name)))
+
+
+def _mixes(name: str) -> bool:
+    return any(part.lower().endswith(ATTENTION) for part in _parents(name))
+
+
+def _parents(name: str) -> Iterator[str]:
+    yield from name.split(".")[:-1]

@@ -1,0 +1,93 @@
+"""A model that others trained, as a backbone.
+
+Shapes: B batch, L length, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepmine_auto.contracts import Mixed, Prepared
+from deepmine_auto.errors import BadInput
+from deepmine_auto.pretrained.files import folder_of, weights_of
+from deepmine_auto.pretrained.surgery import Attend, operate
+
+HIDDEN_DROPOUT = ("hidden_dropout_prob", "hidden_dropout", "dropout", "dropout_rate", "resid_pdrop", "embd_pdrop")
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
+"""What the architectures of transformers call their dropout. That of attention is off: it keeps torch from its fused
+kernel on the CPU, and the other one does its work."""
+
+
+class PretrainedStack(nn.Module):
+    """A model of transformers that reads token ids and writes a vector each.
+
+    It is built with random weights, from what `prepared.architecture` says; `take_weights` gives it those that others
+    trained. What it has for pooling is left away, because heads are the task's. `attention(shape)` takes the place of
+    its own attention where it is something else than softmax.
+    """
+
+    def __init__(self, prepared: Prepared, attention: Attend, dropout: float) -> None:
+        super().__init__()
+        config = _config(prepared.architecture, dropout)
+        self.model = _built(config)
+        if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
+            raise BadInput(f"A model of the architecture '{config.model_type}' reads no text.", "Choose another one.")
+        self.padding = int(config.pad_token_id or 0)
+        self.dim = int(config.hidden_size)
+        operate(self.model, attention, prepared.max_len)
+
+    def forward(self, tokens_BL: Tensor, keep_BL: Tensor, *, weights: bool = False) -> Mixed:
+        """Return out (B, L, D); its weights are not known."""
+        del weights
+        ids_BL = tokens_BL.masked_fill(~keep_BL, self.padding)
+        return Mixed(self.model(input_ids=ids_BL, attention_mask=keep_BL.long()).last_hidden_state)
+
+    def take_weights(self, name: str) -> None:
+        """Take over the weights of a folder or of the hub. Raises BadInput where some are missing."""
+        folder = folder_of(name)
+        weights_of(folder)
+        with torch.random.fork_rng():  # it draws what it does not find
+            found, told = type(self.model).from_pretrained(
+                folder, config=self.model.config, use_safetensors=True, local_files_only=True, output_loading_info=True,
+                dtype=torch.float32,
+            )  # fmt: skip
+        if hasattr(found, "pooler"):
+            found.pooler = None
+        state, given = self.model.state_dict(), found.state_dict()
+        wrapped = {key: key.replace(".base_layer", "") for key in state}
+        lacking = sorted(set(told["missing_keys"]) & set(wrapped.values()))
+        if lacking:
+            what = f"The weights in {folder} lack {len(lacking)} that the model needs, such as '{lacking[0]}'."
+            raise BadInput(what, "Give the folder of a whole model.")
+        self.model.load_state_dict({key: given.get(wrapped[key], each) for key, each in state.items()})
+
+
+def _config(architecture: Mapping[str, Any] | None, dropout: float) -> Any:
+    if architecture is None:
+        raise BadInput("A pretrained backbone has no architecture to build.", "Give --backbone the folder of a model.")
+    from transformers import AutoConfig
+
+    plain = dict(architecture)
+    config = AutoConfig.for_model(plain.pop("model_type"), **plain)
+    for name in HIDDEN_DROPOUT:
+        if isinstance(getattr(config, name, None), float | int):
+            setattr(config, name, dropout)
+    for name in ATTENTION_DROPOUT:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
+    config.use_cache = False
+    return config
+
+
+def _built(config: Any) -> Any:
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
+
+    factory = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+    model = factory.from_config(config, dtype=torch.float32)
+    if hasattr(model, "pooler"):
+        model.pooler = None
+    return model

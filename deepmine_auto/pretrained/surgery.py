@@ -1,0 +1,207 @@
+"""Attention variants inside a model of transformers, in the place of its own attention.
+
+transformers looks up by name what computes attention and what makes its masks. Ours stands there once for all models;
+what differs from layer to layer is a module of the layer. The name is not kept in config.json, so a bundle of ours
+builds it again from params.
+
+Shapes: B batch, H heads, G key-value heads, L length, S source length, K dim of one head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from deepmine_auto.contracts import AttentionShape
+from deepmine_auto.errors import BadInput
+from deepmine_auto.model.guard import Refused
+from deepmine_auto.model.mask import Mask
+from deepmine_auto.model.multi_head import Mixer, MultiHead
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "deepmine"
+"""What transformers calls our attention; a name with `flash`, `sdpa` or `flex` in it would ask for its own kernels."""
+
+IGNORED = ("output_attentions", "use_cache", "cache_position", "position_ids", "past_key_values", "return_dict",
+           "position_embeddings")  # fmt: skip
+"""What layers pass on that changes nothing of the mixing: rotations are applied, and no cache is kept."""
+
+Attend = Callable[[AttentionShape], nn.Module]
+
+
+class Call(NamedTuple):
+    """A layer that asked for attention, and how: heads, key-value heads, dim of one head, whether it is causal."""
+
+    layer: nn.Module
+    heads: int
+    kv_heads: int
+    head_dim: int
+    causal: bool
+
+
+class Transplant(nn.Module):
+    """A core with its modifiers, between the projections of a layer that others trained."""
+
+    def __init__(self, mixing: MultiHead, causal: bool) -> None:
+        super().__init__()
+        del mixing.to_qkv, mixing.to_out
+        self.mixing, self.causal, self.calls = mixing, causal, 0
+
+    def forward(
+        self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, keep_BS: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        """Return (B, L, H, K), as transformers wants it."""
+        self.calls += 1
+        mask = Mask(padding=keep_BS, causal=self.causal, bias=bias)
+        out_BHLK = self.mixing.mix(q_BHLK, k_BGSK, v_BGSK, mask, weights=False).out
+        assert out_BHLK.shape == q_BHLK.shape  # transformers would take any other order of dimensions too
+        return out_BHLK.transpose(1, 2).contiguous()
+
+
+def operate(model: Any, attend: Attend, max_len: int) -> bool:
+    """Put attention variants into every layer of a model; return whether there was anything to change.
+
+    Softmax as the layer computes it is left to the layer. Raises BadInput where the model does not ask for attention by
+    name, and Refused for variants that cannot stand between the projections of others.
+    """
+    calls = _calls_of(model)
+    layers = [_mixing(attend, call, layer, max_len) for layer, call in enumerate(calls)]
+    if all(map(_is_softmax, layers)):
+        return False
+    for call, mixing in zip(calls, layers, strict=True):
+        call.layer.add_module(NAME, Transplant(mixing, call.causal))
+    model.set_attn_implementation(NAME)
+    _try_out(model)
+    silent = [call for call in calls if not call.layer.get_submodule(NAME).calls]
+    assert not silent, "every layer that asked before asks again"
+    return True
+
+
+def _mixing(attend: Attend, call: Call, layer: int, max_len: int) -> MultiHead:
+    shape = AttentionShape(
+        dim=call.heads * call.head_dim,
+        heads=call.heads,
+        kv_heads=call.kv_heads,
+        layer=layer,
+        max_len=max_len,
+        mode="causal" if call.causal else "bidirectional",
+    )
+    mixing = attend(shape)
+    if isinstance(mixing, Mixer):
+        what = f"'{mixing.variant.name}' has projections of its own, and a pretrained layer has too."
+        raise Refused(what, "Choose a core.")
+    assert isinstance(mixing, MultiHead)
+    if mixing.shape != shape:
+        raise Refused(
+            f"'{mixing.variants[0].name}' wants other heads than the pretrained layer has.", "Choose another."
+        )
+    seeing = [each for each in mixing.modifiers if hasattr(each, "on_out")]
+    if seeing:
+        raise Refused("A modifier wants to see what a layer reads, which is not known here.", "Leave it out.")
+    return mixing
+
+
+def _is_softmax(mixing: MultiHead) -> bool:
+    """Whether it computes what the layer itself does."""
+    core, *modifiers = mixing.variants
+    return not modifiers and core.neutral == {} == core.params()
+
+
+# -- what transformers calls -------------------------------------------------------------------------------------------
+
+
+def attention(
+    layer: nn.Module, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, keep_BS: Tensor | None,
+    dropout: float = 0.0, scaling: float | None = None, **told: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Compute attention for a layer by what was put into it. Raises Refused for what we do not honour."""
+    del dropout  # a pretrained stack has switched it off
+    bias = told.pop("position_bias", None)
+    causal = bool(told.pop("is_causal", None) or getattr(layer, "is_causal", False))
+    unknown = [name for name, each in told.items() if each is not None and name not in IGNORED]
+    if unknown:
+        raise Refused(f"The pretrained model asks for '{unknown[0]}', which no variant knows.", "Choose multi_head.")
+    own = q_BHLK.shape[-1] ** -0.5
+    q_BHLK = q_BHLK if scaling is None or scaling == own else q_BHLK * (scaling / own)
+    if _probe.calls is not None:
+        return _probe(layer, q_BHLK, k_BGSK, v_BGSK, keep_BS, bias, causal), None
+    return layer.get_submodule(NAME)(q_BHLK, k_BGSK, v_BGSK, keep_BS, bias), None
+
+
+def padding(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    mask_function: Any = None,
+    attention_mask: Tensor | None = None,
+    **told: Any,
+) -> Tensor | None:
+    """The keys to keep (B, S), or None; who may look at whom beside that is the layer's `is_causal`. Raises Refused
+    for any other mask."""
+    from transformers.masking_utils import bidirectional_mask_function, causal_mask_function
+
+    del batch_size, q_length, told
+    if mask_function not in (None, causal_mask_function, bidirectional_mask_function):
+        raise Refused("The pretrained model hides more than padding and the future.", "Choose multi_head.")
+    return None if attention_mask is None else attention_mask[:, -kv_length:].bool()
+
+
+class _Probe:
+    """Notes which layers ask for attention, and answers them with softmax."""
+
+    calls: list[Call] | None = None
+
+    def __call__(
+        self, layer: nn.Module, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, keep_BS: Tensor | None,
+        bias: Tensor | None, causal: bool,
+    ) -> Tensor:  # fmt: skip
+        assert self.calls is not None
+        heads, kv_heads = q_BHLK.shape[1], k_BGSK.shape[1]
+        self.calls.append(Call(layer, heads, kv_heads, q_BHLK.shape[-1], causal))
+        return q_BHLK.transpose(1, 2).contiguous()  # any answer of this shape will do
+
+
+_probe = _Probe()
+
+
+@contextmanager
+def _probing() -> Iterator[list[Call]]:
+    _probe.calls = calls = []
+    try:
+        yield calls
+    finally:
+        _probe.calls = None
+
+
+def _calls_of(model: Any) -> list[Call]:
+    _register()
+    before = model.config._attn_implementation
+    with _probing() as calls:
+        model.set_attn_implementation(NAME)
+        _try_out(model)
+        model.set_attn_implementation(before)
+    if not calls:
+        what = f"{type(model).__name__} computes its attention by itself, so no variant can take its place."
+        raise BadInput(what, "Search it with --attention multi_head alone, or choose another model.")
+    return calls
+
+
+def _try_out(model: Any) -> None:
+    ids_BL = torch.ones((1, 2), dtype=torch.long, device=next(model.parameters()).device)
+    was = model.training
+    with torch.inference_mode():
+        model.eval()(input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL))
+    model.train(was)
+
+
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, padding)

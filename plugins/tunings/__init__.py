@@ -1,0 +1,1 @@
+"""What of a pretrained model learns: one short file each."""

@@ -1,0 +1,36 @@
+"""The top learns; what lies below keeps what it knows, and takes no gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from torch import nn
+
+from deepmine_auto import Int, Tuning, blocks_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopLayers(Tuning):
+    """So many blocks learn, and what comes after them; with 0 the head alone does. What is frozen drops nothing out,
+    so that it says the same of a text every time."""
+
+    name: ClassVar[str] = "top_layers"
+    source: ClassVar[str] = "arXiv:1911.03090"
+
+    layers: Annotated[int, Int(0, 12)] = 2
+
+    def apply(self, model: nn.Module) -> None:
+        """Freeze word vectors and lower blocks. Raises BadInput where the model has no blocks."""
+        blocks = blocks_of(model)
+        learning = {id(each) for block in blocks[max(0, len(blocks) - self.layers) :] for each in block.modules()}
+        for module in model.modules():
+            if id(module) not in learning:
+                _freeze(module)
+
+
+def _freeze(module: nn.Module) -> None:
+    for each in module.parameters(recurse=False):
+        each.requires_grad_(False)
+    if isinstance(module, nn.Dropout):
+        module.p = 0.0

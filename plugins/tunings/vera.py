@@ -1,0 +1,65 @@
+"""VeRA: beside each frozen matrix stand two random ones, and learned gains between and after them.
+
+Shapes: B batch, L length, I and O what a layer reads and writes, R rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from deepmine_auto import Choice, Tuning, linears_of, wrap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vera(Tuning):
+    """Layers of one size share their random matrices, which are drawn again from the same seed wherever the model is
+    built. Fewer weights than LoRA by far; it wants a large learning rate."""
+
+    name: ClassVar[str] = "vera"
+    source: ClassVar[str] = "arXiv:2310.11454"
+
+    rank: Annotated[int, Choice(64, 128, 256)] = 128
+
+    def apply(self, model: nn.Module) -> None:
+        """Freeze the model, and put the gains into it. Raises BadInput where it has no such layers."""
+        model.requires_grad_(False)
+        for name in linears_of(model, "attention"):
+            wrap(model, name, lambda layer: _Gains(layer, self.rank))
+
+
+class _Gains(nn.Module):
+    def __init__(self, base_layer: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.down_RI: Tensor
+        self.up_OR: Tensor
+        self.register_buffer("down_RI", _drawn(rank, base_layer.in_features), persistent=False)
+        self.register_buffer("up_OR", _drawn(base_layer.out_features, rank), persistent=False)
+        self.inner_R = nn.Parameter(torch.full((rank,), 0.1))
+        self.outer_O = nn.Parameter(torch.zeros(base_layer.out_features))
+
+    @property
+    def weight(self) -> Tensor:
+        """The layer's own, whose dtype some models ask for."""
+        return self.base_layer.weight
+
+    def forward(self, x_BLI: Tensor) -> Tensor:
+        inner_BLR = nn.functional.linear(x_BLI, self.down_RI) * self.inner_R
+        added_BLO = nn.functional.linear(inner_BLR, self.up_OR) * self.outer_O
+        out_BLO: Tensor = self.base_layer(x_BLI) + added_BLO
+        return out_BLO
+
+    def merged_layer(self) -> nn.Linear:
+        """The layer with what was learned worked into it."""
+        with torch.no_grad():
+            self.base_layer.weight += self.outer_O[:, None] * (self.up_OR * self.inner_R) @ self.down_RI
+        return self.base_layer
+
+
+def _drawn(rows: int, columns: int) -> Tensor:
+    """Random numbers of one seed, of the size that keeps a signal as large as it is (arXiv:1502.01852)."""
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows)) * columns**-0.5

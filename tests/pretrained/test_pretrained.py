@@ -1,0 +1,217 @@
+"""Models that others trained: what they compute is what transformers computes, and nothing of theirs is run."""
+
+import json
+
+import originals
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_texts import rows
+from transformers import AutoModel, AutoTokenizer
+
+import deepmine_auto
+from deepmine_auto.classification import TextPrepared
+from deepmine_auto.errors import BadInput
+from deepmine_auto.host import the_host
+from deepmine_auto.model.multi_head import token_mixer
+from deepmine_auto.planning import Request, plan
+from deepmine_auto.pretrained.files import original_of, pinned
+from deepmine_auto.pretrained.stack import PretrainedStack
+from deepmine_auto.space import Space
+from deepmine_plugins.attention.multi_head import MultiHead
+from deepmine_plugins.backbones.pretrained import Pretrained
+from deepmine_plugins.tasks.text_classification import OwnTexts
+
+KINDS = {"bert": originals.bert, "roberta": originals.roberta, "t5": originals.t5, "llama": originals.llama}
+
+
+@pytest.fixture
+def bert(tmp_path):
+    return originals.bert(tmp_path / "bert")
+
+
+def softmax(shape):
+    return token_mixer(MultiHead(), [], shape)
+
+
+def stack_of(folder):
+    backbone = Pretrained(origin=str(folder))
+    prepared = OwnTexts().prepare_for(rows(), backbone.original())
+    stack = backbone.build(prepared, softmax)
+    backbone.begin(stack)
+    return prepared, stack.eval()
+
+
+def batch_of(prepared, texts):
+    ids = prepared.encode(texts)
+    length = max(map(len, ids))
+    tokens_BL = torch.tensor([each + [0] * (length - len(each)) for each in ids])
+    keep_BL = torch.arange(length) < torch.tensor([[len(each)] for each in ids])
+    return tokens_BL, keep_BL
+
+
+# -- what it computes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_computes_what_transformers_computes_for_real_tokens(tmp_path, kind):
+    folder = KINDS[kind](tmp_path / kind)
+    prepared, stack = stack_of(folder)
+    tokens_BL, keep_BL = batch_of(prepared, ["good day", "the cold road of my house", "tea"])
+    padded_BL = tokens_BL.masked_fill(~keep_BL, stack.padding)
+    theirs = AutoModel.from_pretrained(folder).eval()
+    theirs = theirs.encoder if kind == "t5" else theirs
+    with torch.inference_mode():
+        expected = theirs(input_ids=padded_BL, attention_mask=keep_BL.long()).last_hidden_state
+        torch.testing.assert_close(stack(tokens_BL, keep_BL).out[keep_BL], expected[keep_BL])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_changes_nothing(tmp_path, kind):
+    prepared, stack = stack_of(KINDS[kind](tmp_path / kind))
+    tokens_BL, keep_BL = batch_of(prepared, ["good day", "the cold road of my house"])
+    short = int(keep_BL[0].sum())
+    with torch.inference_mode():
+        alone = stack(tokens_BL[:1, :short], keep_BL[:1, :short]).out
+        together = stack(tokens_BL, keep_BL).out[:1, :short]
+    torch.testing.assert_close(alone, together)
+
+
+def test_texts_become_the_ids_of_its_own_tokenizer(bert):
+    prepared, _ = stack_of(bert)
+    theirs = AutoTokenizer.from_pretrained(bert)
+    texts = ["Good day, the SUNNY road", "", "zzz"]
+    assert prepared.encode(texts) == [theirs(each)["input_ids"] for each in texts]
+
+
+def test_a_special_token_in_a_text_is_text(bert):
+    prepared, _ = stack_of(bert)
+    assert prepared.encode(["[SEP] good"])[0].count(3) == 1
+
+
+def test_long_texts_are_cut_to_what_it_has_positions_for_and_keep_their_end_mark(bert):
+    prepared, _ = stack_of(bert)
+    (ids,) = prepared.encode(["good " * 500])
+    assert len(ids) == 64
+    assert ids[-1] == 3
+
+
+def test_attention_dropout_is_off_and_the_other_is_as_asked(bert):
+    stack = Pretrained(origin=str(bert), dropout=0.25).build(
+        OwnTexts().prepare_for(rows(), original_of(str(bert))), softmax
+    )
+    config = stack.model.config
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.25, 0.0)
+
+
+def test_beginning_draws_no_random_number(bert):
+    backbone = Pretrained(origin=str(bert))
+    stack = backbone.build(OwnTexts().prepare_for(rows(), backbone.original()), softmax)
+    before = torch.get_rng_state()
+    backbone.begin(stack)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_folder_and_not_on_the_hub_is_told_in_a_sentence():
+    with pytest.raises(BadInput, match=r"The model 'no/such-model' is no folder, and the hub did not give it"):
+        pinned("no/such-model")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_missing_file_is_named(bert, name):
+    (bert / name).unlink()
+    with pytest.raises(BadInput, match=f"has no {name}"):
+        original_of(str(bert))
+
+
+def test_weights_that_must_be_unpickled_are_not_read(bert):
+    (bert / "model.safetensors").rename(bert / "pytorch_model.bin")
+    with pytest.raises(BadInput, match=r"has no model\.safetensors"):
+        plan(Request(task="text_classification", data="moods.csv", backbone=str(bert), trials=1), the_host())
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_config_that_asks_to_run_code_is_refused(bert, nested):
+    asks = {"auto_map": {"AutoModel": "evil.Evil"}}
+    originals.rewrite(bert / "config.json", **({"text_config": asks} if nested else asks))
+    with pytest.raises(BadInput, match="asks to run code of its own"):
+        original_of(str(bert))
+
+
+def test_an_architecture_that_nobody_knows_is_refused(bert):
+    originals.rewrite(bert / "config.json", model_type="mystery")
+    with pytest.raises(BadInput, match="names the architecture 'mystery'"):
+        original_of(str(bert))
+
+
+def test_a_model_that_reads_no_text_is_refused(bert):
+    from transformers import ViTConfig
+
+    plain = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16).to_dict()
+    original = original_of(str(bert))._replace(architecture=plain)
+    prepared = OwnTexts().prepare_for(rows(), original)
+    with pytest.raises(BadInput, match="architecture 'vit' reads no text"):
+        PretrainedStack(prepared, softmax, 0.1)
+
+
+def test_weights_that_lack_a_part_are_refused(bert):
+    weights = load_file(bert / "model.safetensors")
+    kept = {name: each for name, each in weights.items() if "layer.2.output" not in name}
+    save_file(kept, bert / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadInput, match=r"lack \d+ that the model needs, such as 'encoder\.layer\.2\.output"):
+        stack_of(bert)
+
+
+@pytest.mark.parametrize(
+    ("part", "node", "why"),
+    [
+        ("normalizer", {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}, "unknown pattern"),
+        ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Removed", "invert": False},
+         "unknown pattern"),
+        ("normalizer", {"type": "Sequence", "normalizers": [{"type": "Custom"}]}, "unknown part 'Custom'"),
+    ],
+)  # fmt: skip
+def test_a_tokenizer_that_may_hang_is_refused(bert, part, node, why):
+    originals.rewrite(bert / "tokenizer.json", **{part: node})
+    with pytest.raises(BadInput, match=why):
+        original_of(str(bert))
+
+
+def test_a_task_that_reads_no_texts_takes_no_pretrained_model(bert):
+    with pytest.raises(BadInput, match="'associative_recall' cannot be learned by a pretrained model"):
+        plan(Request(task="associative_recall", backbone=str(bert), trials=1), the_host())
+
+
+def test_the_backbone_without_a_model_is_refused():
+    with pytest.raises(
+        BadInput, match=r"does not say 'model/pretrained/origin'\. Give --backbone the folder of a model"
+    ):
+        plan(Request(space="pretrained", trials=1), the_host())
+
+
+# -- searched ----------------------------------------------------------------------------------------------------------
+
+
+def test_several_models_are_a_searched_choice(tmp_path):
+    folders = [str(originals.bert(tmp_path / name)) for name in ("one", "two")]
+    found = plan(Request(backbone=folders, trials=1, storage=str(tmp_path / "s.db")), the_host())
+    origin = next(each for each in Space.from_json(found.spec["space"]).params if each.name.endswith("/origin"))
+    assert origin.range.options == tuple(folders)
+
+
+def test_a_search_leaves_a_bundle_that_needs_the_model_no_more(tmp_path, bert, monkeypatch):
+    made = rows()
+    lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
+    (tmp_path / "moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    result = deepmine_auto.search(
+        task="text_classification", data=str(tmp_path / "moods.csv"), backbone=str(bert), trials=2, executor="inline",
+        storage=str(tmp_path / "s.db"),
+    )  # fmt: skip
+    bert.rename(tmp_path / "away")
+    bundle = deepmine_auto.load(result.bundle)
+    assert set(bundle.predict("good day")[0]) == {"label", "probability", "probabilities"}
+    assert json.loads((bundle.folder / "prepared.json").read_text())["architecture"]["model_type"] == "bert"
+    assert isinstance(bundle.prepared, TextPrepared)

@@ -1,0 +1,123 @@
+"""Attention variants inside models that others trained."""
+
+import originals
+import pytest
+import torch
+from tiny_texts import rows
+
+from deepmine_auto.errors import BadInput
+from deepmine_auto.host import the_host
+from deepmine_auto.model.assemble import build_model
+from deepmine_auto.model.guard import Refused
+from deepmine_auto.pretrained import surgery
+from deepmine_auto.pretrained.files import original_of
+from deepmine_plugins.backbones.pretrained import Pretrained
+from deepmine_plugins.tasks.text_classification import OwnTexts
+
+KINDS = {"bert": originals.bert, "roberta": originals.roberta, "t5": originals.t5, "llama": originals.llama}
+TEXTS = ["good day", "the cold road of my house"]
+
+
+def model_of(folder, **attention):
+    params = {
+        "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
+        "model/pretrained/dropout": 0.0, "tuning/kind": "full",
+        **{f"attention/{name}": value for name, value in attention.items()},
+    }  # fmt: skip
+    task = OwnTexts()
+    prepared = task.prepare_for(rows(), original_of(str(folder)))
+    torch.manual_seed(0)
+    model = build_model(params, task, prepared, the_host())
+    Pretrained(origin=str(folder)).begin(model.backbone)
+    return prepared, model.eval()
+
+
+def outputs(prepared, model, texts=TEXTS):
+    ids = prepared.encode(texts)
+    length = max(map(len, ids))
+    tokens_BL = torch.tensor([each + [0] * (length - len(each)) for each in ids])
+    keep_BL = torch.arange(length) < torch.tensor([[len(each)] for each in ids])
+    with torch.no_grad():
+        return model.backbone(tokens_BL, keep_BL).out, keep_BL
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_variant_at_its_neutral_point_changes_nothing(tmp_path, kind):
+    folder = KINDS[kind](tmp_path / kind)
+    plain, keep_BL = outputs(*model_of(folder))
+    changed = {"learned_temperature/use": True, "learned_temperature/start": 0.0}
+    prepared, model = model_of(folder, **changed)
+    assert any(isinstance(each, surgery.Transplant) for each in model.modules())
+    torch.testing.assert_close(outputs(prepared, model)[0][keep_BL], plain[keep_BL])
+
+
+def test_softmax_is_left_to_the_model_itself(tmp_path):
+    _, model = model_of(originals.bert(tmp_path / "bert"))
+    assert model.backbone.model.config._attn_implementation == "sdpa"
+    assert not any(isinstance(each, surgery.Transplant) for each in model.modules())
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("variant", ["sliding_window", "entmax", "linear"])
+def test_padding_is_not_seen_by_what_takes_the_place(tmp_path, kind, variant):
+    prepared, model = model_of(KINDS[kind](tmp_path / kind), kind=variant)
+    together, keep_BL = outputs(prepared, model)
+    alone, _ = outputs(prepared, model, TEXTS[:1])
+    torch.testing.assert_close(together[:1, : int(keep_BL[0].sum())], alone)
+
+
+def test_a_causal_model_stays_causal(tmp_path):
+    prepared, model = model_of(originals.llama(tmp_path / "llama"), kind="sliding_window")
+    short, _ = outputs(prepared, model, ["the cold road"])
+    long, _ = outputs(prepared, model, ["the cold road of my house"])
+    torch.testing.assert_close(long[:, :4], short[:, :4])
+
+
+def test_what_it_learns_is_trained_and_saved_with_the_model(tmp_path):
+    _, model = model_of(originals.bert(tmp_path / "bert"), **{"learned_temperature/use": True})
+    learned = [name for name, each in model.named_parameters() if surgery.NAME in name and each.requires_grad]
+    assert len(learned) == 3, "one in each layer"
+    assert set(learned) <= model.state_dict().keys()
+
+
+def test_layers_may_take_different_variants(tmp_path):
+    hybrid = {"kind": "sliding_window"}
+    folder = originals.bert(tmp_path / "bert")
+    params = {"placement/kind": "hybrid", "placement/hybrid/ratio": 1, "placement/hybrid/kind": "multi_head"}
+    task = OwnTexts()
+    prepared = task.prepare_for(rows(), original_of(str(folder)))
+    named = {f"attention/{name}": each for name, each in hybrid.items()}
+    told = {"model/kind": "pretrained", "model/pretrained/origin": str(folder), **named, **params}
+    model = build_model(told, task, prepared, the_host())
+    kinds = [each.mixing.variants[0].name for each in model.modules() if isinstance(each, surgery.Transplant)]
+    assert kinds == ["sliding_window", "multi_head", "sliding_window"]
+
+
+def test_a_mixer_is_refused(tmp_path):
+    with pytest.raises(Refused, match=r"has projections of its own, and a pretrained layer has too"):
+        model_of(originals.bert(tmp_path / "bert"), kind="synthesizer")
+
+
+def test_a_variant_that_wants_other_heads_is_refused(tmp_path):
+    with pytest.raises(Refused, match="'grouped_query' wants other heads than the pretrained layer has"):
+        model_of(originals.bert(tmp_path / "bert"), kind="grouped_query", **{"grouped_query/kv_heads": 1})
+
+
+def test_a_model_that_never_asks_for_attention_is_refused(tmp_path):
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    config = DebertaV2Config(vocab_size=len(originals.WORDS), max_position_embeddings=64, **originals.SIZES)
+    folder = originals._saved(tmp_path / "deberta", DebertaV2Model, config, originals.word_pieces())
+    with pytest.raises(BadInput, match=r"computes its attention by itself.*multi_head alone"):
+        model_of(folder, kind="sliding_window")
+
+
+def test_a_mask_that_hides_more_than_we_know_of_is_refused():
+    with pytest.raises(Refused, match="hides more than padding and the future"):
+        surgery.padding(1, 4, 4, mask_function=lambda *at: True)
+
+
+def test_what_a_layer_asks_beside_is_refused():
+    x_BHLK = torch.zeros(1, 1, 2, 4)
+    with pytest.raises(Refused, match="asks for 'softcap', which no variant knows"):
+        surgery.attention(torch.nn.Identity(), x_BHLK, x_BHLK, x_BHLK, None, softcap=30.0)

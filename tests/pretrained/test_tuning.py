@@ -1,0 +1,150 @@
+"""What of a pretrained model learns, and that nothing else does."""
+
+import originals
+import pytest
+import torch
+from tiny_texts import rows
+
+from deepmine_auto.errors import BadInput
+from deepmine_auto.host import the_host
+from deepmine_auto.model.assemble import build_model
+from deepmine_auto.pretrained.files import original_of
+from deepmine_auto.pretrained.merging import merge
+from deepmine_auto.pretrained.parts import blocks_of, ends_of, linears_of
+from deepmine_plugins.backbones.pretrained import Pretrained
+from deepmine_plugins.tasks.text_classification import OwnTexts
+
+KINDS = {"bert": originals.bert, "roberta": originals.roberta, "t5": originals.t5, "llama": originals.llama}
+BESIDE = ["lora", "dora", "rslora", "ia3", "vera", "houlsby", "pfeiffer"]
+MERGED = ["lora", "dora", "rslora", "ia3", "vera"]
+IDS, KEEP = torch.tensor([[2, 5, 7, 3], [2, 6, 3, 0]]), torch.tensor([[True] * 4, [True] * 3 + [False]])
+
+
+@pytest.fixture
+def bert(tmp_path):
+    return originals.bert(tmp_path / "bert")
+
+
+def model_of(folder, kind, **tuning):
+    params = {
+        "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
+        "model/pretrained/dropout": 0.0, "tuning/kind": kind,
+        **{f"tuning/{kind}/{name}": value for name, value in tuning.items()},
+    }  # fmt: skip
+    task = OwnTexts()
+    torch.manual_seed(0)
+    model = build_model(params, task, task.prepare_for(rows(), original_of(str(folder))), the_host())
+    Pretrained(origin=str(folder)).begin(model.backbone)
+    return model
+
+
+def outputs(model):
+    with torch.no_grad():
+        return model.eval().backbone(IDS, KEEP).out[KEEP]
+
+
+def trained(model):
+    """The names of the backbone's weights that one step moves."""
+    before = {name: each.detach().clone() for name, each in model.backbone.named_parameters()}
+    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], 0.5)
+    for _ in range(2):  # what begins at zero lets its partner learn from the second step on
+        optimizer.zero_grad()
+        model.train()(IDS, KEEP).out.square().sum().backward()
+        optimizer.step()
+    return {name for name, each in model.backbone.named_parameters() if not torch.equal(each, before[name])}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_it_begins_as_the_model_that_others_trained(bert, kind):
+    torch.testing.assert_close(outputs(model_of(bert, kind)), outputs(model_of(bert, "full")))
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_others_trained_stays_as_it_is(bert, kind):
+    moved = trained(model_of(bert, kind))
+    own = {name for name, _ in model_of(bert, "full").backbone.named_parameters()}
+    assert moved, "something learns"
+    assert not {name.replace(".base_layer", "") for name in moved} & own
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("architecture", ["roberta", "t5", "llama"])
+def test_it_fits_other_architectures(tmp_path, kind, architecture):
+    model = model_of(KINDS[architecture](tmp_path / architecture), kind)
+    assert any(each.requires_grad for each in model.backbone.parameters())
+    assert model(IDS, KEEP).out.isfinite().all()
+
+
+def test_all_of_it_learns_with_full(bert):
+    model = model_of(bert, "full")
+    assert all(each.requires_grad for each in model.parameters())
+
+
+@pytest.mark.parametrize(("layers", "learning"), [(0, set()), (1, {"2"}), (2, {"1", "2"}), (12, {"0", "1", "2"})])
+def test_the_top_layers_learn_and_what_is_below_does_not(bert, layers, learning):
+    model = model_of(bert, "top_layers", layers=layers)
+    moving = [name for name, each in model.backbone.named_parameters() if each.requires_grad]
+    assert {name.split("layer.")[1].split(".")[0] for name in moving} == learning
+    assert not any("embeddings" in name for name in moving)
+
+
+def test_what_is_frozen_drops_nothing_out(bert):
+    params = {"attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(bert),
+              "model/pretrained/dropout": 0.3, "tuning/kind": "top_layers", "tuning/top_layers/layers": 1}  # fmt: skip
+    task = OwnTexts()
+    model = build_model(params, task, task.prepare_for(rows(), original_of(str(bert))), the_host())
+    rates = [each.p for each in model.backbone.modules() if isinstance(each, torch.nn.Dropout)]
+    top = [each.p for each in blocks_of(model.backbone)[-1].modules() if isinstance(each, torch.nn.Dropout)]
+    assert sorted(rates)[-len([each for each in top if each]) :] == [0.3] * len([each for each in top if each])
+    assert sum(each == 0.3 for each in rates) == sum(each == 0.3 for each in top) > 0
+
+
+@pytest.mark.parametrize("kind", MERGED)
+def test_merged_it_computes_the_same_and_nothing_of_it_is_left(bert, kind):
+    model = model_of(bert, kind)
+    trained(model)
+    before = outputs(model)
+    assert merge(model.backbone)
+    torch.testing.assert_close(outputs(model), before, rtol=1e-4, atol=1e-5)
+    assert model.state_dict().keys() == model_of(bert, "full").state_dict().keys()
+
+
+@pytest.mark.parametrize("kind", ["houlsby", "pfeiffer"])
+def test_an_adapter_is_not_merged(bert, kind):
+    assert not merge(model_of(bert, kind).backbone)
+
+
+def test_pfeiffer_has_one_adapter_a_block_and_houlsby_two(bert):
+    counts = {kind: sum(name.endswith("down.weight") for name, _ in model_of(bert, kind).named_parameters())
+              for kind in ("pfeiffer", "houlsby")}  # fmt: skip
+    assert counts == {"pfeiffer": 3, "houlsby": 6}
+
+
+# -- the parts of a model ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", KINDS)
+def test_blocks_and_their_ends_are_found_whatever_they_are_called(tmp_path, architecture):
+    stack = model_of(KINDS[architecture](tmp_path / architecture), "full").backbone
+    blocks = blocks_of(stack)
+    assert len(blocks) == 3
+    attention, feed_forward = ends_of(blocks[0])
+    assert attention.split(".")[-1] in ("dense", "o", "o_proj")
+    assert feed_forward.split(".")[-1] in ("dense", "wo", "down_proj")
+    assert set(linears_of(stack, "attention")) < set(linears_of(stack, "linear"))
+    assert len(linears_of(stack, "attention")) == 12
+
+
+def test_a_model_without_blocks_is_told_in_a_sentence():
+    with pytest.raises(BadInput, match=r"Linear has no list of layers\. Choose another tuning"):
+        blocks_of(torch.nn.Linear(2, 2))
+
+
+def test_a_block_without_attention_is_told_in_a_sentence():
+    with pytest.raises(BadInput, match="Sequential has no attention and feed-forward part"):
+        ends_of(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+
+
+def test_targets_that_are_not_there_are_told_in_a_sentence():
+    with pytest.raises(BadInput, match="has no such layer as 'attention'"):
+        linears_of(torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.Linear(2, 2)])}), "attention")
