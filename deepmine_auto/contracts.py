@@ -213,10 +213,6 @@ class Prepared(Protocol):
     def vectors_VE(self) -> np.ndarray | None:
         """Pretrained rows of the token table (V, E), or None."""
 
-    @property
-    def architecture(self) -> Mapping[str, Any] | None:
-        """How the pretrained model is built whose tokenizer this is, or None."""
-
     def encode(self, inputs: Sequence[Any]) -> list[list[int]]:
         """Turn raw inputs into token ids, at least one each."""
 
@@ -225,6 +221,14 @@ class Prepared(Protocol):
 
     def save(self, folder: Any) -> None:
         """Write it into a folder, without code."""
+
+
+class PreparedFor(Prepared, Protocol):
+    """What a task prepared for a model that others trained."""
+
+    @property
+    def architecture(self) -> Mapping[str, Any] | None:
+        """How that model is built; None where there is none."""
 
 
 class Original(NamedTuple):
@@ -263,7 +267,7 @@ class Task(Plugin):
     def prepare(self, train: Rows) -> Prepared:
         """Fit tokenizer, vocabulary and class weights on training rows alone."""
 
-    def prepare_for(self, train: Rows, original: Original) -> Prepared:
+    def prepare_for(self, train: Rows, original: Original) -> PreparedFor:
         """Fit what else there is to fit where a pretrained model brings the tokenizer. Raises BadInput where the task
         reads something else than text."""
         del train, original

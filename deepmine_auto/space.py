@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from deepmine_auto.admission import contradiction
 from deepmine_auto.contracts import AttentionModifier, Plugin
@@ -102,7 +102,7 @@ class Name:
         raise TypeError(f"'{name}' has no values to draw from")
 
 
-Range = Int | Float | Choice | Name
+Range = Int | Float | Choice
 Conditions = Mapping[str, tuple[Value, ...]]
 
 
@@ -207,7 +207,7 @@ def ranges(cls: type) -> dict[str, Range]:
     for each in fields(cls):
         for mark in getattr(hints[each.name], "__metadata__", ()):
             if isinstance(mark, Int | Float | Choice | Name):
-                found[each.name] = mark
+                found[each.name] = cast(Range, mark)  # a space file puts a choice in the place of a name
     return found
 
 

@@ -6,7 +6,7 @@ Shapes: B batch, L length, D dim.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -81,7 +81,7 @@ def build_model(params: Params, task: Task, prepared: Prepared, host: Host) -> M
     stack = backbone.build(prepared, attention)
     if "tuning/kind" in params:
         tuning_of(params, host).apply(stack)
-    return Model(stack, task.head(stack.dim, prepared))
+    return Model(stack, task.head(cast(int, stack.dim), prepared))
 
 
 def backbone_of(params: Params, host: Host) -> Backbone:

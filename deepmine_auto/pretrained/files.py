@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,12 @@ def folder_of(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repository, _, revision = name.partition("@")
-    told = {"repo_id": repository, "revision": revision or None, "allow_patterns": list(WANTED)}
+    fetch = partial(snapshot_download, repository, revision=revision or None, allow_patterns=list(WANTED))
     try:
         try:
-            return Path(snapshot_download(**told, local_files_only=True))
+            return Path(str(fetch(local_files_only=True)))
         except LocalEntryNotFoundError:
-            return Path(snapshot_download(**told))
+            return Path(str(fetch()))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         why = str(error).strip().splitlines()[0].rstrip(".")
         what = f"The model '{name}' is no folder, and the hub did not give it: {why}."

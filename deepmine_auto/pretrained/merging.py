@@ -9,7 +9,7 @@ from torch import nn
 
 
 def merge(model: nn.Module) -> bool:
-    """Put a layer with what it learned in the place of what wraps it: of peft's, and of ours that have `merged_layer()`.
+    """Put a layer with what it learned in the place of what wraps it: of peft's, and of what has `merged_layer()`.
     Return whether no wrapped layer is left."""
     for parent in [*model.modules()]:
         for name, each in [*parent.named_children()]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from deepmine_auto.errors import BadInput
-
-Targets = Literal["attention", "linear"]
 
 ATTENTION = ("attention", "attn", "selfattention")
 """What stands in the name of a module that mixes tokens."""
@@ -23,8 +21,9 @@ def blocks_of(model: nn.Module) -> nn.ModuleList:
     return max(lists, key=len)
 
 
-def linears_of(model: nn.Module, targets: Targets) -> list[str]:
-    """The names of the linear maps within the blocks: all, or those that mix tokens. Raises BadInput."""
+def linears_of(model: nn.Module, targets: str) -> list[str]:
+    """The names of the linear maps within the blocks: all (`linear`), or those that mix tokens (`attention`). Raises
+    BadInput where there is none."""
     blocks = blocks_of(model)
     inside = {id(each) for block in blocks for each in block.modules() if isinstance(each, nn.Linear)}
     names = [name for name, each in model.named_modules() if id(each) in inside]

@@ -32,7 +32,7 @@ class PretrainedStack(nn.Module):
 
     def __init__(self, prepared: Prepared, attention: Attend, dropout: float) -> None:
         super().__init__()
-        config = _config(prepared.architecture, dropout)
+        config = _config(getattr(prepared, "architecture", None), dropout)
         self.model = _built(config)
         if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
             raise BadInput(f"A model of the architecture '{config.model_type}' reads no text.", "Choose another one.")
@@ -48,6 +48,9 @@ class PretrainedStack(nn.Module):
 
     def take_weights(self, name: str) -> None:
         """Take over the weights of a folder or of the hub. Raises BadInput where some are missing."""
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
         folder = folder_of(name)
         weights_of(folder)
         with torch.random.fork_rng():  # it draws what it does not find

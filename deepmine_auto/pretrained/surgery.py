@@ -172,7 +172,8 @@ _probe = _Probe()
 
 @contextmanager
 def _probing() -> Iterator[list[Call]]:
-    _probe.calls = calls = []
+    calls: list[Call] = []
+    _probe.calls = calls
     try:
         yield calls
     finally:

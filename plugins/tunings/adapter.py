@@ -32,7 +32,7 @@ class _Bottleneck(nn.Module):
         return self.base_layer.weight
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        out_BLD = self.base_layer(x_BLD)
+        out_BLD: Tensor = self.base_layer(x_BLD)
         added_BLD: Tensor = self.up(nn.functional.gelu(self.down(out_BLD)))
         return out_BLD + added_BLD
 

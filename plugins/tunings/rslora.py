@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmine_plugins.tunings.lora import Lora
+from .lora import Lora
 
 
 @dataclass(frozen=True, kw_only=True)

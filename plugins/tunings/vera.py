@@ -34,7 +34,7 @@ class Vera(Tuning):
 class _Gains(nn.Module):
     def __init__(self, base_layer: nn.Linear, rank: int) -> None:
         super().__init__()
-        self.base_layer = base_layer
+        self.base_layer: nn.Linear = base_layer
         self.down_RI: Tensor
         self.up_OR: Tensor
         self.register_buffer("down_RI", _drawn(rank, base_layer.in_features), persistent=False)
@@ -50,8 +50,8 @@ class _Gains(nn.Module):
     def forward(self, x_BLI: Tensor) -> Tensor:
         inner_BLR = nn.functional.linear(x_BLI, self.down_RI) * self.inner_R
         added_BLO = nn.functional.linear(inner_BLR, self.up_OR) * self.outer_O
-        out_BLO: Tensor = self.base_layer(x_BLI) + added_BLO
-        return out_BLO
+        out_BLO: Tensor = self.base_layer(x_BLI)
+        return out_BLO + added_BLO
 
     def merged_layer(self) -> nn.Linear:
         """The layer with what was learned worked into it."""
