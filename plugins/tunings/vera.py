@@ -51,7 +51,8 @@ class _Gains(nn.Module):
         inner_BLR = nn.functional.linear(x_BLI, self.down_RI) * self.inner_R
         added_BLO = nn.functional.linear(inner_BLR, self.up_OR) * self.outer_O
         out_BLO: Tensor = self.base_layer(x_BLI)
-        return out_BLO + added_BLO
+        summed_BLO: Tensor = out_BLO + added_BLO
+        return summed_BLO
 
     def merged_layer(self) -> nn.Linear:
         """The layer with what was learned worked into it."""
