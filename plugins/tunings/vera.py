@@ -51,8 +51,7 @@ class _Gains(nn.Module):
         inner_BLR = nn.functional.linear(x_BLI, self.down_RI) * self.inner_R
         added_BLO = nn.functional.linear(inner_BLR, self.up_OR) * self.outer_O
         out_BLO: Tensor = self.base_layer(x_BLI)
-        summed_BLO: Tensor = out_BLO + added_BLO
-        return summed_BLO
+        return out_BLO + added_BLO
 
     def merged_layer(self) -> nn.Linear:
         """The layer with what was learned worked into it."""
@@ -63,4 +62,4 @@ class _Gains(nn.Module):
 
 def _drawn(rows: int, columns: int) -> Tensor:
     """Random numbers of one seed, of the size that keeps a signal as large as it is (arXiv:1502.01852)."""
-    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows)) * columns**-0.5
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows)) * float(columns) ** -0.5
