@@ -7,7 +7,8 @@ ASHA as their documentation shows them, (c) ours inline and (d) ours on Ray: 100
 bundled tweets. The training code is the same in all four. Beside the wall time stand the seconds that trials trained
 in it, over all workers, and what of each training the study shows: trials without an end, ends that are not what
 happened (a trial stopped early stands as complete), and reports that its curve lacks. The start of Ray is not counted,
-nor that a worker is idle at the end, while another trains the last trial.
+nor that a worker is idle at the end, while another trains the last trial; `started` leaves out too what passes before
+each worker trains its first one.
 """
 
 from __future__ import annotations
@@ -295,12 +296,15 @@ def line(name: str, outcome: Outcome) -> str:
     training = sum(each.seconds for each in happened.values())
     ends = sorted(each.at for each in happened.values())[-slots:]
     idle = sum(ends[-1] - each for each in ends)
+    begins = sorted(each.at - each.seconds for each in happened.values())[:slots]
+    start = sum(each - (ends[-1] - wall) for each in begins)
     lost = sum(key not in seen or seen[key].state in ("RUNNING", "WAITING") for key in happened)
     wrong = sum((seen[key].state == "COMPLETE") != each.ended for key, each in happened.items() if key in seen)
     missing = sum(len(set(each.reports) - seen[key].curve) for key, each in happened.items() if key in seen)
     reports = sum(len(each.reports) for each in happened.values())
-    beside = (wall * slots - idle) / training - 1
-    return (f"{name:<22} {len(happened):>4} {wall:>7.1f} s {training:>8.1f} s {100 * beside:>7.0f} % "
+    busy = wall * slots - idle
+    beside, started = (100 * (each / training - 1) for each in (busy, busy - start))
+    return (f"{name:<22} {len(happened):>4} {wall:>7.1f} s {training:>8.1f} s {beside:>7.1f} % {started:>7.1f} % "
             f"{lost:>5} {wrong:>6} {missing:>6} of {reports}")  # fmt: skip
 
 
@@ -325,7 +329,7 @@ def main() -> None:
     for name in [each for each in sys.argv[1:] if each in JOBS] or JOBS:
         with tempfile.TemporaryDirectory() as folder:
             job = Job(name, Path(folder))
-            print(f"\n{job.count} {name} trials     trials    wall  training  overhead  lost  wrong  missing points")
+            print(f"\n{job.count} {name} trials     trials    wall  training  overhead  started  lost  wrong  missing")
             ways: dict[str, Callable[[Job], Outcome]] = {
                 "bare loop, 1 process": bare,
                 "ours inline": partial(ours, executor="inline"),

@@ -5,6 +5,7 @@ Shapes: B batch, L length, I and O what a layer reads and writes, R rank.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -49,7 +50,7 @@ class _Gains(nn.Module):
 
     def forward(self, x_BLI: Tensor) -> Tensor:
         inner_BLR = nn.functional.linear(x_BLI, self.down_RI) * self.inner_R
-        added_BLO = nn.functional.linear(inner_BLR, self.up_OR) * self.outer_O
+        added_BLO: Tensor = nn.functional.linear(inner_BLR, self.up_OR) * self.outer_O
         out_BLO: Tensor = self.base_layer(x_BLI)
         return out_BLO + added_BLO
 
@@ -62,4 +63,5 @@ class _Gains(nn.Module):
 
 def _drawn(rows: int, columns: int) -> Tensor:
     """Random numbers of one seed, of the size that keeps a signal as large as it is (arXiv:1502.01852)."""
-    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows)) * float(columns) ** -0.5
+    generator = torch.Generator().manual_seed(rows)
+    return torch.randn(rows, columns, generator=generator) / math.sqrt(columns)
