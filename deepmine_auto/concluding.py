@@ -173,7 +173,7 @@ def export(bundle: Path, training: Training, story: Story, rows: Rows) -> float:
     return save(bundle, Exported(model.state_dict(), prepared, params, story), asked, outputs)
 
 
-def model_params(params: Any, merged: bool) -> dict[str, Any]:
+def model_params(params: Any, merged: bool = True) -> dict[str, Any]:
     """The params that a model is built from; how it was trained is the card's and the manifest's to tell. What was
     merged into a pretrained model is a part of it."""
     rooms = ("attention", "placement", "model", "data", *(() if merged else ("tuning",)))

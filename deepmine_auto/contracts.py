@@ -153,7 +153,7 @@ class AttentionCore(Attention):
     """
 
 
-Needs = Literal["nothing", "bias", "matrix"]
+Needs = Literal["nothing", "bias", "matrix", "past"]
 
 
 class AttentionModifier(Attention):
@@ -163,13 +163,18 @@ class AttentionModifier(Attention):
     - `bias(q_BHLK, k_BGSK) -> (B or 1, H, L, S)`, added to the scores, -inf hides; needs = "bias";
     - `on_scores(scores_BHLS)` and `on_weights(weights_BHLS)`; needs = "matrix";
     - `on_out(out_BHLK, x_BLD) -> out_BHLK`, where x is what the layer reads;
-    - `losses() -> dict of scalar tensors by name`, means over rows, of the last forward pass.
+    - `losses() -> dict of scalar tensors by name`, means over rows, of the last forward pass;
+    - `on_past(k_BHSK, last_BHS, sum_BHS) -> k_BHSK`, where the weights of the step before, and those of all steps
+      before in sum, are zero at the first step; needs = "past";
+    - `alignment_losses(weights_BHLS, keep_BL) -> dict of scalar tensors by name`, means over rows, of all steps at
+      their end, where keep is False at steps that are padding; needs = "past".
 
-    All but `on_scores` and `on_weights` keep the fused kernel.
+    All but `on_scores`, `on_weights` and those of the past keep the fused kernel.
     """
 
     needs: ClassVar[Needs] = "nothing"
-    """What a core must have: the mask feature `bias`, or `caps.matrix`."""
+    """What a core must have: the mask feature `bias`, `caps.matrix`, or, to know the past, exact weights. The past is
+    known only where a model goes step by step, as two LSTMs do: who needs it declares the cross mode alone."""
     order: ClassVar[int] = 0
     """Modifiers of a lower order go first: what normalises, before what scales."""
 

@@ -12,7 +12,7 @@ Shapes: B batch, L length, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.model.assemble import Model
 
 NOT_OURS = ("quantization_config", "device_map", "state_dict", "adapter_kwargs", "gguf_file", "variant")
+
+
+def _beyond_the_hub(adapter: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is asked of an adapter beside where it lies, which transformers always says where peft is installed."""
+    return {name: each for name, each in (adapter or {}).items() if name not in ("revision", "token")}
 
 
 class DeepmineConfig(PreTrainedConfig):
@@ -76,8 +81,9 @@ class DeepmineForSequenceClassification(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, folder: Any, *_: Any, config: DeepmineConfig | None = None, **options: Any) -> Any:
         """Load a checked bundle, cast to `dtype` if given. Raises BadInput, also for options that change weights."""
+        asked = {**options, "adapter_kwargs": _beyond_the_hub(options.get("adapter_kwargs"))}
         for name in NOT_OURS:
-            if options.get(name):
+            if asked.get(name):
                 raise BadInput(f"A bundle cannot be loaded with {name}.", "Leave it out.")
         bundle = load(folder)
         config = config or DeepmineConfig.from_dict(dict(bundle.config), name_or_path=str(folder))

@@ -14,6 +14,7 @@ def attentions() -> Iterable[str]:
         "deepmine_plugins.attention.alibi:Alibi",
         "deepmine_plugins.attention.bigbird:BigBird",
         "deepmine_plugins.attention.cosformer:CosFormer",
+        "deepmine_plugins.attention.coverage:Coverage",
         "deepmine_plugins.attention.differential:Differential",
         "deepmine_plugins.attention.dilated:Dilated",
         "deepmine_plugins.attention.entmax:Entmax",
@@ -29,6 +30,7 @@ def attentions() -> Iterable[str]:
         "deepmine_plugins.attention.learned_temperature:LearnedTemperature",
         "deepmine_plugins.attention.linear:Linear",
         "deepmine_plugins.attention.linformer:Linformer",
+        "deepmine_plugins.attention.location:Location",
         "deepmine_plugins.attention.mamba2:Mamba2",
         "deepmine_plugins.attention.moba:MoBA",
         "deepmine_plugins.attention.multi_head:MultiHead",
@@ -38,6 +40,7 @@ def attentions() -> Iterable[str]:
         "deepmine_plugins.attention.performer:Performer",
         "deepmine_plugins.attention.qk_norm:QKNorm",
         "deepmine_plugins.attention.query_temperature:QueryTemperature",
+        "deepmine_plugins.attention.reformer:Reformer",
         "deepmine_plugins.attention.registers:Registers",
         "deepmine_plugins.attention.relative_bias:RelativeBias",
         "deepmine_plugins.attention.retention:Retention",
@@ -116,9 +119,19 @@ def optimizers() -> Iterable[str]:
 def techniques() -> Iterable[str]:
     """Our techniques."""
     return (
-        "deepmine_plugins.techniques.label_smoothing:LabelSmoothing",
-        "deepmine_plugins.techniques.word_dropout:WordDropout",
+        "deepmine_plugins.techniques.awp:Awp",
+        "deepmine_plugins.techniques.balanced_sampling:BalancedSampling",
         "deepmine_plugins.techniques.ema:Ema",
+        "deepmine_plugins.techniques.fgm:Fgm",
+        "deepmine_plugins.techniques.focal_loss:FocalLoss",
+        "deepmine_plugins.techniques.label_smoothing:LabelSmoothing",
+        "deepmine_plugins.techniques.layer_decay:LayerDecay",
+        "deepmine_plugins.techniques.r_drop:RDrop",
+        "deepmine_plugins.techniques.synonyms:Synonyms",
+        "deepmine_plugins.techniques.token_swap:TokenSwap",
+        "deepmine_plugins.techniques.vat:Vat",
+        "deepmine_plugins.techniques.weight_average:WeightAverage",
+        "deepmine_plugins.techniques.word_dropout:WordDropout",
     )
 
 

@@ -38,6 +38,7 @@ NEEDS = {
     "nothing": "any core",
     "bias": "a core that takes a bias",
     "matrix": "a core whose weight matrix can be changed",
+    "past": "a core that shows its weights, in a model that goes step by step",
 }
 
 

@@ -6,20 +6,33 @@ Shapes: B batch, L length, D dim, H heads, G key-value heads, S source length, K
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from deepmine_auto.contracts import Attention, AttentionCore, AttentionMixer, AttentionModifier, AttentionShape, Mixed
-from deepmine_auto.model.dense import DenseAttention, biased
+from deepmine_auto.model.dense import DenseAttention, biased, repeated
 from deepmine_auto.model.guard import Refused, check_call, check_decoding, check_set, check_shape
 from deepmine_auto.model.mask import Mask
 
 DENSE_HOOKS = ("on_scores", "on_weights")
+PAST_HOOKS = ("on_past", "alignment_losses")
 
 KeysValues = tuple[()] | tuple[Tensor, Tensor]
 """What decoding goes on from: nothing, or keys (B, G, S, K), as they were projected, and values (B, G, S, K)."""
+
+
+class Past(NamedTuple):
+    """How much of each token of the source was seen: by the step before, and by all steps before in sum."""
+
+    last_BHS: Tensor
+    sum_BHS: Tensor
+
+    def then(self, weights_BH1S: Tensor) -> Past:
+        """The past of the step that follows one of these weights."""
+        last_BHS = weights_BH1S[:, :, -1]
+        return Past(last_BHS, self.sum_BHS + last_BHS)
 
 
 class MultiHead(nn.Module):
@@ -40,6 +53,8 @@ class MultiHead(nn.Module):
         self.core = core.build(shape)
         self.modifiers = nn.ModuleList(each.build(shape) for each in modifiers)
         self.dense = any(hasattr(each, hook) for each in self.modifiers for hook in DENSE_HOOKS)
+        built = zip(modifiers, self.modifiers, strict=True)
+        self.looking_back = [each.name for each, module in built if any(hasattr(module, hook) for hook in PAST_HOOKS)]
         if core.caps.matrix and not isinstance(self.core, DenseAttention):
             raise Refused(f"'{core.name}' declares a weight matrix, and is no DenseAttention.", "Declare none.")
 
@@ -51,11 +66,20 @@ class MultiHead(nn.Module):
         *,
         weights: bool = False,
         source_BSD: Tensor | None = None,
+        past: Past | None = None,
     ) -> tuple[Mixed, KeysValues | None]:
-        """Mix tokens. With a state, `x_BLD` holds the new tokens alone, and keys and values of all are returned."""
+        """Mix tokens. With a state, `x_BLD` holds the new tokens alone, and keys and values of all are returned. With a
+        past, it holds one step, and weights are returned. Raises Refused where a modifier needs a past, and has none.
+        """
         for variant in self.variants:
             check_call(variant, mask, x_BLD)
         q_BHLK, k_BGSK, v_BGSK = self._projected(x_BLD, source_BSD)
+        if past is not None:
+            weights = True
+            k_BGSK, v_BGSK = self._reminded(k_BGSK, v_BGSK, past)
+        elif self.looking_back:
+            what = f"'{self.looking_back[0]}' looks at what earlier steps saw, and here all steps are taken at once."
+            raise Refused(what, "Use a backbone that goes step by step: lstm.")
         if state is not None:
             check_decoding(self.variants)
             k_BGSK, v_BGSK = _joined(state, k_BGSK, v_BGSK)
@@ -75,6 +99,25 @@ class MultiHead(nn.Module):
             parts = (nn.functional.linear(x_BLD, weights[0]),
                      *nn.functional.linear(source_BSD, weights[1]).split(self.split[1:], -1))  # fmt: skip
         return [each.unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2) for each in parts]
+
+    def _reminded(self, k_BGSK: Tensor, v_BGSK: Tensor, past: Past) -> tuple[Tensor, Tensor]:
+        # query heads that share a key looked at different places, so each of them has a past of its own
+        k_BHSK, v_BHSK = (repeated(each, self.shape.heads) for each in (k_BGSK, v_BGSK))
+        for hook in self._hooks("on_past"):
+            k_BHSK = hook(k_BHSK, *past)
+        return k_BHSK, v_BHSK
+
+    def nothing_seen(self, source_BSD: Tensor) -> Past:
+        """What the first step begins with."""
+        seen_BHS = source_BSD.new_zeros(len(source_BSD), self.shape.heads, source_BSD.shape[1])
+        return Past(seen_BHS, seen_BHS)
+
+    def alignment_losses(self, weights_BHLS: Tensor, keep_BL: Tensor) -> dict[str, Tensor]:
+        """What modifiers say of the weights of all steps, those of padding apart."""
+        found: dict[str, Tensor] = {}
+        for hook in self._hooks("alignment_losses"):
+            found |= hook(weights_BHLS, keep_BL)
+        return found
 
     def mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:
         """Mix values (B, G, S, K) by the core with its modifiers, without `on_out`: (B, H, L, K)."""
@@ -96,6 +139,11 @@ class MultiHead(nn.Module):
     def _hooks(self, name: str) -> list[Callable[..., Any]]:
         """What the modifiers that have it do at a point of the road."""
         return [getattr(each, name) for each in self.modifiers if hasattr(each, name)]
+
+
+def looks_back(mixing: nn.Module) -> TypeGuard[MultiHead]:
+    """Whether a token mixing must be called step by step, with the past of each step."""
+    return isinstance(mixing, MultiHead) and bool(mixing.looking_back)
 
 
 def _joined(state: KeysValues, k_BGSK: Tensor, v_BGSK: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from deepmine_auto.model.dropout import TextDropout
 from deepmine_auto.model.embedding import TokenEmbedding
 from deepmine_auto.model.encoder_decoder import separator_of
 from deepmine_auto.model.mask import Mask
+from deepmine_auto.model.multi_head import Past, looks_back
 from deepmine_auto.model.sides import Sides, sides
 from deepmine_auto.model.stack import Attend, StackDesign
 
@@ -25,7 +26,8 @@ class RecurrentPair(nn.Module):
     """A bidirectional LSTM reads the source, another writes the target and looks back at the source in each step.
 
     Without `feeding`, what was seen joins the output alone (arXiv:1508.04025); with it, the next step reads what the
-    last one saw (input feeding, and the place where arXiv:1409.0473 attends).
+    last one saw (input feeding, and the place where arXiv:1409.0473 attends). Attention that looks back at where it
+    looked before goes step by step in either case.
     """
 
     def __init__(
@@ -45,9 +47,14 @@ class RecurrentPair(nn.Module):
         both = sides(tokens_BL, keep_BL, self.separator)
         source_BSD, state = self._read(both)
         x_BTD, mask = self.dropout(self.embedding(both.target_BT)), Mask(padding=both.keep_BS)
-        write = self._fed if self.feeding else self._at_once
+        write = self._stepwise if self.feeding or looks_back(self.crossing) else self._at_once
         mixed = write(x_BTD, state, source_BSD, mask, weights)
-        return mixed._replace(out=both.back(mixed.out, tokens_BL.shape[1]))
+        losses = dict(mixed.losses)
+        if looks_back(self.crossing):
+            assert mixed.weights is not None
+            losses |= self.crossing.alignment_losses(mixed.weights, both.keep_BT)
+        out_BLD, shown = both.back(mixed.out, tokens_BL.shape[1]), mixed.weights if weights else None
+        return Mixed(out_BLD, shown, losses, mixed.statistics)
 
     def _read(self, both: Sides) -> tuple[Tensor, LSTMState]:
         x_BSD = self.dropout(self.embedding(both.source_BS))
@@ -63,18 +70,23 @@ class RecurrentPair(nn.Module):
         written_BTD, _ = self.writer(x_BTD, state)
         return self._joined(written_BTD, source_BSD, mask, weights)
 
-    def _joined(self, written_BTD: Tensor, source_BSD: Tensor, mask: Mask, weights: bool) -> Mixed:
-        mixed, _ = self.crossing(written_BTD, mask, None, weights=weights, source_BSD=source_BSD)
+    def _joined(
+        self, written_BTD: Tensor, source_BSD: Tensor, mask: Mask, weights: bool, past: Past | None = None
+    ) -> Mixed:
+        mixed, _ = self.crossing(written_BTD, mask, None, weights=weights, source_BSD=source_BSD, past=past)
         both_BTE = torch.cat((mixed.out, written_BTD), -1)
         joined: Mixed = mixed._replace(out=self.dropout(torch.tanh(self.join(both_BTE))))
         return joined
 
-    def _fed(self, x_BTD: Tensor, state: LSTMState, source_BSD: Tensor, mask: Mask, weights: bool) -> Mixed:
+    def _stepwise(self, x_BTD: Tensor, state: LSTMState, source_BSD: Tensor, mask: Mask, weights: bool) -> Mixed:
         seen_B1D, steps = torch.zeros_like(x_BTD[:, :1]), []
+        past = self.crossing.nothing_seen(source_BSD) if looks_back(self.crossing) else None
         for x_B1D in x_BTD.split(1, 1):
-            written_B1D, state = self.writer(torch.cat((x_B1D, seen_B1D), -1), state)
-            steps.append(self._joined(written_B1D, source_BSD, mask, weights))
-            seen_B1D = steps[-1].out
+            read_B1E = torch.cat((x_B1D, seen_B1D), -1) if self.feeding else x_B1D
+            written_B1D, state = self.writer(read_B1E, state)
+            steps.append(self._joined(written_B1D, source_BSD, mask, weights, past))
+            seen_B1D, seen_BH1S = steps[-1].out, steps[-1].weights
+            past = past.then(seen_BH1S) if past is not None and seen_BH1S is not None else None
         maps = [each.weights for each in steps if each.weights is not None]
         losses = {name: torch.stack([each.losses[name] for each in steps]).mean() for name in steps[0].losses}
         out_BTD = torch.cat([each.out for each in steps], 1)

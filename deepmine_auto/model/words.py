@@ -8,14 +8,13 @@ from deepmine_auto.errors import BadInput
 
 
 def word_weights(model: nn.Module, vocabulary: int) -> nn.Parameter:
-    """The table of token vectors (V, E); where it is frozen, the first matrix after it that is not.
+    """The table of token vectors (V, E); where it is frozen, the first matrix that is not.
 
     Raises BadInput where every weight is frozen.
     """
-    tables = {
-        each.weight for each in model.modules() if isinstance(each, nn.Embedding) and len(each.weight) >= vocabulary
-    }
+    embeddings = (each.weight for each in model.modules() if isinstance(each, nn.Embedding))
+    table = min((each for each in embeddings if len(each) >= vocabulary), key=len, default=None)
     weights = [each for each in model.parameters() if each.requires_grad and each.ndim >= 2]
     if not weights:
         raise BadInput("Every weight of this model is frozen.", "Leave at least one layer to train.")
-    return next((each for each in weights if any(each is table for table in tables)), weights[0])
+    return next((each for each in weights if each is table), weights[0])

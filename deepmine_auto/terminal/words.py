@@ -43,10 +43,18 @@ def model_words(params: Mapping[str, Any]) -> str:
         words.append(" ".join([name, *_fields(params, f"attention/{name}/")]))
     words += [f"{part} {params[f'model/{part}']}" for part in ("depth", "dim") if f"model/{part}" in params]
     words += [f"{params['model/heads']} heads"] if "model/heads" in params else []
+    words += _pretrained(params)
     optimizer = params.get("optimizer/kind")
     rate = params.get(f"optimizer/{optimizer}/lr")
     words += [str(optimizer) + ("" if rate is None else f" lr {rate:.1e}")] if optimizer else []
     return plain(", ".join(words))
+
+
+def _pretrained(params: Mapping[str, Any]) -> list[str]:
+    """The model that others trained, by the end of its name, and what of it learns."""
+    origin, tuning = params.get("model/pretrained/origin"), params.get("tuning/kind")
+    words = ["/".join(str(origin).partition("@")[0].split("/")[-2:])] if origin else []
+    return words + ([" ".join([str(tuning), *_fields(params, f"tuning/{tuning}/")])] if tuning else [])
 
 
 def _used(params: Mapping[str, Any], prefix: str) -> list[str]:

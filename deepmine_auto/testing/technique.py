@@ -9,7 +9,7 @@ Shapes: B batch, L length, D dim, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -28,6 +28,13 @@ VOCABULARY, CLASSES, DIM = 12, 3, 4
 STEPS = 8
 
 
+def _vectors() -> np.ndarray:
+    """A vector (V, 2) for each word, near that of one other; padding and the unknown word have none."""
+    number_V = np.arange(VOCABULARY)
+    angle_V = np.deg2rad(number_V // 2 * 60 + number_V % 2 * 5)
+    return (np.stack((np.cos(angle_V), np.sin(angle_V)), 1) * (number_V > 1)[:, None]).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Words:
     """The least that can be prepared: numbers that stand for words."""
@@ -35,7 +42,7 @@ class Words:
     vocabulary: int = VOCABULARY
     outputs: int = CLASSES
     max_len: int = 64
-    vectors_VE: np.ndarray | None = None
+    vectors_VE: np.ndarray | None = field(default_factory=_vectors)
 
     def encode(self, inputs: Sequence[Any]) -> list[list[int]]:
         """Return the inputs, which are token ids."""

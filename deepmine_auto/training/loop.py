@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deepmine_auto.contracts import Optimizer, Prepared, Task, TrainingFacts
+from deepmine_auto.contracts import Applied, Optimizer, Prepared, Task, TrainingFacts
+from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
 from deepmine_auto.model.assemble import Model, backbone_of, build_model, task_of, used
@@ -102,6 +103,7 @@ class Training:
         self.generator = torch.Generator().manual_seed(assignment.seed)
         facts = TrainingFacts(self.model, self.prepared, self.steps, self.generator)
         self.techniques = {name: self._technique(host, name).build(facts) for name in used(params, "technique")}
+        self._refuse_two_judged()
         self.optimizer = self._optimizer(host)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
@@ -122,6 +124,12 @@ class Training:
         built = optimizer.build(each for each in self.model.parameters() if each.requires_grad)
         split_by_rate(built, self._factors())
         return built
+
+    def _refuse_two_judged(self) -> None:
+        judged = [name for name, each in self.techniques.items() if type(each).evaluated is not Applied.evaluated]
+        if len(judged) > 1:
+            what = f"{' and '.join(judged)} would both put other weights in the place of those that were trained."
+            raise BadInput(what, "Search one of them.")
 
     def _factors(self) -> dict[nn.Parameter, float]:
         """What the techniques multiply the learning rate of each weight by."""

@@ -5,7 +5,7 @@ Averaging takes out the noise of the last steps, which a small learning rate wou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -28,23 +28,24 @@ class Ema(Technique):
 
     def build(self, facts: TrainingFacts) -> Applied:
         """Make the average of the model's weights; frozen weights and buffers are not averaged."""
-        return _Average(self.decay, facts.model)
+        return Average(lambda step: min(self.decay, (1 + step) / (10 + step)), facts.model)
 
 
-class _Average(Applied):
-    def __init__(self, decay: float, model: nn.Module) -> None:
-        self.decay = decay
+class Average(Applied):
+    """An average of a model's weights, of which step t, counted from 0, keeps `kept(t)`."""
+
+    def __init__(self, kept: Callable[[int], float], model: nn.Module) -> None:
+        self.kept = kept
         self.steps = torch.zeros((), dtype=torch.int64)
         weights = _named_weights(model)
         self.average = {name: each.detach().clone() for name, each in weights.items() if each.requires_grad}
 
     def after_step(self, model: nn.Module) -> None:
         """Move the average towards the model's weights."""
-        step = int(self.steps)
-        decay = min(self.decay, (1 + step) / (10 + step))
+        kept = self.kept(int(self.steps))
         weights = _named_weights(model)
         now = [weights[name].detach() for name in self.average]
-        torch._foreach_lerp_(list(self.average.values()), now, 1 - decay)
+        torch._foreach_lerp_(list(self.average.values()), now, 1 - kept)
         self.steps += 1
 
     def evaluated(self, model: nn.Module) -> Mapping[str, Tensor]:

@@ -195,6 +195,13 @@ def test_the_backbone_without_a_model_is_refused():
 # -- searched ----------------------------------------------------------------------------------------------------------
 
 
+def test_the_bundled_space_holds_its_own_recipes(tmp_path, bert):
+    found = plan(Request(backbone=str(bert), trials=1, storage=str(tmp_path / "s.db")), the_host())
+    space = Space.from_json(found.spec["space"])
+    assert [each["tuning/kind"] for each in space.recipes] == ["full", "full", "lora"]
+    assert all(each["optimizer/adamw/lr"] for each in space.recipes)
+
+
 def test_several_models_are_a_searched_choice(tmp_path):
     folders = [str(originals.bert(tmp_path / name)) for name in ("one", "two")]
     found = plan(Request(backbone=folders, trials=1, storage=str(tmp_path / "s.db")), the_host())

@@ -32,6 +32,13 @@ PARAMS = {
 }
 
 
+def test_a_pretrained_model_is_told_by_the_end_of_its_name_and_what_of_it_learns():
+    params = {"attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": "/a/b/mini/model"}
+    tuned = {**params, "tuning/kind": "lora", "tuning/lora/rank": 16, "tuning/lora/targets": "linear"}
+    assert model_words(tuned) == "multi_head, mini/model, lora r16 linear"
+    assert model_words({**params, "model/pretrained/origin": "org/name@abc"}) == "multi_head, org/name"
+
+
 def test_a_model_is_told_by_its_attention_first():
     assert model_words(PARAMS) == "sliding_window w64, rotary b1e+04, depth 2, dim 128, 4 heads, adamw lr 4.8e-04"
 

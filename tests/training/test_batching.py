@@ -1,12 +1,14 @@
 """Shapes: B batch, L length, N rows."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepmine_auto.training.batching import BUCKET_BATCHES, Columns, evaluation_order, training_order
+from deepmine_auto.training.batching import BUCKET_BATCHES, Columns, evaluation_order, training_batches, training_order
 from deepmine_auto.training.recipe import MOST_REPORTS, Recipe, Schedule
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
@@ -103,3 +105,58 @@ def test_a_schedule_has_its_shape(kind, middle, end):
     assert schedule.factor(0, 1000) == 1.0
     assert schedule.factor(500, 1000) == pytest.approx(middle)
     assert schedule.factor(999, 1000) == pytest.approx(end, abs=2e-3)
+
+
+# -- rows drawn by odds ------------------------------------------------------------------------------------------------
+
+odds_of = st.integers(0, 99).map(np.random.default_rng)
+
+
+def rows_of(batches):
+    return np.concatenate(batches).tolist()
+
+
+@given(lengths, sizes, st.integers(0, 2**31), st.integers(0, 200), odds_of)
+def test_an_epoch_drawn_by_odds_is_as_long_and_a_function_of_seed_and_epoch(lengths_N, size, seed, epoch, rng):
+    odds_N = rng.uniform(0.1, 5.0, len(lengths_N))
+    plain = training_order(lengths_N, size, [seed, epoch])
+    first, again = (training_order(lengths_N, size, [seed, epoch], odds_N) for _ in range(2))
+    assert rows_of(first) == rows_of(again)
+    assert sorted(map(len, first)) == sorted(map(len, plain))
+    assert set(rows_of(first)) <= set(range(len(lengths_N)))
+
+
+def test_another_epoch_or_seed_draws_other_rows():
+    odds_N = np.linspace(1.0, 2.0, 200)
+    epochs = [training_order(np.arange(1, 201), 16, each, odds_N) for each in ([0, 0], [0, 1], [1, 0])]
+    assert len({tuple(sorted(rows_of(each))) for each in epochs}) == 3
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_over_many_epochs_rows_are_drawn_as_often_as_their_odds_say(scale):
+    odds_N = np.repeat([0.0, 1.0, 4.0], [10, 40, 50])
+    drawn = [training_order(np.ones(100), 8, [3, epoch], scale * odds_N) for epoch in range(400)]
+    shares_N = np.bincount(rows_of([row for epoch in drawn for row in epoch]), minlength=100) / 40_000
+    assert not shares_N[:10].any()
+    np.testing.assert_allclose(shares_N[10:], odds_N[10:] / odds_N.sum(), rtol=0.35)
+    np.testing.assert_allclose(shares_N[50:].sum(), 200 / 240, atol=0.01)
+
+
+def test_rows_drawn_by_odds_stand_with_others_of_like_length():
+    lengths_N = np.random.default_rng(0).integers(1, 100, size=16 * BUCKET_BATCHES * 2)
+    batches = training_order(lengths_N, 16, [0, 0], np.linspace(1.0, 3.0, len(lengths_N)))
+    assert sum(len(each) * lengths_N[each].max() for each in batches) <= 1.15 * lengths_N[rows_of(batches)].sum()
+
+
+@given(lengths, sizes, st.integers(0, 40), odds_of)
+def test_from_any_step_on_the_batches_are_those_of_a_training_that_never_stopped(lengths_N, size, begin, rng):
+    odds_N = rng.uniform(0.1, 5.0, len(lengths_N))
+    whole = list(islice(training_batches(lengths_N, size, 7, 0, odds_N), begin + 5))
+    assert rows_of(whole[:1]) == training_order(lengths_N, size, [7, 0], odds_N)[0].tolist()
+    later = islice(training_batches(lengths_N, size, 7, begin, odds_N), 5)
+    assert all(np.array_equal(*each) for each in zip(whole[begin:], later, strict=True))
+
+
+def test_without_odds_the_order_is_what_it_always_was():
+    batches = training_order(np.array([5, 2, 9, 4, 7, 1, 3, 8, 6, 2]), 4, [3, 1])
+    assert [each.tolist() for each in batches] == [[5, 1, 9, 6], [3, 0, 8, 4], [7, 2]]
