@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 
 def training_of(folder, **params):
     """A training without dropout, by plain gradient descent."""
-    still = {"model/encoder/dropout": 0.0, "data/head_dropout": 0.0, "optimizer/kind": "sgd"}
+    still = {"model/encoder/dropout": 0.0, "data/head_dropout": 0.0, "optimizer/kind": "sgd", "optimizer/sgd/decay": 0.0}
     return Training(assignment(folder, params={**still, **params}), the_host())
 
 
