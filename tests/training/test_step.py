@@ -21,7 +21,8 @@ def folder(tmp_path_factory):
 
 def training_of(folder, **params):
     """A training without dropout, by plain gradient descent."""
-    still = {"model/encoder/dropout": 0.0, "data/head_dropout": 0.0, "optimizer/kind": "sgd", "optimizer/sgd/decay": 0.0}
+    still = {"model/encoder/dropout": 0.0, "data/head_dropout": 0.0, "optimizer/kind": "sgd"}
+    still["optimizer/sgd/decay"] = 0.0
     return Training(assignment(folder, params={**still, **params}), the_host())
 
 
@@ -63,7 +64,7 @@ def test_working_a_batch_off_once_more_doubles_what_it_says(folder, again):
     more, twice = moved(folder, again())
     assert more.item() == pytest.approx(loss.item() * (2 if again is MoreLoss else 1), rel=1e-5)
     for name, way in once.items():
-        torch.testing.assert_close(twice[name], 2 * way, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(twice[name], 2 * way, rtol=1e-3, atol=1e-6)
 
 
 def test_gradients_that_are_there_are_added_to_and_not_worked_into(folder):
