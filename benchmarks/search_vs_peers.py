@@ -184,7 +184,8 @@ class Tuned:
         def answer(texts: Sequence[str]) -> np.ndarray:
             told = self.tokenizer(list(texts), truncation=True)
             outputs = trainer.predict([{"input_ids": ids} for ids in told["input_ids"]]).predictions
-            return np.array(self.names)[outputs.argmax(-1)]
+            found: np.ndarray = np.array(self.names)[outputs.argmax(-1)]
+            return found
 
         return answer
 

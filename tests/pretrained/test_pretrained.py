@@ -17,7 +17,10 @@ from deepmine_auto.model.multi_head import token_mixer
 from deepmine_auto.planning import Request, plan
 from deepmine_auto.pretrained.files import original_of, pinned
 from deepmine_auto.pretrained.stack import PretrainedStack
+from deepmine_auto.searching import resume
 from deepmine_auto.space import Space
+from deepmine_auto.storage.place import place_of, read
+from deepmine_auto.study.spaces import Spaces
 from deepmine_plugins.attention.multi_head import MultiHead
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
@@ -209,16 +212,73 @@ def test_several_models_are_a_searched_choice(tmp_path):
     assert origin.range.options == tuple(folders)
 
 
-def test_a_search_leaves_a_bundle_that_needs_the_model_no_more(tmp_path, bert, monkeypatch):
+@pytest.fixture
+def moods(tmp_path):
     made = rows()
     lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
     (tmp_path / "moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
-    result = deepmine_auto.search(
-        task="text_classification", data=str(tmp_path / "moods.csv"), backbone=str(bert), trials=2, executor="inline",
-        storage=str(tmp_path / "s.db"),
-    )  # fmt: skip
+    return tmp_path / "moods.csv"
+
+
+def searched(tmp_path, moods, bert, **asked):
+    options = {"executor": "inline", "storage": str(tmp_path / "s.db"), "trials": 2, **asked}
+    return deepmine_auto.search(task="text_classification", data=str(moods), backbone=str(bert), **options)
+
+
+@pytest.mark.slow
+def test_a_search_leaves_a_bundle_that_needs_the_model_no_more(tmp_path, bert, moods):
+    result = searched(tmp_path, moods, bert)
     bert.rename(tmp_path / "away")
     bundle = deepmine_auto.load(result.bundle)
     assert set(bundle.predict("good day")[0]) == {"label", "probability", "probabilities"}
     assert json.loads((bundle.folder / "prepared.json").read_text())["architecture"]["model_type"] == "bert"
     assert isinstance(bundle.prepared, TextPrepared)
+
+
+SURGEON = """
+[plugins]
+attention = ["sliding_window", "learned_temperature"]
+backbone = ["pretrained"]
+tuning = ["{tuning}"]
+optimizer = ["adamw"]
+[ranges]
+"attention/learned_temperature/use" = true
+"training/epochs" = 2
+"training/batch" = 32
+"optimizer/adamw/lr" = 1e-3
+"data/tokens" = "subword"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuning", ["lora", "houlsby"])
+def test_surgery_and_what_was_learned_beside_stand_in_the_bundle(tmp_path, bert, moods, tuning):
+    (tmp_path / "space.toml").write_text(SURGEON.format(tuning=tuning))
+    result = searched(tmp_path, moods, bert, space=str(tmp_path / "space.toml"), trials=1)
+    bundle = deepmine_auto.load(result.bundle)
+    names = [name for name, _ in bundle.model.named_parameters()]
+    assert any("deepmine.mixing" in name for name in names)
+    assert any("base_layer" in name for name in names) == (tuning == "houlsby")
+    params = json.loads((bundle.folder / "config.json").read_text())["deepmine"]["params"]
+    assert ("tuning/kind" in params) == (tuning == "houlsby")
+
+
+@pytest.mark.slow
+def test_transformers_reads_texts_as_the_bundle_does(tmp_path, bert, moods):
+    import deepmine_auto.hf
+
+    result = searched(tmp_path, moods, bert, trials=1)
+    ours, theirs = deepmine_auto.load(result.bundle), AutoTokenizer.from_pretrained(result.bundle)
+    texts = ["good [SEP] day", "", "the cold road of my house"]
+    assert theirs(texts)["input_ids"] == ours.prepared.encode(texts)
+    assert theirs.pad_token_id == 0
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_in_another_space_with_the_same_models(tmp_path, bert, moods):
+    searched(tmp_path, moods, bert, study="one", trials=1)
+    resume("one", str(tmp_path / "s.db"), trials=2, attention=["sliding_window"])
+    store = read(place_of(str(tmp_path / "s.db")))
+    _, second = store.trials(store.study("one").id)
+    params = Spaces.of(store, store.study("one")).complete(1, second.params)
+    assert (params["attention/kind"], params["model/pretrained/origin"]) == ("sliding_window", str(bert))
