@@ -82,6 +82,17 @@ class TextPrepared:
         at = int((self.architecture or {}).get("pad_token_id") or 0)
         return str(self.tokenizer.id_to_token(at))
 
+    @property
+    def unknown(self) -> int:
+        """The token that stands for any other: a pretrained model's mask, which it knows as such, else the unknown."""
+        found = (self.tokenizer.token_to_id(each) for each in ("[MASK]", "<mask>", "[UNK]", "<unk>"))
+        return next((each for each in found if each is not None), 1)
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """The tokens that stand at the ends of every text."""
+        return () if self.architecture is None else tuple(self.tokenizer.encode("").ids)
+
     def encode(self, inputs: Sequence[Any]) -> list[list[int]]:
         """Turn texts into at least one and at most `max_len` token ids each. Raises BadInput for what is no text."""
         return self.ids(inputs, self.max_len)

@@ -361,12 +361,22 @@ class Optimizer(Plugin):
 
 
 class TrainingFacts(NamedTuple):
-    """What a technique may know when it is built."""
+    """What a technique may know when it is built. `unknown` is the token that stands for any other; `marks` are those
+    that a pretrained model's tokenizer puts at the ends of a text, and no words."""
 
     model: nn.Module
     prepared: Prepared
     steps: int
     generator: torch.Generator
+    unknown: int = 1
+    marks: tuple[int, ...] = ()
+
+    def words(self, batch: Batch) -> Tensor:
+        """Which tokens of a batch are words, bool (B, L): neither padding nor marks."""
+        import torch
+
+        marks = torch.tensor(self.marks, dtype=batch.tokens_BL.dtype, device=batch.tokens_BL.device)
+        return batch.keep_BL & ~torch.isin(batch.tokens_BL, marks)
 
 
 class Step(Protocol):

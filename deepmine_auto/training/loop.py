@@ -101,7 +101,8 @@ class Training:
         self.adapting: list[Any] = [each for each in self.model.modules() if hasattr(each, "step")]
         self.losses: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(assignment.seed)
-        facts = TrainingFacts(self.model, self.prepared, self.steps, self.generator)
+        told = {name: each for name in ("unknown", "marks") if (each := getattr(self.prepared, name, None)) is not None}
+        facts = TrainingFacts(self.model, self.prepared, self.steps, self.generator, **told)
         self.techniques = {name: self._technique(host, name).build(facts) for name in used(params, "technique")}
         self._refuse_two_judged()
         self.optimizer = self._optimizer(host)

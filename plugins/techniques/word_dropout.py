@@ -14,9 +14,6 @@ import torch
 
 from deepmine_auto import Applied, Batch, Float, Technique, TrainingFacts
 
-UNKNOWN = 1
-"""The token id of what is in no vocabulary."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class WordDropout(Technique):
@@ -30,20 +27,21 @@ class WordDropout(Technique):
 
     def build(self, facts: TrainingFacts) -> Applied:
         """Make what changes the batches; it draws from the trial's generator."""
-        return _Dropped(self.share, facts.generator)
+        return _Dropped(self.share, facts)
 
 
 class _Dropped(Applied):
-    def __init__(self, share: float, generator: torch.Generator) -> None:
-        self.share = share
-        self.generator = generator
+    def __init__(self, share: float, facts: TrainingFacts) -> None:
+        self.share, self.facts = share, facts
+        self.generator = facts.generator
 
     def on_batch(self, batch: Batch) -> Batch:
         """Return the batch with other tokens (B, L); padding stays padding."""
         device = self.generator.device
         drawn_BL = torch.rand(batch.tokens_BL.shape, generator=self.generator, device=device).to(batch.tokens_BL.device)
-        drawn_BL = drawn_BL.masked_fill(~batch.keep_BL, -1.0)
-        drop_BL = (drawn_BL < self.share) & batch.keep_BL
+        words_BL = self.facts.words(batch)
+        drawn_BL = drawn_BL.masked_fill(~words_BL, -1.0)
+        drop_BL = (drawn_BL < self.share) & words_BL
         # The highest draw of a text is below the share only where all are: sparing it changes nothing else.
         drop_BL = drop_BL.scatter(1, drawn_BL.argmax(1, keepdim=True), False)
-        return batch._replace(tokens_BL=batch.tokens_BL.masked_fill(drop_BL, UNKNOWN))
+        return batch._replace(tokens_BL=batch.tokens_BL.masked_fill(drop_BL, self.facts.unknown))

@@ -87,6 +87,13 @@ def test_texts_become_the_ids_of_its_own_tokenizer(bert):
     assert prepared.encode(texts) == [theirs(each)["input_ids"] for each in texts]
 
 
+def test_techniques_know_its_unknown_word_and_its_marks(tmp_path, bert):
+    prepared, _ = stack_of(bert)
+    assert (prepared.unknown, prepared.marks) == (1, (2, 3))
+    others, _ = stack_of(originals.roberta(tmp_path / "roberta"))
+    assert (others.unknown, others.marks) == (3, (0, 2))
+
+
 def test_a_special_token_in_a_text_is_text(bert):
     prepared, _ = stack_of(bert)
     assert prepared.encode(["[SEP] good"])[0].count(3) == 1

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepmine_auto import BadInput, Batch
-from deepmine_auto.testing.technique import TechniquePromises, Trial
+from deepmine_auto import BadInput, Batch, TrainingFacts
+from deepmine_auto.testing.technique import STEPS, Classifier, TechniquePromises, Trial, Words
 from deepmine_plugins.techniques.token_swap import TokenSwap
 
 
@@ -75,3 +75,11 @@ def test_tokens_with_answers_of_their_own_are_refused():
     batch = texts([3, 2], 3)._replace(targets=torch.zeros(2, 3, dtype=torch.int64))
     with pytest.raises(BadInput, match=r"answers of their own cannot be exchanged\. Leave out token_swap\."):
         swapped(batch, 0.1)
+
+
+def test_the_marks_of_a_pretrained_model_stay_where_they_are():
+    facts = TrainingFacts(Classifier(), Words(), STEPS, torch.Generator().manual_seed(0), marks=(2, 3))
+    batch = Batch(torch.tensor([[2, 7, 8, 9, 10, 3]]), torch.ones(1, 6, dtype=torch.bool), torch.zeros(1))
+    (row,) = TokenSwap(share=1.0).build(facts).on_batch(batch).tokens_BL.tolist()
+    assert (row[0], row[-1]) == (2, 3)
+    assert sorted(row[1:-1]) == [7, 8, 9, 10] != row[1:-1]
