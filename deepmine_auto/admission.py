@@ -5,9 +5,18 @@ Everything here is decided from what classes declare; nothing is built.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from deepmine_auto.contracts import Attention, AttentionCore, AttentionModifier, Backbone, MaskFeature, Mode, Task
+from deepmine_auto.contracts import (
+    Attention,
+    AttentionCore,
+    AttentionMixer,
+    AttentionModifier,
+    Backbone,
+    MaskFeature,
+    Mode,
+    Task,
+)
 
 
 def contradiction(core: type[Attention], modifier: type[AttentionModifier]) -> str:
@@ -57,3 +66,11 @@ def admitted(
     """Split variants into those that the data admit, and a sentence for each of the others."""
     reasons = {name: inadmissible(each, modes, masks, length) for name, each in variants.items()}
     return {name: variants[name] for name, why in reasons.items() if not why}, [why for why in reasons.values() if why]
+
+
+def strangers(variants: Mapping[str, type[Attention]], backbones: Collection[type[Backbone]]) -> list[str]:
+    """A sentence for each variant that cannot stand between the projections of a pretrained model."""
+    if not any(each.pretrained for each in backbones):
+        return []
+    mixers = (name for name, each in variants.items() if issubclass(each, AttentionMixer))
+    return [f"{name} has projections of its own, and so has a pretrained model" for name in mixers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from deepmine_auto import paying
-from deepmine_auto.admission import admitted
+from deepmine_auto.admission import admitted, strangers
 from deepmine_auto.conformance import fault
-from deepmine_auto.contracts import Attention, AttentionModifier, MaskFeature, Mode, Task
+from deepmine_auto.contracts import Attention, AttentionModifier, Backbone, MaskFeature, Mode, Task
 from deepmine_auto.data.fingerprint import fingerprint
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.read import source_from
@@ -23,7 +23,7 @@ from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.pretrained.choosing import chosen_from, longest_reader
-from deepmine_auto.space_file import SpaceFile, build_space, read_space, space_for
+from deepmine_auto.space_file import Admit, SpaceFile, build_space, read_space, space_for
 from deepmine_auto.storage.place import Place, place_of, read
 from deepmine_auto.storage.store import Row, Store
 from deepmine_auto.study.budget import Budget, seconds_of
@@ -224,21 +224,19 @@ def faults(host: Host, unchecked: bool) -> Callable[[str], str]:
     return lambda name: "" if unchecked else fault(host.brought("attention", name))
 
 
-Variants = Mapping[str, type[Attention]]
-Modes = frozenset[Mode]
-
-
-def admission(
-    lengths: Sequence[int], left_out: list[str], fault: Callable[[str], str]
-) -> Callable[[Variants, Modes], dict[str, type[Attention]]]:
+def admission(lengths: Sequence[int], left_out: list[str], fault: Callable[[str], str]) -> Admit:
     """What picks the variants that can be searched on rows of these lengths, in order; it adds why others cannot.
     `fault` says which promise a variant breaks."""
     median, longest = lengths[len(lengths) // 2], lengths[-1]
 
-    def admit(variants: Variants, modes: Modes) -> dict[str, type[Attention]]:
+    def admit(
+        variants: Mapping[str, type[Attention]], backbones: Collection[type[Backbone]]
+    ) -> dict[str, type[Attention]]:
+        modes = frozenset[Mode]().union(*(each.modes for each in backbones))
         causal: frozenset[MaskFeature] = frozenset({"causal"}) if "causal" in modes else frozenset()
         padding: frozenset[MaskFeature] = frozenset({"padding"})
         able, reasons = admitted(variants, modes, padding | causal, longest)
+        reasons += strangers(able, backbones)
         reasons += paying.reasons(able, median, longest)
         reasons += [f"{name} breaks a promise: {why}" for name in able if (why := fault(name))]
         able = {name: each for name, each in able.items() if not any(why.startswith(f"{name} ") for why in reasons)}

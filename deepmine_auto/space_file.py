@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from deepmine_auto.admission import natural, unsuited
-from deepmine_auto.contracts import Attention, Backbone, Mode, Plugin, Task
+from deepmine_auto.contracts import Attention, Backbone, Plugin, Task
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.space import Choice, Float, Name, Param, Range, Space, Value, join
@@ -183,16 +183,15 @@ def _narrow(param: Param, wish: Any, where: str) -> Range:
 
 # -- building a space ------------------------------------------------------------------------------------------------
 
-Admit = Callable[[Mapping[str, type[Attention]], frozenset[Mode]], dict[str, type[Attention]]]
+Admit = Callable[[Mapping[str, type[Attention]], Collection[type[Backbone]]], dict[str, type[Attention]]]
 
 
 def build_space(file: SpaceFile, host: Host, task: type[Task], admit: Admit) -> Space:
     """Join the ranges of the plugins that a file chooses (all where it names none), narrowed. Raises BadInput."""
     chosen = {kind: _chosen(file, host, kind) for kind in LISTS}
     chosen["backbone"] = backbones = _backbones(file, host, task)  # type: ignore[assignment]
-    modes = frozenset[Mode]().union(*(each.modes for each in backbones.values()))
-    chosen["attention"] = admit(chosen["attention"], modes)  # type: ignore[assignment, arg-type]
-    chosen[HYBRID] = _hybrid(file, host, modes, admit)  # type: ignore[assignment]
+    chosen["attention"] = admit(chosen["attention"], backbones.values())  # type: ignore[assignment, arg-type]
+    chosen[HYBRID] = _hybrid(file, host, backbones.values(), admit)  # type: ignore[assignment]
     always = {"schedule": Schedule, "training": Recipe, "data": task}
     params = join(chosen, always)
     _refuse_unknown_params(file, params, host, always)
@@ -205,9 +204,11 @@ def _chosen(file: SpaceFile, host: Host, kind: str) -> dict[str, type[Plugin]]:
     return {name: host.get(kind, name) for name in names}
 
 
-def _hybrid(file: SpaceFile, host: Host, modes: frozenset[Mode], admit: Admit) -> dict[str, type[Attention]]:
+def _hybrid(
+    file: SpaceFile, host: Host, backbones: Collection[type[Backbone]], admit: Admit
+) -> dict[str, type[Attention]]:
     names = file.plugins.get(HYBRID) or ()
-    return admit({name: host.get("attention", name) for name in names}, modes) if names else {}
+    return admit({name: host.get("attention", name) for name in names}, backbones) if names else {}
 
 
 def _backbones(file: SpaceFile, host: Host, task: type[Task]) -> dict[str, type[Backbone]]:

@@ -11,6 +11,7 @@ from deepmine_auto.contracts import Brought
 from deepmine_auto.errors import BadInput, MissingExtra
 from deepmine_auto.planning import admission
 from deepmine_plugins.attention.multi_head import MultiHead
+from deepmine_plugins.backbones.encoder import Encoder
 
 
 class LeaksPadding(DenseAttention):
@@ -59,7 +60,7 @@ def test_without_pytest_the_remedies_are_told(monkeypatch):
 def test_a_variant_that_breaks_a_promise_is_left_out_and_named():
     left_out, both = [], {"leaky": Leaky, "multi_head": MultiHead}
     admit = admission([5, 9], left_out, {"leaky": "padding leaks", "multi_head": ""}.get)
-    assert admit(both, frozenset({"bidirectional"})) == {"multi_head": MultiHead}
+    assert admit(both, [Encoder]) == {"multi_head": MultiHead}
     assert left_out == ["left out: leaky breaks a promise: padding leaks"]
     with pytest.raises(BadInput, match=r"No core or mixer is among the attentions leaky"):
-        admit({"leaky": Leaky}, frozenset({"bidirectional"}))
+        admit({"leaky": Leaky}, [Encoder])

@@ -195,6 +195,12 @@ def test_a_task_that_reads_no_texts_takes_no_pretrained_model(bert):
         plan(Request(task="associative_recall", backbone=str(bert), trials=1), the_host())
 
 
+def test_a_variant_with_projections_of_its_own_is_left_out(tmp_path, bert):
+    asked = ["multi_head", "synthesizer"]
+    found = plan(Request(backbone=str(bert), attention=asked, trials=1, storage=str(tmp_path / "s.db")), the_host())
+    assert "left out: synthesizer has projections of its own, and so has a pretrained model" in found.notes
+
+
 def test_the_backbone_without_a_model_is_refused():
     with pytest.raises(
         BadInput, match=r"does not say 'model/pretrained/origin'\. Give --backbone the folder of a model"
