@@ -32,9 +32,9 @@ def fault(brought: Brought) -> str:
 
 def _checked(brought: Brought) -> str:
     try:
-        from deepmine_auto.testing.checks import check
+        from deepmine_auto.testing.checks import kit_of, run
 
-        promises = check(brought.thing)
+        promises = run(kit_of(brought.thing))  # one after the other: what comes after the first fault is not computed
     except (MissingExtra, ModuleNotFoundError) as missing:
         what = f"Whether the attention '{brought.name}' keeps its promises cannot be checked without pytest."
         remedy = "Install it: pip install 'deepmine-auto[test]'; or trust the plugin: --unchecked."

@@ -10,6 +10,8 @@ from deepmine_auto import AttentionCore, Caps, DenseAttention, conformance
 from deepmine_auto.contracts import Brought
 from deepmine_auto.errors import BadInput, MissingExtra
 from deepmine_auto.planning import admission
+from deepmine_auto.testing import checks
+from deepmine_auto.testing.checks import Promise
 from deepmine_plugins.attention.multi_head import MultiHead
 from deepmine_plugins.backbones.encoder import Encoder
 
@@ -42,6 +44,16 @@ def test_a_broken_promise_is_named_and_found_once_a_version(monkeypatch):
     monkeypatch.setattr(conformance, "_checked", lambda brought: "asked again")
     assert "padding never leaks" in conformance.fault(THEIRS)
     assert conformance.fault(replace(THEIRS, hash="another")) == "asked again"
+
+
+def test_what_comes_after_a_broken_promise_is_not_computed(monkeypatch):
+    def promises(kit):
+        yield Promise("holds", True)
+        yield Promise("breaks", False, "so")
+        raise AssertionError
+
+    monkeypatch.setattr(checks, "run", promises)
+    assert conformance.fault(THEIRS) == "breaks: so"
 
 
 def test_ours_are_checked_by_our_own_tests(monkeypatch):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from hypothesis import strategies as st
@@ -27,9 +28,12 @@ from deepmine_auto.contracts import (
     Mixed,
     Mode,
 )
-from deepmine_auto.model.dense import DenseAttention, biased
+from deepmine_auto.model.dense import DenseAttention, biased, repeated
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import token_mixer
+from deepmine_auto.testing.drawing import drawn
+
+V = TypeVar("V", bound=Attention)
 
 ROWS, HEADS, DIM = 2, 4, 16
 SHAPE = AttentionShape(dim=DIM, heads=HEADS, kv_heads=HEADS, layer=1)
@@ -41,10 +45,25 @@ TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
 # -- what is drawn ---------------------------------------------------------------------------------------------------
 
 
+@cache
+def variants(cls: type[V]) -> st.SearchStrategy[V]:
+    """Draw instances of a class; to read its ranges takes longer than to draw from them."""
+    return drawn(cls)
+
+
+def longest(caps: Caps) -> int:
+    """A length for blocks, or what the variant takes."""
+    return LONG if caps.max_len is None else min(LONG, caps.max_len)
+
+
 def lengths(caps: Caps, at_least: int = 1) -> st.SearchStrategy[int]:
-    """Draw a length: short, or long enough for blocks."""
-    longest = LONG if caps.max_len is None else min(LONG, caps.max_len)
-    return st.integers(at_least, min(12, longest)) | st.just(longest)
+    """Draw a length. The first example is long enough for blocks; of the others few are, because they take longest."""
+    return _lengths(at_least, longest(caps))
+
+
+@cache
+def _lengths(at_least: int, most: int) -> st.SearchStrategy[int]:
+    return st.sampled_from((most, at_least, *range(at_least, min(12, most) + 1), most))
 
 
 @st.composite
@@ -52,17 +71,23 @@ def masks(draw: st.DrawFn, caps: Caps, mode: Mode, length: int, source: int | No
     """Draw a mask of declared features; it may leave rows that see nothing."""
     source = length if source is None else source
     rng = torch.Generator().manual_seed(draw(st.integers(0, 99)))
-    parts: dict[str, Any] = {
-        "padding": torch.rand(ROWS, source, generator=rng) < 0.7,
-        "window": (draw(st.integers(0, 3)), draw(st.integers(0, 3))),
-        "bias": torch.randn(1, HEADS, length, source, generator=rng, dtype=torch.float64),
-        "dense": torch.rand(ROWS, 1, length, source, generator=rng) < 0.7,
+    parts: dict[str, Callable[[], Any]] = {
+        "padding": lambda: torch.rand(ROWS, source, generator=rng) < 0.7,
+        "window": lambda: (draw(st.integers(0, 3)), draw(st.integers(0, 3))),
+        "bias": lambda: torch.randn(1, HEADS, length, source, generator=rng, dtype=torch.float64),
+        "dense": lambda: torch.rand(ROWS, 1, length, source, generator=rng) < 0.7,
     }
     declared = sorted(caps.masks & set(parts))
-    used = draw(st.sets(st.sampled_from(declared))) if declared else set()
+    used = {name: parts[name]() for name in sorted(draw(st.sets(st.sampled_from(declared))))} if declared else {}
     if "bias" in used and draw(st.booleans()):
-        parts["bias"] = parts["bias"].masked_fill(parts["bias"] < -1.0, -torch.inf)
-    return Mask(causal=mode == "causal", **{name: parts[name] for name in sorted(used)})
+        used["bias"] = used["bias"].masked_fill(used["bias"] < -1.0, -torch.inf)
+    return Mask(causal=mode == "causal", **used)
+
+
+def set_seed() -> None:
+    """Seed what modules are built with. `torch.manual_seed` does so for devices that are not there too, which takes
+    longer than to build a layer."""
+    torch.default_generator.manual_seed(0)
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -91,18 +116,19 @@ class Softmax(AttentionCore):
 def layer_of(variant: Attention, mode: Mode, *, shape: AttentionShape = SHAPE, moved: bool = True) -> nn.Module:
     """The variant as the token mixing of a layer. Learned parameters are moved from their start, because one that
     starts at zero would hide what it does."""
-    torch.manual_seed(0)
+    set_seed()
     shape = replace(shape, mode=mode)
     if isinstance(variant, AttentionModifier):
         layer = token_mixer(Softmax(), [variant], shape).double().eval()
     else:
         layer = token_mixer(variant, [], shape).double().eval()
     if moved:
-        _move(layer)
+        move(layer)
     return layer
 
 
-def _move(module: nn.Module) -> None:
+def move(module: nn.Module) -> None:
+    """Move every learned number a little, so that what begins at zero counts too."""
     with torch.no_grad():
         for each in module.parameters():
             each.add_(0.1 * torch.randn_like(each))
@@ -110,9 +136,9 @@ def _move(module: nn.Module) -> None:
 
 def mixing_of(variant: Attention, kv_heads: int = HEADS) -> Callable[[Tensor, Tensor, Tensor, Mask, bool], Mixed]:
     """The variant as a function of queries, keys and values."""
-    torch.manual_seed(0)
+    set_seed()
     module: Any = variant.build(replace(SHAPE, kv_heads=kv_heads)).double().eval()
-    _move(module)
+    move(module)
 
     def core(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:
         mixed: Mixed = module(q_BHLK, k_BGSK, v_BGSK, mask, weights=weights)
@@ -120,6 +146,10 @@ def mixing_of(variant: Attention, kv_heads: int = HEADS) -> Callable[[Tensor, Te
 
     def modifier(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:  # noqa: ARG001
         x_BLD = q_BHLK.transpose(1, 2).flatten(2)
+        if hasattr(module, "on_past"):
+            k_BGSK, v_BGSK = (repeated(each, HEADS) for each in (k_BGSK, v_BGSK))
+            seen_BHS = numbers(ROWS, HEADS, k_BGSK.shape[2], seed=2).softmax(-1)
+            k_BGSK = module.on_past(k_BGSK, seen_BHS, 2.0 * seen_BHS)
         if hasattr(module, "on_qk"):
             q_BHLK, k_BGSK = module.on_qk(q_BHLK, k_BGSK, mask)
         mask = biased(mask, q_BHLK, k_BGSK, [module])

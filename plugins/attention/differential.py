@@ -37,6 +37,7 @@ class Differential(AttentionMixer):
         masks=frozenset({"padding", "causal", "window"}),
         weights="exact",
         position_free=True,
+        onnx=True,
     )
 
     def build(self, shape: AttentionShape) -> nn.Module:

@@ -33,6 +33,7 @@ class Forgetting(AttentionMixer):
         weights="exact",
         decoding="state",
         normalized=True,
+        onnx=True,
     )
 
     start: Annotated[float, Float(0.0, 6.0)] = 3.0

@@ -25,6 +25,7 @@ class GroupedQuery(AttentionCore):
         normalized=True,
         position_free=True,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
 
     kv_heads: Annotated[int, Choice(1, 2)] = 2

@@ -29,7 +29,7 @@ class Hard(AttentionCore):
     name: ClassVar[str] = "hard"
     source: ClassVar[str] = "arXiv:1502.03044"
     caps: ClassVar[Caps] = Caps.everywhere(
-        weights="exact", matrix=True, fit="finetune", decoding="kv", normalized=True, position_free=True
+        weights="exact", matrix=True, fit="finetune", decoding="kv", normalized=True, position_free=True, onnx=True
     )
 
     bonus: Annotated[float, Float(1e-4, 1e-1, log=True)] = 1e-2

@@ -33,6 +33,7 @@ class LatentKV(AttentionMixer):
         decoding="state",
         normalized=True,
         position_free=True,
+        onnx=True,
     )
 
     share: Annotated[float, Choice(0.125, 0.25, 0.5)] = 0.25

@@ -31,6 +31,7 @@ class LearnedTemperature(AttentionModifier):
         position_free=True,
         scaling=1.0,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
     neutral: ClassVar[Mapping[str, Any] | None] = {"start": 0.0}
 

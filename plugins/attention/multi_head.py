@@ -26,6 +26,7 @@ class MultiHead(AttentionCore):
         normalized=True,
         position_free=True,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
     neutral: ClassVar[Mapping[str, Any] | None] = {}
 

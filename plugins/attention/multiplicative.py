@@ -23,7 +23,7 @@ class Multiplicative(AttentionCore):
     name: ClassVar[str] = "multiplicative"
     source: ClassVar[str] = "arXiv:1508.04025"
     caps: ClassVar[Caps] = Caps.everywhere(
-        weights="exact", matrix=True, decoding="kv", normalized=True, position_free=True
+        weights="exact", matrix=True, decoding="kv", normalized=True, position_free=True, onnx=True
     )
 
     score: Annotated[str, Choice("dot", "general")] = "general"

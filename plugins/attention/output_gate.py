@@ -29,6 +29,7 @@ class OutputGate(AttentionModifier):
         position_free=True,
         scaling=1.0,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
 
     gates: Annotated[str, Choice("headwise", "elementwise")] = "elementwise"

@@ -34,6 +34,7 @@ class QKNorm(AttentionModifier):
         position_free=True,
         scaling=1.0,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
 
     scale: Annotated[float, Float(5.0, 20.0, log=True)] = 10.0

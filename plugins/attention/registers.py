@@ -24,7 +24,7 @@ class Registers(AttentionCore):
 
     name: ClassVar[str] = "registers"
     source: ClassVar[str] = "arXiv:1907.01470"
-    caps: ClassVar[Caps] = Caps.everywhere(fit="finetune", decoding="kv", position_free=True)
+    caps: ClassVar[Caps] = Caps.everywhere(fit="finetune", decoding="kv", position_free=True, onnx=True)
     neutral: ClassVar[Mapping[str, Any] | None] = {"count": 0}
 
     count: Annotated[int, Choice(1, 4, 8, 16)] = 4

@@ -30,6 +30,7 @@ class Rotary(AttentionModifier):
         normalized=True,
         scaling=1.0,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
 
     base: Annotated[float, Float(1e3, 1e6, log=True)] = 1e4

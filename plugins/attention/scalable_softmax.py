@@ -30,6 +30,7 @@ class ScalableSoftmax(AttentionModifier):
         position_free=True,
         scaling=1.0,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
 
     start: Annotated[float, Float(0.1, 1.0, log=True)] = 0.43

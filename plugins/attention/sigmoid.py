@@ -22,7 +22,7 @@ class Sigmoid(AttentionCore):
     name: ClassVar[str] = "sigmoid"
     source: ClassVar[str] = "arXiv:2409.04431"
     caps: ClassVar[Caps] = Caps.everywhere(
-        weights="exact", matrix=True, fit="finetune", decoding="kv", position_free=True
+        weights="exact", matrix=True, fit="finetune", decoding="kv", position_free=True, onnx=True
     )
 
     start: Annotated[float, Float(-1.0, 1.0)] = 0.0

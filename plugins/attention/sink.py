@@ -26,7 +26,9 @@ class Sink(AttentionCore):
 
     name: ClassVar[str] = "sink"
     source: ClassVar[str] = "arXiv:2309.17453"
-    caps: ClassVar[Caps] = Caps.everywhere(weights="exact", matrix=True, fit="exact", decoding="kv", position_free=True)
+    caps: ClassVar[Caps] = Caps.everywhere(
+        weights="exact", matrix=True, fit="exact", decoding="kv", position_free=True, onnx=True
+    )
     neutral: ClassVar[Mapping[str, Any] | None] = {"start": -1e4}
 
     start: Annotated[float, Float(-4.0, 2.0)] = 0.0

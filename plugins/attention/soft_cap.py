@@ -28,6 +28,7 @@ class SoftCap(AttentionModifier):
         normalized=True,
         position_free=True,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
 
     cap: Annotated[float, Float(15.0, 100.0, log=True)] = 50.0

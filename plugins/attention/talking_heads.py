@@ -32,6 +32,7 @@ class TalkingHeads(AttentionModifier):
         decoding="kv",
         position_free=True,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
     neutral: ClassVar[Mapping[str, Any] | None] = {}
 

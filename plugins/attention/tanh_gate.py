@@ -29,6 +29,7 @@ class TanhGate(AttentionModifier):
         position_free=True,
         scaling=1.0,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
 
     start: Annotated[float, Float(0.0, 1.0)] = 0.0

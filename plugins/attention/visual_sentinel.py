@@ -25,7 +25,7 @@ class VisualSentinel(AttentionCore):
 
     name: ClassVar[str] = "visual_sentinel"
     source: ClassVar[str] = "arXiv:1612.01887"
-    caps: ClassVar[Caps] = Caps.everywhere(decoding="kv", position_free=True)
+    caps: ClassVar[Caps] = Caps.everywhere(decoding="kv", position_free=True, onnx=True)
 
     def build(self, shape: AttentionShape) -> nn.Module:
         """Make three matrices a head."""

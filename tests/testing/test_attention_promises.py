@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import ClassVar
 
 import pytest
@@ -74,6 +75,16 @@ class DropsWindow(FusedSoftmax):
         return super().forward(q, k, v, replace(mask, window=None), weights=weights)
 
 
+class DropsWindowOfMany(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q, k, v, replace(mask, window=None) if q.shape[2] > 100 else mask, weights=weights)
+
+
+class DropsWindowOfThePast(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q, k, v, replace(mask, window=None) if mask.causal else mask, weights=weights)
+
+
 class SumsToHalf(DenseAttention):
     def normalize(self, scores):
         return 0.5 * scores.softmax(-1)
@@ -128,6 +139,46 @@ class RoundsInBetween(FusedSoftmax):
         return mixed if weights or q.dtype != torch.bfloat16 else Mixed((mixed.out * 8).round() / 8)
 
 
+class ErrsOnOneToken(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        mixed = super().forward(q, k, v, mask, weights=weights)
+        return mixed if weights or k.shape[2] > 1 else Mixed(mixed.out * 1.001)
+
+
+class LoopsOverTokens(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        parts = [FusedSoftmax.forward(self, each, k, v, mask).out for each in q.split(1, 2)]
+        return Mixed(torch.cat(parts, 2))
+
+
+class LooksAtPadding(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        if mask.padding is not None and mask.padding.all():
+            mask = replace(mask, padding=None)
+        return super().forward(q, k, v, mask, weights=weights)
+
+
+class BranchesOnLength(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q, k, v, mask, weights=weights or q.shape[2] > 100)
+
+
+class FailsAtOneLength(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q, k, v, mask, weights=weights or q.shape[2] == 100)
+
+
+class BakesRowsIn(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q.reshape(len(q), *q.shape[1:]), k, v, mask, weights=weights)
+
+
+class LeaksWhenExported(FusedSoftmax):
+    def forward(self, q, k, v, mask, *, weights=False):
+        mask = replace(mask, padding=None) if torch.compiler.is_exporting() else mask
+        return super().forward(q, k, v, mask, weights=weights)
+
+
 class ForgetsItsState(nn.Module):
     """A running mean that begins anew at each call."""
 
@@ -161,6 +212,8 @@ def test_a_mixer_that_forgets_its_state_is_found_out():
         (AlignsUpperLeft, "one token at a time equals the whole"),
         (DropsBias, "a bias is not dropped"),
         (DropsWindow, "each declared mask hides by itself"),
+        (DropsWindowOfMany, "each declared mask hides by itself"),
+        (DropsWindowOfThePast, "each declared mask hides by itself"),
         (SumsToHalf, "rows of weights sum to one"),
         (SumsToHalf, "the neutral setting is softmax"),
         (DividesByNothing, "rows that see nothing stay finite"),
@@ -178,6 +231,13 @@ def test_a_mixer_that_forgets_its_state_is_found_out():
         (LeaksFuture, "between encoder and decoder nothing leaks"),
         (LeaksPadding, "between two lstms nothing leaks"),
         (LeaksPadding, "between encoder and decoder nothing leaks"),
+        (ErrsOnOneToken, "the fast form equals the definition at both ends of every range"),
+        (LoopsOverTokens, "it exports for any batch and length"),
+        (LooksAtPadding, "it exports for any batch and length"),
+        (BranchesOnLength, "it exports for any batch and length"),
+        (FailsAtOneLength, "it exports for any batch and length"),
+        (BakesRowsIn, "it exports for any batch and length"),
+        (LeaksWhenExported, "it exports for any batch and length"),
     ],
 )
 def test_a_broken_variant_breaks_the_promise_that_names_its_fault(module, promise):
@@ -202,9 +262,34 @@ def test_a_fault_in_blocks_is_found_although_short_inputs_never_use_them(monkeyp
     assert broken(SlidingWindow, "the fast form equals the definition at both ends of every range")
 
 
+@pytest.mark.parametrize("promise", ["each declared mask hides by itself", "padding never leaks"])
+def test_a_leak_in_blocks_is_found_although_short_inputs_never_use_them(promise, monkeypatch):
+    blocks = "deepmine_plugins.attention.sliding_window._by_blocks"
+    monkeypatch.setattr(blocks, lambda q, k, v, mask, block: FusedSoftmax()(q, k, v, replace(mask, padding=None)).out)
+    assert broken(SlidingWindow, promise)
+
+
 def test_a_fault_in_chunks_is_found_although_short_inputs_have_one(monkeypatch):
     monkeypatch.setattr("deepmine_auto.model.kernelized._before", torch.zeros_like)
     assert broken(Linear, "the fast form equals the definition at both ends of every range")
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_an_onnx_program_is_compared_with_its_layer(honest, monkeypatch):
+    def program(layer, inputs, **how):
+        return lambda x, keep: (layer(x, keep if honest else torch.ones_like(keep)),)
+
+    monkeypatch.setattr("deepmine_auto.testing.attention_export.TOOLS", ())
+    monkeypatch.setattr(torch.onnx, "export", program)
+    assert broken(core(FusedSoftmax), "it runs as onnx") is not honest
+
+
+def test_without_onnxruntime_onnx_is_skipped_with_its_reason(monkeypatch):
+    for tool in ("onnx", "onnxscript"):
+        monkeypatch.setitem(sys.modules, tool, ModuleType(tool))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    found = held("it runs as onnx", kit_of(MultiHead)().test_it_runs_as_onnx)
+    assert (found.ok, found.detail) == (None, "onnxruntime is not installed")
 
 
 class SharpensPadding(nn.Module):
