@@ -1,0 +1,54 @@
+"""The stack around attention, and what of a pretrained one learns.
+
+Shapes: B batch, L length, D dim.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from deepmine_auto.contracts.attention import AttentionShape, Mode
+from deepmine_auto.contracts.plugin import Plugin
+from deepmine_auto.contracts.task import Original, Prepared
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Backbone(Plugin):
+    """The stack around attention. Its module: `forward(tokens_BL, keep_BL, *, weights) -> Mixed`, out (B, L, D),
+    with an attribute `dim`."""
+
+    kind = "backbone"
+    modes: ClassVar[frozenset[Mode]] = frozenset({"bidirectional"})
+    """The modes in which it uses attention; a variant must have all of them."""
+    pairs: ClassVar[bool] = False
+    """Whether it takes rows apart into source and target."""
+    pretrained: ClassVar[bool] = False
+    """Whether others have trained it, so that it brings its own tokenizer."""
+    fitted_by: ClassVar[tuple[str, ...]] = ()
+    """The fields on which `original` depends."""
+
+    @abstractmethod
+    def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:
+        """Build the stack; `attention(shape)` makes the token mixing of one layer."""
+
+    def original(self) -> Original | None:
+        """Return what a task takes over of the model that others trained; None where nobody did. Raises BadInput."""
+        return None
+
+    def begin(self, module: nn.Module) -> None:
+        """Give a module that `build` made the weights that training begins with; the default keeps what it has."""
+
+
+class Tuning(Plugin):
+    """What of a pretrained model learns: all of it, its top, or something small beside it."""
+
+    kind = "tuning"
+
+    @abstractmethod
+    def apply(self, model: nn.Module) -> None:
+        """Freeze weights of a model of transformers, and put into it what learns beside them. A layer that is wrapped
+        becomes the `base_layer` of what wraps it, which may have a `merged_layer()` for the export."""

@@ -1,0 +1,19 @@
+"""What all kinds of plugins share."""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import fields
+from typing import Any, ClassVar
+
+
+class Plugin(ABC):
+    """What all kinds share: a name that is unique within the kind, and the paper or page that it follows."""
+
+    kind: ClassVar[str]
+    name: ClassVar[str]
+    source: ClassVar[str]
+
+    def params(self) -> dict[str, Any]:
+        """Return the field values, as they stand in a study's row."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]

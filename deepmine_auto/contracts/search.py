@@ -1,0 +1,56 @@
+"""What proposes trials, and what stops them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from deepmine_auto.contracts.plugin import Plugin
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Sampler(Plugin):
+    """What proposes params. It keeps state in rows only, so that a restart proposes the same."""
+
+    kind = "sampler"
+
+    @abstractmethod
+    def build(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Make the Optuna sampler for one proposal."""
+
+
+class Report(NamedTuple):
+    """An intermediate value: which trial, at which share of its own budget (in thousandths), the value of the first
+    objective with larger always better, its place in the one order of the study, and the values of all objectives."""
+
+    trial: int
+    share: int
+    value: float
+    seq: int
+    values: tuple[float, ...] = ()
+
+
+class Verdict(NamedTuple):
+    """A pruner's answer and its grounds: the value judged, the cutoff, the rung in thousandths."""
+
+    keep: bool
+    value: float | None = None
+    cutoff: float | None = None
+    rung: int | None = None
+
+
+class Pruner(Plugin):
+    """What stops hopeless trials: a pure function of the reports, so that a restart decides the same."""
+
+    kind = "pruner"
+
+    @abstractmethod
+    def keep(self, reports: Sequence[Report], trial: int, share: int) -> Verdict:
+        """Judge `trial` at `share`; `reports` holds every report of the study up to and including its own."""
+
+    def rungs(self) -> Sequence[int]:
+        """The shares, in thousandths, at which a trial may be stopped; a checkpoint is written there."""
+        return ()

@@ -1,0 +1,120 @@
+"""What moves weights, and what changes training.
+
+Shapes: B batch, N rows, L length.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
+
+from deepmine_auto.contracts.plugin import Plugin
+from deepmine_auto.contracts.task import Batch, Prepared
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+Touches = Literal["input", "weights", "loss"]
+
+
+class Optimizer(Plugin):
+    """How weights move. The learning rate is a field named `lr`; its schedule over steps is the host's."""
+
+    kind = "optimizer"
+
+    @abstractmethod
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make the torch optimizer of these parameters."""
+
+
+class TrainingFacts(NamedTuple):
+    """What a technique may know when it is built. `unknown` is the token that stands for any other; `marks` are those
+    that a pretrained model's tokenizer puts at the ends of a text, and no words."""
+
+    model: nn.Module
+    prepared: Prepared
+    steps: int
+    generator: torch.Generator
+    unknown: int = 1
+    marks: tuple[int, ...] = ()
+
+    def words(self, batch: Batch) -> Tensor:
+        """Which tokens of a batch are words, bool (B, L): neither padding nor marks."""
+        import torch
+
+        marks = torch.tensor(self.marks, dtype=batch.tokens_BL.dtype, device=batch.tokens_BL.device)
+        return batch.keep_BL & ~torch.isin(batch.tokens_BL, marks)
+
+
+class Step(Protocol):
+    """One training step, for techniques that work its batch off more than once. Parts and workers are hidden here."""
+
+    batch: Batch
+
+    def outputs(self) -> Tensor:
+        """Return the model's outputs for the batch, with the weights as they are now and dropout drawn anew."""
+
+    def loss(self, outputs: Tensor) -> Tensor:
+        """Return the task's loss of outputs, with what the techniques' `on_loss` make of it."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those that are there."""
+
+
+class Applied:
+    """A technique at work on one trial. Every method is optional; the defaults change nothing.
+
+    `on_batch`, `on_loss`, `more_loss` and `after_backward` see each batch once, and whole, also where it is worked off
+    in parts or by several workers.
+    """
+
+    def rates(self, model: nn.Module) -> Mapping[str, float]:
+        """Return what multiplies the learning rate of weights, by their names in the model; 1 for those left out."""
+        return {}
+
+    def odds(self, targets: np.ndarray) -> np.ndarray | None:
+        """Return how often each row (N,) shall be drawn compared with others; None where an epoch sees each once."""
+        return None
+
+    def on_batch(self, batch: Batch) -> Batch:
+        """Change the input of a training step."""
+        return batch
+
+    def on_loss(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Change the loss of a training step."""
+        return loss
+
+    def more_loss(self, step: Step, outputs: Tensor) -> Tensor | None:
+        """Return what is added to the loss of `outputs`, or None; `step.outputs()` works the batch off again."""
+        return None
+
+    def after_backward(self, step: Step) -> None:
+        """Change the gradients before they are clipped, or add to them what other weights would have."""
+
+    def after_step(self, model: nn.Module) -> None:
+        """Look at, or change, the weights after a step."""
+
+    def evaluated(self, model: nn.Module) -> Mapping[str, Tensor] | None:
+        """Return the weights that are judged and exported instead of the model's own, or None."""
+        return None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` returned."""
+
+
+class Technique(Plugin):
+    """Something that changes training, and says what it touches."""
+
+    kind = "technique"
+    touches: ClassVar[frozenset[Touches]]
+
+    @abstractmethod
+    def build(self, facts: TrainingFacts) -> Applied:
+        """Put the technique to work on one trial."""
