@@ -114,6 +114,7 @@ def _attention(cls: type[Attention]) -> dict[str, Any]:
         "decoding": caps.decoding,
         "scaling": caps.scaling,
         "saves": caps.saves,
+        "onnx": caps.onnx,
         "max_len": caps.max_len,
         "needs": cls.needs if issubclass(cls, AttentionModifier) else None,
         "neutral": None if cls.neutral is None else dict(cls.neutral),
@@ -161,6 +162,7 @@ def attention_words(said: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     words += [("needs", NEEDS[said["needs"]])] if said["needs"] else []
     words += [("longest", f"{said['max_len']:,} tokens")] if said["max_len"] else []
+    words += [("export", "to ONNX, for any batch and length")] if said["onnx"] else []
     words += [("gain", "it costs less than softmax, and offers no more")] if said["saves"] else []
     return words
 

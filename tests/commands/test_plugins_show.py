@@ -46,6 +46,11 @@ def test_an_attention_variant_says_what_it_declares_and_what_it_costs(capsys):
         assert words in out
 
 
+def test_a_variant_that_exports_says_so(capsys):
+    assert "to ONNX, for any batch and length" in shown(capsys, "show", "multi_head").out
+    assert "to ONNX" not in shown(capsys, "show", "sliding_window").out
+
+
 @pytest.mark.parametrize("name", ATTENTION)
 def test_every_installed_attention_variant_is_shown_whole(name, capsys):
     out = shown(capsys, "show", name).out
