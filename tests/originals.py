@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_texts import BAD, GOOD, PLAIN
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordPiece
@@ -80,3 +81,13 @@ def _saved(folder: Path, model: type, config: object, tokenizer: Tokenizer) -> P
 def rewrite(file: Path, **changed: object) -> None:
     """Change some keys of a JSON file."""
     file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a folder."""
+    return load_file(folder / "model.safetensors")
+
+
+def write_weights(folder: Path, given: dict[str, torch.Tensor]) -> None:
+    """Put other weights into a folder."""
+    save_file(given, folder / "model.safetensors", {"format": "pt"})

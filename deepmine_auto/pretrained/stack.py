@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from deepmine_auto.contracts import Mixed, Prepared
 from deepmine_auto.errors import BadInput
 from deepmine_auto.pretrained.files import folder_of, weights_of
+from deepmine_auto.pretrained.memory import Memory
 from deepmine_auto.pretrained.surgery import Attend, operate
 
 HIDDEN_DROPOUT = ("hidden_dropout_prob", "hidden_dropout", "dropout", "dropout_rate", "resid_pdrop", "embd_pdrop")
@@ -39,12 +40,19 @@ class PretrainedStack(nn.Module):
         self.padding = int(config.pad_token_id or 0)
         self.dim = int(config.hidden_size)
         operate(self.model, attention, prepared.max_len)
+        self.memory: Memory | None = None
+        self.given: Tensor | None = None
+        self.asked = False
 
     def forward(self, tokens_BL: Tensor, keep_BL: Tensor, *, weights: bool = False) -> Mixed:
         """Return out (B, L, D); its weights are not known."""
         del weights
-        ids_BL = tokens_BL.masked_fill(~keep_BL, self.padding)
-        return Mixed(self.model(input_ids=ids_BL, attention_mask=keep_BL.long()).last_hidden_state)
+        self.given = None if self.memory is None else self.memory.recall(tokens_BL, keep_BL)
+        try:
+            ids_BL = tokens_BL.masked_fill(~keep_BL, self.padding)
+            return Mixed(self.model(input_ids=ids_BL, attention_mask=keep_BL.long()).last_hidden_state)
+        finally:
+            self.given = None
 
     def take_weights(self, name: str) -> None:
         """Take over the weights of a folder or of the hub. Raises BadInput where some are missing."""

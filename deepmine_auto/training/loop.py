@@ -24,6 +24,7 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
 from deepmine_auto.model.assemble import Model, backbone_of, build_model, task_of, used
+from deepmine_auto.pretrained.memory import remember
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns, evaluation_order, training_batches
@@ -98,6 +99,7 @@ class Training:
         self.model = build_model(params, self.task, self.prepared, host)
         backbone.begin(self.model.backbone)
         self.model.to(self.device)
+        remember(self.model.backbone, self.folder / "prepared", params, (self.train, self.validation))
         self.adapting: list[Any] = [each for each in self.model.modules() if hasattr(each, "step")]
         self.losses: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(assignment.seed)

@@ -18,6 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
 from deepmine_auto.contracts import Batch, Mixed
+from deepmine_auto.pretrained.memory import forgotten
 from deepmine_auto.training.checkpoint import flatten_optimizer
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def costs_of(training: Training) -> dict[str, float]:
     off at once. The training goes on as if nobody had measured.
     """
     model, device = training.model, training.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), forgotten(model):
         return {
             "latency_ms": round(latency_ms(model, _middle(training)), 4),
             "peak_mb": round(peak_bytes(model, _longest(training), _loss_of(training), _kept(training)) / MB, 4),

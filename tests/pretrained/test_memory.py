@@ -1,0 +1,196 @@
+"""What a frozen part says of a text is computed once, and nobody can tell."""
+
+import numpy as np
+import originals
+import pytest
+import torch
+from tiny_texts import kept, rows
+
+from deepmine_auto.data.kept import SEARCH
+from deepmine_auto.host import the_host
+from deepmine_auto.messages import Assignment, Beat, Reported
+from deepmine_auto.model.assemble import build_model
+from deepmine_auto.pretrained import memory
+from deepmine_auto.pretrained.files import original_of
+from deepmine_auto.pretrained.memory import forgotten, frozen_blocks, remember
+from deepmine_auto.training.batching import Columns
+from deepmine_auto.training.loop import Training
+from deepmine_plugins.backbones.pretrained import Pretrained
+from deepmine_plugins.tasks.text_classification import OwnTexts
+
+KINDS = {"bert": originals.bert, "roberta": originals.roberta, "llama": originals.llama}
+TEXTS = ["good day", "the cold road of my house", "tea", "a kind book"]
+
+
+def params_of(folder, layers, **changed):
+    return {
+        "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
+        "model/pretrained/dropout": 0.1, "tuning/kind": "top_layers", "tuning/top_layers/layers": layers, **changed,
+    }  # fmt: skip
+
+
+def remembering(folder, place, layers=1, **changed):
+    """A model that remembers the texts, and the batch of all of them."""
+    params, task = params_of(folder, layers, **changed), OwnTexts()
+    prepared = task.prepare_for(rows(), original_of(str(folder)))
+    model = build_model(params, task, prepared, the_host())
+    Pretrained(origin=str(folder)).begin(model.backbone)
+    columns = Columns.of(prepared.encode(TEXTS), np.zeros(len(TEXTS), np.int64))
+    remember(model.backbone, place, params, [columns])
+    return model.eval(), columns.batch(np.arange(len(TEXTS)))
+
+
+def outputs(model, batch):
+    with torch.no_grad():
+        return model.backbone(batch.tokens_BL, batch.keep_BL).out[batch.keep_BL]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_what_is_remembered_equals_what_is_computed(tmp_path, kind, layers):
+    model, batch = remembering(KINDS[kind](tmp_path / kind), tmp_path, layers)
+    assert model.backbone.memory is not None
+    with forgotten(model):
+        assert model.backbone.memory is None
+        expected = outputs(model, batch)
+    torch.testing.assert_close(outputs(model, batch), expected)
+
+
+def test_the_frozen_blocks_are_not_computed_again(tmp_path):
+    model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path, layers=1)
+    counts = []
+    for block in model.backbone.model.encoder.layer:
+        block.attention.register_forward_hook(lambda *_: counts.append(1))
+    outputs(model, batch)
+    assert len(counts) == 1
+    with forgotten(model):
+        outputs(model, batch)
+    assert len(counts) == 4
+
+
+def test_a_text_that_was_changed_is_computed(tmp_path):
+    model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    tokens_BL = batch.tokens_BL.clone()
+    tokens_BL[0, 1] = 5
+    assert model.backbone.memory.recall(tokens_BL, batch.keep_BL) is None
+    changed = batch._replace(tokens_BL=tokens_BL)
+    with forgotten(model):
+        expected = outputs(model, changed)
+    assert torch.equal(outputs(model, changed), expected)
+
+
+def test_gradients_of_the_top_are_those_of_the_whole_computation(tmp_path):
+    model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+
+    def gradients():
+        model.zero_grad()
+        model(batch.tokens_BL, batch.keep_BL).out.square().sum().backward()
+        return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+
+    remembered = gradients()
+    with forgotten(model):
+        computed = gradients()
+    assert remembered.keys() == computed.keys()
+    for name, each in computed.items():
+        torch.testing.assert_close(remembered[name], each, rtol=1e-4, atol=1e-6)
+
+
+def test_it_is_made_once_and_read_by_the_next(tmp_path, monkeypatch):
+    folder = originals.bert(tmp_path / "bert")
+    remembering(folder, tmp_path)
+    (file,) = tmp_path.glob("frozen-*.safetensors")
+    monkeypatch.setattr(memory, "_vectors", lambda *_: pytest.fail("made again"))
+    model, _ = remembering(folder, tmp_path)
+    assert model.backbone.memory is not None
+    assert [*tmp_path.glob("frozen-*.safetensors")] == [file]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"layers": 2},
+        {"attention/kind": "sliding_window"},
+        {"attention/learned_temperature/use": True},
+    ],
+)
+def test_another_frozen_part_is_remembered_apart(tmp_path, changed):
+    folder = originals.bert(tmp_path / "bert")
+    remembering(folder, tmp_path)
+    remembering(folder, tmp_path, **changed)
+    assert len([*tmp_path.glob("frozen-*.safetensors")]) == 2
+
+
+def test_other_weights_are_remembered_apart(tmp_path):
+    folder = originals.bert(tmp_path / "bert")
+    remembering(folder, tmp_path)
+    weights = originals.weights(folder)
+    weights["encoder.layer.0.output.dense.bias"] += 1.0
+    originals.write_weights(folder, weights)
+    remembering(folder, tmp_path)
+    assert len([*tmp_path.glob("frozen-*.safetensors")]) == 2
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora", "houlsby"])
+def test_what_learns_from_the_bottom_remembers_nothing(tmp_path, tuning):
+    model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path, **{"tuning/kind": tuning})
+    assert model.backbone.memory is None
+    assert not [*tmp_path.glob("frozen-*")]
+
+
+def test_what_drops_out_counts_as_not_frozen(tmp_path):
+    model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    assert frozen_blocks(model.backbone.model) == 2
+    model.backbone.model.encoder.layer[1].output.dropout.p = 0.1
+    assert frozen_blocks(model.backbone.model) == 1
+    model.backbone.model.embeddings.dropout.p = 0.1
+    assert frozen_blocks(model.backbone.model) == 0
+
+
+def test_what_would_be_too_large_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "MOST_BYTES", 100)
+    model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    assert model.backbone.memory is None
+
+
+# -- in a trial --------------------------------------------------------------------------------------------------------
+
+
+def run(study, folder, number, forget=False, **changed):
+    params = {
+        **params_of(folder, 1), "optimizer/kind": "adamw", "schedule/kind": "constant", "training/epochs": 3,
+        "training/batch": 16, "data/tokens": "subword", **changed,
+    }  # fmt: skip
+    work = Assignment("trial", number, 1, str(study), "text_classification", "log_loss", SEARCH, 11, params)
+    training = Training(work, the_host())
+    assert training.model.backbone.memory is not None
+    if forget:
+        training.model.backbone.memory = None
+    found = [each for each in training.messages() if not isinstance(each, Beat)]
+    return [each for each in found if isinstance(each, Reported)]
+
+
+def test_a_trial_learns_what_it_would_have_learned_without(tmp_path):
+    study, folder = kept(tmp_path / "study"), originals.bert(tmp_path / "bert")
+    remembered, computed = run(study, folder, 0), run(study, folder, 1, forget=True)
+    for one, other in zip(remembered, computed, strict=True):
+        assert one.value == pytest.approx(other.value, rel=1e-4)
+
+
+def test_costs_are_those_of_the_whole_model(tmp_path, monkeypatch):
+    study, folder = kept(tmp_path / "study"), originals.bert(tmp_path / "bert")
+    seen = []
+    recall = memory.Memory.recall
+    monkeypatch.setattr(memory.Memory, "recall", lambda *args: seen.append(1) or recall(*args))
+    from deepmine_auto.training import loop
+
+    costs = loop.costs_of
+
+    def counted(training):
+        before = len(seen)
+        found = costs(training)
+        assert len(seen) == before, "a prediction remembers nothing"
+        return found
+
+    monkeypatch.setattr(loop, "costs_of", counted)
+    run(study, folder, 2)
+    assert seen
