@@ -50,7 +50,7 @@ class ExportPromises(AttentionKit):
     def alone(self) -> nn.Module:
         """A layer as a function of tensors alone: a causal one, which asks for more, where that is declared."""
         mode = self.modes()[-1]
-        return _Alone(layer_of(self.variant(), mode).float(), mode, padded="padding" in self.caps.masks)
+        return _Alone(layer_of(self.variant(), mode).float(), mode, padded="padding" in self.caps.masks).eval()
 
 
 class _Alone(nn.Module):
