@@ -1,8 +1,8 @@
 """What the ledger takes: a report with its verdict, a proposal among many rows, and the driver's memory for rows.
 
-    python benchmarks/ledger.py [--postgresql]
+    python benchmarks/ledger.py [--postgresql] [SPACE]
 
-Synthetic trials of the shipped sentiment space; beside each figure its peer in the same run: Optuna's own calls on
+Synthetic trials of the shipped sentiment space, or another one; beside each figure its peer in the same run: Optuna's own calls on
 stock SQLite, and its default TPE on a study in memory that holds the same trials.
 """
 
@@ -41,6 +41,7 @@ from deepmine_auto.study.names import distribution_of
 REPORTS, ASKS = 400, 40
 ROWS = (1000, 5000, 10_000)
 POINTS = 9
+SPACE = next((each for each in sys.argv[1:] if not each.startswith("-")), None) if __name__ == "__main__" else None
 
 
 class Desk:
@@ -49,7 +50,7 @@ class Desk:
     def __init__(self, place: Place, folder: Path) -> None:
         self.place, self.folder, self.fence = place, folder, Fence()
         self.store = Store(place.open_writer(self.fence))
-        self.spec = plan(Request(storage=str(folder / "none.db"), trials=10), the_host()).spec
+        self.spec = plan(Request(storage=str(folder / "none.db"), trials=10, space=SPACE), the_host()).spec
         self.space = Space.from_json(self.spec["space"])
 
     def begin(self, name: str) -> StudyRow:
