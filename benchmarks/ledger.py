@@ -2,8 +2,8 @@
 
     python benchmarks/ledger.py [--postgresql] [SPACE]
 
-Synthetic trials of the shipped sentiment space, or another one; beside each figure its peer in the same run: Optuna's own calls on
-stock SQLite, and its default TPE on a study in memory that holds the same trials.
+Synthetic trials of the shipped sentiment space, or of another one; beside each figure its peer in the same run:
+Optuna's own calls on stock SQLite, and its default TPE on a study in memory that holds the same trials.
 """
 
 from __future__ import annotations
