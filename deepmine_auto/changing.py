@@ -68,11 +68,8 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     """The name and search space with which a study goes on, and what was left out of it. Raises BadInput."""
     if not change.another_space:
         return spaces.name_now, spaces.now, ()
-    file, task, left_out = (
-        kept_origins(_file(spaces.name_now, change), spaces.now),
-        host.get("task", study.spec["task"]),
-        list[str](),
-    )
+    file, left_out = kept_origins(_file(spaces.name_now, change), spaces.now), list[str]()
+    task = host.get("task", study.spec["task"])
     lengths = _lengths(Path(study.folder), task(), longest_reader(file, host))
     admit = admission(lengths, left_out, faults(host, study.spec.get("unchecked", False)))
     return file.where, build_space(file, host, task, admit), tuple(left_out)

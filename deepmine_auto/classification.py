@@ -177,7 +177,7 @@ class TextClassification(Task):
     def prepare_for(self, train: Rows, original: Original) -> TextPrepared:
         """Fit labels and class weights on training rows alone. Raises BadInput if they have one label."""
         labels, weights = _classes(train)
-        most = min(self.max_len, int(original.architecture.get("max_position_embeddings", self.max_len)))
+        most = min(self.max_len, _positions(original.architecture) or self.max_len)
         return TextPrepared.of(original.tokenizer, Fitted(labels, weights, most, False, original.architecture))
 
     def _tokenizer(self, texts: Sequence[str]) -> Tokenizer:
@@ -242,6 +242,13 @@ class TextClassification(Task):
             "median_words": float(np.median(words_N)),
             "longest_words": max(words_N),
         }
+
+
+def _positions(architecture: Mapping[str, Any]) -> int:
+    """How many tokens a pretrained model has positions for; 0 where it does not say. Where padding is not token 0, as
+    in RoBERTa, the table may begin after it."""
+    padding = architecture.get("pad_token_id") or 0
+    return max(0, int(architecture.get("max_position_embeddings") or 0) - (padding + 1 if padding else 0))
 
 
 def _classes(train: Rows) -> tuple[tuple[str, ...], tuple[float, ...]]:

@@ -21,11 +21,11 @@ class Read(NamedTuple):
     plain: dict[str, Any]
 
 
-def read_json(file: Path, most_bytes: int = MOST_BYTES) -> Read:
-    """Read an object from a file of bounded size. Raises BadInput for anything else."""
+def read_json(file: Path) -> Read:
+    """Read an object from a file of at most 8 MB. Raises BadInput for anything else."""
     try:
-        if file.stat().st_size > most_bytes:
-            raise ValueError(f"it has more than {most_bytes:,} bytes")
+        if file.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
         text = file.read_bytes().decode()
         plain = json.loads(text)
         if not isinstance(plain, dict):

@@ -88,7 +88,7 @@ class MultiHead(nn.Module):
         for hook in self._hooks("on_out"):
             out_BHLK = hook(out_BHLK, x_BLD)
         out_BLD = self.to_out(out_BHLK.transpose(1, 2).flatten(2))
-        losses = {**mixed.losses, **self._losses()}
+        losses = {**mixed.losses, **self.losses()}
         return mixed._replace(out=out_BLD, losses=losses), None if state is None else (k_BGSK, v_BGSK)
 
     def _projected(self, x_BLD: Tensor, source_BSD: Tensor | None) -> list[Tensor]:
@@ -130,7 +130,8 @@ class MultiHead(nn.Module):
         mixed: Mixed = self.core(q_BHLK, k_BGSK, v_BGSK, mask, weights=weights)
         return mixed
 
-    def _losses(self) -> dict[str, Tensor]:
+    def losses(self) -> dict[str, Tensor]:
+        """What the modifiers add to the loss, by name, of the last forward pass."""
         found: dict[str, Tensor] = {}
         for hook in self._hooks("losses"):
             found |= hook()

@@ -7,16 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto.bundle.plain import asks_for_code, read_json
+from deepmine_auto.bundle.plain import read_json
 from deepmine_auto.contracts import Original
 from deepmine_auto.data.foreign import load_foreign
 from deepmine_auto.errors import BadInput
+from deepmine_auto.pretrained.trust import trusted
 
 WANTED = ("*.json", "*.safetensors")
 """What is fetched from the hub; weights in any other form would have to be unpickled."""
-
-ELSEWHERE = ("_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype", "quantization_config")
-"""What a config.json says of where it comes from, and not of how the model is built."""
 
 
 def pinned(name: str) -> str:
@@ -55,18 +53,8 @@ def original_of(name: str) -> Original:
 
 
 def architecture(folder: Path) -> dict[str, Any]:
-    """What config.json says of how a model is built. Raises BadInput where it asks to run code, or names no
-    architecture of transformers."""
-    config = read_json(_there(folder, "config.json")).plain
-    if asks_for_code(config):
-        raise BadInput(f"{folder / 'config.json'} asks to run code of its own.", "Such a model is not loaded.")
-    from transformers import CONFIG_MAPPING
-
-    kind = config.get("model_type")
-    if kind not in CONFIG_MAPPING:
-        what = f"{folder / 'config.json'} names the architecture {kind!r}, which the installed transformers has not."
-        raise BadInput(what, "Use a model of a known architecture.")
-    return {key: value for key, value in config.items() if key not in ELSEWHERE}
+    """What config.json says of how a model is built. Raises BadInput where it cannot be trusted."""
+    return trusted(read_json(_there(folder, "config.json")).plain, str(folder / "config.json"))
 
 
 def weights_of(folder: Path) -> list[Path]:

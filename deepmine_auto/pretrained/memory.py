@@ -2,7 +2,7 @@
 trial that trains the head or the top alone pays only for these.
 
 Rows are known by their tokens, so that a text that a technique has changed is computed as ever. Nothing is kept where
-the lower part learns or drops out.
+the lower part learns, drops out, or has attention that was put into it.
 
 Shapes: B batch, L length, D dim, T tokens of all rows.
 """
@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.pretrained.parts import blocks_of
+from deepmine_auto.pretrained.surgery import Transplant
 
 if TYPE_CHECKING:
     from deepmine_auto.pretrained.stack import PretrainedStack
@@ -71,29 +73,29 @@ def frozen_blocks(model: nn.Module) -> int:
 
 
 def _changes(module: nn.Module) -> bool:
+    """Whether a module learns or drops out; a variant that was put in may anneal, draw or add to the loss."""
     learns = any(each.requires_grad for each in module.parameters(recurse=False))
-    return learns or (isinstance(module, nn.Dropout) and module.p > 0)
+    return learns or isinstance(module, Transplant) or (isinstance(module, nn.Dropout) and module.p > 0)
 
 
-def remember(stack: Any, folder: Path, params: Mapping[str, Any], parts: Sequence[Columns]) -> None:
+def remember(stack: Any, folder: Path, parts: Sequence[Columns]) -> None:
     """Let a pretrained stack remember what its frozen part says of some rows; what is kept is made by whoever comes
-    first. `params` are the trial's. Any other module, and one that has no frozen part, computes as ever."""
+    first. Any other module, and one that has no frozen part, computes as ever."""
     count = frozen_blocks(stack.model) if hasattr(stack, "memory") else 0
     tokens = sum(len(each.tokens) for each in parts)
     if not count or 4 * tokens * stack.dim > MOST_BYTES:
         return
     _watch(stack, count)
-    file = folder / f"frozen-{_key(stack, count, params, parts)}.safetensors"
+    file = folder / f"frozen-{_key(stack, count, parts)}.safetensors"
     if not file.exists():
         _make_once(file, stack, parts)
     if file.exists():
         stack.memory = Memory(load_file(file)["vectors"], parts)
 
 
-def _key(stack: PretrainedStack, count: int, params: Mapping[str, Any], parts: Sequence[Columns]) -> str:
-    """One text for all that the vectors depend on: weights, how they are used, and rows."""
-    used = sorted((name, each) for name, each in params.items() if name.split("/")[0] in ("attention", "placement"))
-    told = hashlib.sha256(repr((count, used, torch.__version__)).encode())
+def _key(stack: PretrainedStack, count: int, parts: Sequence[Columns]) -> str:
+    """One text for all that the vectors depend on: how the model is built, its weights, and the rows."""
+    told = hashlib.sha256(json.dumps([count, stack.architecture, torch.__version__], sort_keys=True).encode())
     for name, each in stack.model.state_dict().items():
         told.update(name.encode() + each.detach().cpu().numpy().tobytes())
     for columns in parts:

@@ -15,7 +15,8 @@ from deepmine_auto.contracts import Mixed, Prepared
 from deepmine_auto.errors import BadInput
 from deepmine_auto.pretrained.files import folder_of, weights_of
 from deepmine_auto.pretrained.memory import Memory
-from deepmine_auto.pretrained.surgery import Attend, operate
+from deepmine_auto.pretrained.surgery import Attend, losses_of, operate
+from deepmine_auto.pretrained.trust import trusted
 
 HIDDEN_DROPOUT = ("hidden_dropout_prob", "hidden_dropout", "dropout", "dropout_rate", "resid_pdrop", "embd_pdrop")
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
@@ -33,7 +34,8 @@ class PretrainedStack(nn.Module):
 
     def __init__(self, prepared: Prepared, attention: Attend, dropout: float) -> None:
         super().__init__()
-        config = _config(getattr(prepared, "architecture", None), dropout)
+        self.architecture = _architecture(prepared)
+        config = _config(self.architecture, dropout)
         self.model = _built(config)
         if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
             raise BadInput(f"A model of the architecture '{config.model_type}' reads no text.", "Choose another one.")
@@ -50,7 +52,8 @@ class PretrainedStack(nn.Module):
         self.given = None if self.memory is None else self.memory.recall(tokens_BL, keep_BL)
         try:
             ids_BL = tokens_BL.masked_fill(~keep_BL, self.padding)
-            return Mixed(self.model(input_ids=ids_BL, attention_mask=keep_BL.long()).last_hidden_state)
+            out_BLD = self.model(input_ids=ids_BL, attention_mask=keep_BL.long()).last_hidden_state
+            return Mixed(out_BLD, losses=losses_of(self.model))
         finally:
             self.given = None
 
@@ -77,9 +80,14 @@ class PretrainedStack(nn.Module):
         self.model.load_state_dict({key: given.get(wrapped[key], each) for key, each in state.items()})
 
 
-def _config(architecture: Mapping[str, Any] | None, dropout: float) -> Any:
+def _architecture(prepared: Prepared) -> dict[str, Any]:
+    architecture = getattr(prepared, "architecture", None)
     if architecture is None:
         raise BadInput("A pretrained backbone has no architecture to build.", "Give --backbone the folder of a model.")
+    return trusted(architecture, "What a pretrained model is built from")
+
+
+def _config(architecture: Mapping[str, Any], dropout: float) -> Any:
     from transformers import AutoConfig
 
     plain = dict(architecture)
@@ -98,7 +106,7 @@ def _built(config: Any) -> Any:
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 
     factory = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
-    model = factory.from_config(config, dtype=torch.float32)
+    model = factory.from_config(config, dtype=torch.float32, trust_remote_code=False)
     if hasattr(model, "pooler"):
         model.pooler = None
     return model

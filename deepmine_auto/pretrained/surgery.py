@@ -21,6 +21,7 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import Mixer, MultiHead
+from deepmine_auto.training.parts import total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,7 @@ class Transplant(nn.Module):
         super().__init__()
         del mixing.to_qkv, mixing.to_out
         self.mixing, self.causal, self.calls = mixing, causal, 0
+        self.losses: dict[str, Tensor] = {}
 
     def forward(
         self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, keep_BS: Tensor | None, bias: Tensor | None
@@ -59,7 +61,9 @@ class Transplant(nn.Module):
         """Return (B, L, H, K), as transformers wants it."""
         self.calls += 1
         mask = Mask(padding=keep_BS, causal=self.causal, bias=bias)
-        out_BHLK = self.mixing.mix(q_BHLK, k_BGSK, v_BGSK, mask, weights=False).out
+        mixed = self.mixing.mix(q_BHLK, k_BGSK, v_BGSK, mask, weights=False)
+        self.losses = {**mixed.losses, **self.mixing.losses()}
+        out_BHLK = mixed.out
         assert out_BHLK.shape == q_BHLK.shape  # transformers would take any other order of dimensions too
         return out_BHLK.transpose(1, 2).contiguous()
 
@@ -81,6 +85,11 @@ def operate(model: Any, attend: Attend, max_len: int) -> bool:
     silent = [call for call in calls if not call.layer.get_submodule(NAME).calls]
     assert not silent, "every layer that asked before asks again"
     return True
+
+
+def losses_of(model: nn.Module) -> dict[str, Tensor]:
+    """What the variants of all layers add to the loss, by name, of the last forward pass."""
+    return total(each.losses for each in model.modules() if isinstance(each, Transplant))
 
 
 def _mixing(attend: Attend, call: Call, layer: int, max_len: int) -> MultiHead:

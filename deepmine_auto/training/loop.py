@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from deepmine_auto.contracts import Applied, Optimizer, Prepared, Task, TrainingFacts
-from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
 from deepmine_auto.model.assemble import Model, backbone_of, build_model, task_of, used
+from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.memory import remember
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
@@ -99,7 +99,7 @@ class Training:
         self.model = build_model(params, self.task, self.prepared, host)
         backbone.begin(self.model.backbone)
         self.model.to(self.device)
-        remember(self.model.backbone, self.folder / "prepared", params, (self.train, self.validation))
+        remember(self.model.backbone, self.folder / "prepared", (self.train, self.validation))
         self.adapting: list[Any] = [each for each in self.model.modules() if hasattr(each, "step")]
         self.losses: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(assignment.seed)
@@ -132,7 +132,7 @@ class Training:
         judged = [name for name, each in self.techniques.items() if type(each).evaluated is not Applied.evaluated]
         if len(judged) > 1:
             what = f"{' and '.join(judged)} would both put other weights in the place of those that were trained."
-            raise BadInput(what, "Search one of them.")
+            raise Refused(what, "Search one of them.")
 
     def _factors(self) -> dict[nn.Parameter, float]:
         """What the techniques multiply the learning rate of each weight by."""

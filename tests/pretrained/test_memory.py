@@ -36,7 +36,7 @@ def remembering(folder, place, layers=1, **changed):
     model = build_model(params, task, prepared, the_host())
     Pretrained(origin=str(folder)).begin(model.backbone)
     columns = Columns.of(prepared.encode(TEXTS), np.zeros(len(TEXTS), np.int64))
-    remember(model.backbone, place, params, [columns])
+    remember(model.backbone, place, [columns])
     return model.eval(), columns.batch(np.arange(len(TEXTS)))
 
 
@@ -105,19 +105,24 @@ def test_it_is_made_once_and_read_by_the_next(tmp_path, monkeypatch):
     assert [*tmp_path.glob("frozen-*.safetensors")] == [file]
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"layers": 2},
-        {"attention/kind": "sliding_window"},
-        {"attention/learned_temperature/use": True},
-    ],
-)
-def test_another_frozen_part_is_remembered_apart(tmp_path, changed):
+def test_another_frozen_part_is_remembered_apart(tmp_path):
     folder = originals.bert(tmp_path / "bert")
-    remembering(folder, tmp_path)
-    remembering(folder, tmp_path, **changed)
+    for layers in (1, 2):
+        remembering(folder, tmp_path, layers=layers)
     assert len([*tmp_path.glob("frozen-*.safetensors")]) == 2
+
+
+def test_what_changes_only_the_top_is_remembered_together(tmp_path):
+    folder = originals.bert(tmp_path / "bert")
+    for dropout in (0.1, 0.2):
+        remembering(folder, tmp_path, **{"model/pretrained/dropout": dropout})
+    assert len([*tmp_path.glob("frozen-*.safetensors")]) == 1
+
+
+@pytest.mark.parametrize("changed", [{"attention/kind": "sliding_window"}, {"attention/learned_temperature/use": True}])
+def test_attention_that_was_put_in_is_computed_because_it_may_anneal_or_draw(tmp_path, changed):
+    model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path, **changed)
+    assert model.backbone.memory is None
 
 
 def test_other_weights_are_remembered_apart(tmp_path):

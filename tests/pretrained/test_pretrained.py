@@ -106,6 +106,13 @@ def test_long_texts_are_cut_to_what_it_has_positions_for_and_keep_their_end_mark
     assert ids[-1] == 3
 
 
+def test_a_model_whose_positions_begin_after_its_padding_reads_no_further_than_it_has_some(tmp_path):
+    prepared, stack = stack_of(originals.roberta(tmp_path / "roberta"))
+    tokens_BL, keep_BL = batch_of(prepared, ["good " * 500])
+    assert tokens_BL.shape == (1, 64)
+    assert stack(tokens_BL, keep_BL).out.isfinite().all()
+
+
 def test_attention_dropout_is_off_and_the_other_is_as_asked(bert):
     stack = Pretrained(origin=str(bert), dropout=0.25).build(
         OwnTexts().prepare_for(rows(), original_of(str(bert))), softmax
@@ -149,6 +156,19 @@ def test_a_config_that_asks_to_run_code_is_refused(bert, nested):
     originals.rewrite(bert / "config.json", **({"text_config": asks} if nested else asks))
     with pytest.raises(BadInput, match="asks to run code of its own"):
         original_of(str(bert))
+
+
+def test_a_strangers_bundle_cannot_ask_for_code_either(bert):
+    original = original_of(str(bert))
+    asks = {**original.architecture, "auto_map": {"AutoModel": "evil.Evil"}}
+    prepared = OwnTexts().prepare_for(rows(), original._replace(architecture=asks))
+    with pytest.raises(BadInput, match="asks to run code of its own"):
+        PretrainedStack(prepared, softmax, 0.1)
+
+
+def test_what_would_run_a_model_is_not_taken_from_its_config(bert):
+    originals.rewrite(bert / "config.json", _attn_implementation="kernels-community/evil", attn_implementation="evil/x")
+    assert not [each for each in original_of(str(bert)).architecture if "attn_implementation" in each]
 
 
 def test_an_architecture_that_nobody_knows_is_refused(bert):

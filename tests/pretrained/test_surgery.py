@@ -80,6 +80,19 @@ def test_what_it_learns_is_trained_and_saved_with_the_model(tmp_path):
     assert set(learned) <= model.state_dict().keys()
 
 
+def test_the_losses_of_what_was_put_in_are_those_of_all_layers(tmp_path):
+    prepared, model = model_of(originals.bert(tmp_path / "bert"), **{"adaptive_span/use": True})
+    ids = torch.tensor(prepared.encode(["good day"]))
+    mixed = model(ids, torch.ones_like(ids, dtype=torch.bool))
+    layers = [each.losses["span"] for each in model.modules() if isinstance(each, surgery.Transplant)]
+    assert len(layers) == 3
+    torch.testing.assert_close(mixed.losses["span"], sum(layers))
+    mixed.losses["span"].backward()
+    moved = [each.grad for name, each in model.named_parameters() if "modifiers" in name]
+    assert moved
+    assert all(each is not None for each in moved)
+
+
 def test_layers_may_take_different_variants(tmp_path):
     hybrid = {"kind": "sliding_window"}
     folder = originals.bert(tmp_path / "bert")

@@ -8,8 +8,8 @@ import torch
 from tiny_texts import assignment, kept
 
 from deepmine_auto import Applied
-from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
+from deepmine_auto.model.guard import Refused
 from deepmine_auto.training.loop import Training
 from deepmine_auto.training.step import OneStep, take_step
 
@@ -135,5 +135,5 @@ def test_rows_are_drawn_by_the_odds(folder):
 
 
 def test_two_techniques_that_judge_other_weights_are_refused(folder):
-    with pytest.raises(BadInput, match="ema and weight_average would both put other weights in the place"):
+    with pytest.raises(Refused, match="ema and weight_average would both put other weights in the place"):
         training_of(folder, **{"technique/ema/use": True, "technique/weight_average/use": True})

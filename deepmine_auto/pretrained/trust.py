@@ -1,0 +1,27 @@
+"""What a config of somebody else may say. It is asked of a model's folder, and of a stranger's bundle again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deepmine_auto.bundle.plain import asks_for_code
+from deepmine_auto.errors import BadInput
+
+ELSEWHERE = ("transformers_version", "architectures", "torch_dtype", "dtype", "quantization_config",
+             "attn_implementation", "experts_implementation")  # fmt: skip
+"""What says where a model comes from and what runs it, and not how it is built; a name of the hub may stand there."""
+
+
+def trusted(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a config says of how a model is built. Raises BadInput where it asks to run code, or names no architecture
+    of the installed transformers; `where` names it."""
+    if asks_for_code(dict(config)):
+        raise BadInput(f"{where} asks to run code of its own.", "Such a model is not loaded.")
+    from transformers import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        what = f"{where} names the architecture {kind!r}, which the installed transformers has not."
+        raise BadInput(what, "Use a model of a known architecture.")
+    return {key: value for key, value in config.items() if key not in ELSEWHERE and not key.startswith("_")}
