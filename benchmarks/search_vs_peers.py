@@ -197,7 +197,7 @@ def _accuracy(found: Any) -> dict[str, float]:
 def recipe(data: Data, seed: int, place: Path) -> Answers:
     """One published recipe: learning rate 5e-5, four epochs, batch 32."""
     tuned = Tuned(data, seed, place)
-    trainer = tuned.trainer(warmup_ratio=0.1, **RECIPE)
+    trainer = tuned.trainer(warmup_steps=0.1, **RECIPE)
     trainer.train()
     return tuned.answers(trainer)
 
