@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import optuna
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import TPESampler
+from optuna.samplers._tpe.sampler import _split_trials, default_gamma, default_gamma_multiobjective
+from optuna.trial import FrozenTrial, TrialState
 
 from deepmine_auto import Sampler
 
@@ -22,6 +28,40 @@ class Tpe(Sampler):
 
     def build(self, seed: int) -> optuna.samplers.BaseSampler:
         """Make Optuna's TPESampler; `group=True` takes three times as long on a conditional space."""
-        return optuna.samplers.TPESampler(
-            multivariate=True, group=False, n_startup_trials=self.n_startup_trials, seed=seed
-        )
+        return OneSplit(multivariate=True, group=False, n_startup_trials=self.n_startup_trials, seed=seed)
+
+
+class OneSplit(TPESampler):
+    """Optuna's TPESampler, but for the sorting of all trials into good and bad ones: once a proposal, not once a param.
+
+    What it proposes is the same.
+    """
+
+    _sorted_for: int | None = None
+    _good: list[FrozenTrial]
+    _bad: list[FrozenTrial]
+
+    def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        if self._sorted_for != trial.number:
+            self._sort(study, trial)
+        good = self._build_parzen_estimator(study, search_space, self._good, handle_below=True)
+        bad = self._build_parzen_estimator(study, search_space, self._bad, handle_below=False)
+        drawn = good.sample(self._rng.rng, self._n_ei_candidates)
+        best = self._compare(drawn, self._compute_acquisition_func(drawn, good, bad))
+        return {name: each.to_external_repr(best[name]) for name, each in search_space.items()}
+
+    def _sort(self, study: Study, trial: FrozenTrial) -> None:
+        seen = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        trials = [each for each in study.get_trials(deepcopy=False, states=seen) if each.number != trial.number]
+        ended = sum(each.state != TrialState.RUNNING for each in trials)
+        share = default_gamma if len(study.directions) == 1 else default_gamma_multiobjective
+        self._good, self._bad = _split_trials(study, trials, share(ended))
+        self._sorted_for = trial.number
+
+    def _get_internal_repr(
+        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: Study
+    ) -> dict[str, np.ndarray]:
+        """Params as numbers, of the trials that have them; here a running trial has all that it will ever have."""
+        names = search_space.keys()
+        rows = [params for each in trials if names <= (params := each.params).keys()]
+        return {name: np.array([each.to_internal_repr(row[name]) for row in rows]) for name, each in search_space.items()}

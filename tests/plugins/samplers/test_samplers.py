@@ -7,6 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from deepmine_plugins.samplers import tpe
 from deepmine_plugins.samplers.gp import Gp
 from deepmine_plugins.samplers.nsga2 import Nsga2
 from deepmine_plugins.samplers.random import Random
@@ -118,3 +119,35 @@ def test_the_first_trials_are_drawn_as_random_search_draws_them(sampler):
     same = [ours.params == theirs.params for ours, theirs in zip(study.get_trials(), chance.get_trials(), strict=True)]
     assert same[:3] == [True] * 3
     assert not same[4]
+
+
+def proposals_of(build, directions):
+    """What it proposes one after the other, some of them pruned, infeasible or still running."""
+    study = optuna.create_study(directions=directions)
+    for number in range(24):
+        trial = propose(study, build, number)
+        if number % 7 == 6:
+            continue
+        if trial.params["attention/kind"] == "broken":
+            trial.set_constraint("failed", 1.0)
+            study.tell(trial, state=TrialState.PRUNED)
+        elif len(directions) == 1 and number % 3 == 0:
+            trial.report(trial.params["optimizer/lr"], number % 5)
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, [trial.params["optimizer/lr"] * at for at in range(1, len(directions) + 1)])
+    return [each.params for each in study.get_trials()]
+
+
+@pytest.mark.parametrize("directions", [["maximize"], ["minimize"], ["maximize", "minimize"]])
+def test_tpe_sorts_the_trials_once_and_proposes_what_optuna_s_own_does(directions, monkeypatch):
+    sortings = []
+    split = tpe._split_trials
+    monkeypatch.setattr(tpe, "_split_trials", lambda *given: sortings.append(1) or split(*given))
+
+    class Own:
+        def build(self, seed):
+            return optuna.samplers.TPESampler(multivariate=True, seed=seed)
+
+    assert proposals_of(Tpe(), directions) == proposals_of(Own(), directions)
+    assert 0 < len(sortings) <= 24
