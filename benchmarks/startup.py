@@ -3,7 +3,7 @@
     python benchmarks/startup.py
 
 Absolute times depend on the machine; beside each stands what it cannot be faster than, measured in the same run: an
-empty Python, the import of torch, a plain start of Ray.
+empty Python, torch with one step of its AdamW (which imports torch's compiler), a plain start of Ray.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -29,7 +30,15 @@ pruner = "none"
 "model/dim" = [32]
 "training/epochs" = 1
 """
-TRIALS = 24
+TRIALS = 8
+
+STEP = """
+import torch
+weight = torch.nn.Parameter(torch.ones(3))
+optimizer = torch.optim.AdamW([weight])
+weight.sum().backward()
+optimizer.step()
+"""
 
 
 def seconds(command: list[str], repeats: int = 5) -> float:
@@ -87,21 +96,26 @@ def without_reuse(place: Path) -> Clock:
         tune.TuneConfig = stock
 
 
+SEARCHES = {"inline": partial(measured, "inline"), "ray": partial(measured, "ray"), "ray, new actors": without_reuse}
+
+
 def main() -> None:
     python = [sys.executable, "-c"]
-    empty, torch = seconds([*python, "pass"]), seconds([*python, "import torch"], 3)
+    empty, torch, step = (seconds([*python, code], 3) for code in ("pass", "import torch", STEP))
     ray = seconds([*python, "import ray; ray.init(include_dashboard=False, log_to_driver=False)"], 3)
     command = str(Path(sys.executable).with_name("deepmine-auto"))
     print(f"an empty python                    {empty:6.2f} s")
     print(f"import deepmine_auto               {seconds([*python, 'import deepmine_auto']):6.2f} s")
     print(f"deepmine-auto --help               {seconds([command, '--help']):6.2f} s")
     print(f"import torch                       {torch:6.2f} s")
+    print(f"import torch, one step of AdamW    {step:6.2f} s")
     print(f"start and end of a plain Ray       {ray:6.2f} s")
-    with tempfile.TemporaryDirectory() as folder:
-        clocks = {"inline": measured("inline", Path(folder)), "ray": measured("ray", Path(folder)),
-                  "ray, new actors": without_reuse(Path(folder))}  # fmt: skip
-    for name, clock in clocks.items():
-        print(f"{name:<16} first report {clock.first:6.2f} s   a trial beyond training {median(clock.gaps):6.3f} s")
+    clocks = {}
+    for name, search_of in SEARCHES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            clocks[name] = clock = search_of(Path(folder))
+        beyond = f"a trial beyond training {median(clock.gaps):6.3f} s"
+        print(f"{name:<16} first report {clock.first:6.2f} s   {beyond}", flush=True)
     ratio = median(clocks["ray, new actors"].gaps) / median(clocks["ray"].gaps)
     print(f"reused actors are handed trials {ratio:.1f} times faster")
 

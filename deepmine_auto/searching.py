@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from deepmine_auto.planning import Request, plan, refuse_known
 from deepmine_auto.storage.place import Place, place_of
 from deepmine_auto.storage.store import StudyRow
 from deepmine_auto.study.agenda import Agenda
-from deepmine_auto.study.baseline import begun
+from deepmine_auto.study.baseline import Baseline, beside
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.notes import study_note
@@ -125,7 +126,7 @@ def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Resul
     ledger = Ledger(opened.store, study, opened.fence, plugins, watcher.happened, opened.fence.regain, on.gpus)
     record_plugins(ledger, host)
     note_study(opened.store, study, study_note(study))
-    with begun(study, host) as baseline:
+    with beside(study, host) as baseline:
         agenda = Agenda(
             ledger,
             opened.budget,
@@ -134,11 +135,16 @@ def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Resul
             lambda params: unavailable(study, params, host),
         )
         watcher.opened(agenda, opened.notes, baseline.value)
-        on.run(agenda, host, watcher.tick)
+        on.run(agenda, host, partial(_tick, baseline, watcher))
         watcher.concluding()
         found = conclude(agenda, host, _bundle_folder(study))
     ledger.writer.settle()
     return _result(replace(study, result=found), opened.storage)
+
+
+def _tick(baseline: Baseline, watcher: Watcher) -> None:
+    baseline.begin()
+    watcher.tick()
 
 
 def _result(study: StudyRow, storage: Place) -> Result:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from deepmine_auto.data import kept
@@ -17,26 +17,31 @@ from deepmine_auto.storage.store import StudyRow
 GUESSED_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
 class Baseline:
     """The baseline's score on the validation rows, computed in a thread, and how long fitting it takes."""
 
-    future: Future[tuple[float, float]]
+    def __init__(self, fit: Callable[[], Future[tuple[float, float]]]) -> None:
+        self._fit = fit
+        self._future: Future[tuple[float, float]] | None = None
+
+    def begin(self) -> None:
+        """Fit it, unless that has begun. Not before the first trial trains, which it would hold up by its imports."""
+        self._future = self._future or self._fit()
 
     def value(self) -> float | None:
         """Its score, or None while it is not known. Raises what fitting it raised: the finals would fail on it too."""
-        return self.future.result()[0] if self.future.done() else None
+        return self._future.result()[0] if self._future and self._future.done() else None
 
     def seconds(self) -> float:
         """How long fitting it takes; a guess while it is not known. Raises what fitting it raised."""
-        return self.future.result()[1] if self.future.done() else GUESSED_SECONDS
+        return self._future.result()[1] if self._future and self._future.done() else GUESSED_SECONDS
 
 
 @contextmanager
-def begun(study: StudyRow, host: Host) -> Iterator[Baseline]:
-    """Fit the baseline in a thread beside the search, and wait for it at the end."""
+def beside(study: StudyRow, host: Host) -> Iterator[Baseline]:
+    """A baseline that is fitted beside the search once it is begun; waits for it at the end."""
     with ThreadPoolExecutor(1) as pool:
-        yield Baseline(pool.submit(_fit_baseline, study, host))
+        yield Baseline(partial(pool.submit, _fit_baseline, study, host))
 
 
 def _fit_baseline(study: StudyRow, host: Host) -> tuple[float, float]:

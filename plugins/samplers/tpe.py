@@ -64,4 +64,4 @@ class OneSplit(TPESampler):
         """Params as numbers, of the trials that have them; here a running trial has all that it will ever have."""
         names = search_space.keys()
         rows = [params for each in trials if names <= (params := each.params).keys()]
-        return {name: np.array([each.to_internal_repr(row[name]) for row in rows]) for name, each in search_space.items()}
+        return {name: np.array([own.to_internal_repr(row[name]) for row in rows]) for name, own in search_space.items()}
