@@ -40,8 +40,10 @@ weight.sum().backward()
 optimizer.step()
 """
 
+RAY = "import ray; ray.init(include_dashboard=False, log_to_driver=False)"
 
-def seconds(command: list[str], repeats: int = 5) -> float:
+
+def seconds(command: list[str], repeats: int = 3) -> float:
     taken = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -51,10 +53,9 @@ def seconds(command: list[str], repeats: int = 5) -> float:
 
 
 class Clock(Watcher):
-    """When things happened, in seconds since the search was asked for."""
+    """When the first report came, by the clock on the wall, and how long each trial took beyond its own training."""
 
     def __init__(self) -> None:
-        self.begun = time.perf_counter()
         self.first: float | None = None
         self.ended: float | None = None
         self.gaps: list[float] = []
@@ -71,16 +72,15 @@ class Clock(Watcher):
         self.ended = now
 
     def tick(self) -> None:
-        self.first = self.first or time.perf_counter() - self.begun
+        self.first = self.first or time.time()
 
 
-def measured(executor: str, place: Path) -> Clock:
+def searched(executor: str, place: Path) -> Clock:
     """Search with one worker. The first report stands after the first ninth of an epoch."""
     (place / "space.toml").write_text(SPACE)
     clock = Clock()
-    name = f"{executor}-{len(list(place.glob('*.db')))}"
     search(clock, executor=executor, space=str(place / "space.toml"), trials=TRIALS, workers=1,
-           storage=str(place / f"{name}.db"), output=str(place / name))  # fmt: skip
+           storage=str(place / "studies.db"), output=str(place / "study"))  # fmt: skip
     return clock
 
 
@@ -90,34 +90,46 @@ def without_reuse(place: Path) -> Clock:
 
     stock = tune.TuneConfig
     tune.TuneConfig = lambda **options: stock(**{**options, "reuse_actors": False})
-    try:
-        return measured("ray", place)
-    finally:
-        tune.TuneConfig = stock
+    return searched("ray", place)
 
 
-SEARCHES = {"inline": partial(measured, "inline"), "ray": partial(measured, "ray"), "ray, new actors": without_reuse}
+SEARCHES = {"inline": partial(searched, "inline"), "ray": partial(searched, "ray"), "ray, new actors": without_reuse}
+
+
+def clocked(name: str, begun: float) -> None:
+    """Search in this process, which began then, and print two figures for the one that measures."""
+    with tempfile.TemporaryDirectory() as folder:
+        clock = SEARCHES[name](Path(folder))
+    assert clock.first is not None
+    print(clock.first - begun, median(clock.gaps))
+
+
+def figures(name: str) -> tuple[float, float]:
+    """Seconds from the start of a process to its first report, and seconds of a trial beyond training."""
+    code = "import sys; sys.path[:0] = [sys.argv[1]]; import startup; startup.clocked(sys.argv[2], float(sys.argv[3]))"
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), name, str(time.time())]
+    first, beyond = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
+    return float(first), float(beyond)
 
 
 def main() -> None:
     python = [sys.executable, "-c"]
-    empty, torch, step = (seconds([*python, code], 3) for code in ("pass", "import torch", STEP))
-    ray = seconds([*python, "import ray; ray.init(include_dashboard=False, log_to_driver=False)"], 3)
-    command = str(Path(sys.executable).with_name("deepmine-auto"))
-    print(f"an empty python                    {empty:6.2f} s")
-    print(f"import deepmine_auto               {seconds([*python, 'import deepmine_auto']):6.2f} s")
-    print(f"deepmine-auto --help               {seconds([command, '--help']):6.2f} s")
-    print(f"import torch                       {torch:6.2f} s")
-    print(f"import torch, one step of AdamW    {step:6.2f} s")
-    print(f"start and end of a plain Ray       {ray:6.2f} s")
-    clocks = {}
-    for name, search_of in SEARCHES.items():
-        with tempfile.TemporaryDirectory() as folder:
-            clocks[name] = clock = search_of(Path(folder))
-        beyond = f"a trial beyond training {median(clock.gaps):6.3f} s"
-        print(f"{name:<16} first report {clock.first:6.2f} s   {beyond}", flush=True)
-    ratio = median(clocks["ray, new actors"].gaps) / median(clocks["ray"].gaps)
-    print(f"reused actors are handed trials {ratio:.1f} times faster")
+    command = [str(Path(sys.executable).with_name("deepmine-auto")), "--help"]
+    peers = {
+        "an empty python": [*python, "pass"],
+        "import deepmine_auto": [*python, "import deepmine_auto"],
+        "deepmine-auto --help": command,
+        "import torch": [*python, "import torch"],
+        "import torch, one step of AdamW": [*python, STEP],
+        "start and end of a plain Ray": [*python, RAY],
+    }
+    for name, each in peers.items():
+        print(f"{name:<32} {seconds(each):6.2f} s", flush=True)
+    beyond = {}
+    for name in SEARCHES:
+        first, beyond[name] = figures(name)
+        print(f"{name:<16} first report {first:6.2f} s   a trial beyond training {beyond[name]:6.3f} s", flush=True)
+    print(f"reused actors are handed trials {beyond['ray, new actors'] / beyond['ray']:.1f} times faster")
 
 
 if __name__ == "__main__":
