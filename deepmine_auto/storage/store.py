@@ -178,7 +178,7 @@ class Store:
 
     def set_space(self, study_id: int, since: int, name: str, space: Row) -> None:
         """Write the search space that holds from a trial number on, in place of one that no trial came to."""
-        mine = (tables.spaces.c.study_id == study_id) & (tables.spaces.c.since >= since)
+        mine = (tables.spaces.c.study_id == study_id) & (tables.spaces.c.since == since)
         row = {"study_id": study_id, "since": since, "name": name, "space": space}
         with self.engine.begin() as connection:
             connection.execute(delete(tables.spaces).where(mine))

@@ -80,6 +80,14 @@ def test_a_new_trial_takes_as_many_statements_whatever_its_params(desk):
 # -- studies -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_space_that_no_trial_came_to_is_replaced_and_an_earlier_one_is_kept(desk):
+    study = desk.begin()
+    for since, name in ((0, "first"), (5, "mistaken"), (5, "second")):
+        desk.store.set_space(study.id, since, name, {})
+    kept = [(row["since"], row["name"]) for row in desk.store.rows(store.tables.spaces, study.id)]
+    assert sorted(kept) == [(0, "first"), (5, "second")]
+
+
 @pytest.mark.parametrize(
     "write",
     [

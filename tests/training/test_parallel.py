@@ -219,6 +219,23 @@ def lives(pid):
 # -- the parts of it, without processes --------------------------------------------------------------------------------
 
 
+def test_of_a_closed_pipe_nothing_is_heard():
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    assert parallel._received(ours) is None
+
+
+def test_a_dead_rank_is_told_although_its_pipe_is_held_open(monkeypatch):
+    looks = iter(range(3))
+    monkeypatch.setattr(parallel, "asked_to_stop", lambda: next(looks) < 0)  # a parent that sees nothing looks on
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=os._exit, args=(3,))
+    process.start()
+    with ours, theirs:
+        heard = parallel._hear([parallel.Rank(process, ours)], Shared())
+    assert heard.reason == f"Rank 0 of 1 (process {process.pid}) ended with exit code 3."
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 21])
 def test_shares_are_all_rows_once_and_differ_by_one_at_most(size, rows):
