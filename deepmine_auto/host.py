@@ -6,7 +6,6 @@ quarantines, and shows why (`deepmine-auto plugins list`).
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 import sys
@@ -27,6 +26,7 @@ from packaging.utils import canonicalize_name
 from deepmine_auto import hookspecs
 from deepmine_auto.contracts import KINDS, Attention, Brought, Plugin, Technique
 from deepmine_auto.errors import BadInput, PluginError, unknown
+from deepmine_auto.sources import hash_of
 
 OURS = "deepmine-auto"
 SLOW_SECONDS = 2.0
@@ -116,7 +116,7 @@ class Host:
             if why:
                 raise PluginError(path, why)
             source = getattr(thing, "source", "")
-            return Brought(kind, thing.name, thing, door.distribution, door.version, path, source, _hash(thing))
+            return Brought(kind, thing.name, thing, door.distribution, door.version, path, source, hash_of(thing))
 
         return self._guarded(door, path, load, kind)
 
@@ -183,16 +183,6 @@ def _unfit_command(thing: Any) -> str:
     import click
 
     return "" if isinstance(thing, click.Command) else f"{thing!r} is no click command"
-
-
-def _hash(thing: Any) -> str:
-    """The sha256 of the file that defines a plugin, which a study records."""
-    try:
-        file = inspect.getsourcefile(thing if isinstance(thing, type) else type(thing))
-        with open(str(file), "rb") as opened:
-            return hashlib.sha256(opened.read()).hexdigest()
-    except (OSError, TypeError):
-        return ""
 
 
 def _told(error: BaseException) -> str:
