@@ -12,12 +12,14 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import Objective
 from deepmine_auto.planning import Plan
+from deepmine_auto.pretrained.choosing import contents_of
+from deepmine_auto.space import Space
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.place import Place
 from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.budget import Budget
-from deepmine_auto.study.provenance import check
+from deepmine_auto.study.provenance import check, originals_of
 from deepmine_auto.study.spaces import Spaces, changes
 
 
@@ -54,7 +56,8 @@ def begin(planned: Plan, store: Store) -> tuple[StudyRow, tuple[str, ...]]:
     """Write a planned study: its folder with the rows of all splits, and its row; return it with what to tell."""
     planned.folder.mkdir(parents=True, exist_ok=True)
     kept.keep(planned.folder, planned.rows, planned.splits)
-    spec = {**planned.spec, "kept": kept.digest(planned.folder)}
+    originals = contents_of(Space.from_json(planned.spec["space"]))
+    spec = {**planned.spec, "kept": kept.digest(planned.folder), "originals": originals}
     objectives = [Objective(*each) for each in zip(spec["objectives"], spec["directions"], strict=True)]
     study = store.create_study(planned.name, objectives, str(planned.folder), spec)
     dataset = {"fingerprint": spec["fingerprint"], "rows": len(planned.rows), "described": spec["described"]}
@@ -84,9 +87,9 @@ def go_on(study: StudyRow, store: Store, change: Change, host: Host) -> tuple[St
         store.set_space(study.id, len(store.trials(study.id)), name, space.to_json())
         for each in told:
             store.add_event(study.id, "space", each)
-    on = change.on(study.spec["workers"])
-    if on != study.spec["workers"]:
-        study = replace(study, spec={**study.spec, "workers": on})
+    now = {"workers": change.on(study.spec["workers"]), "originals": {**contents_of(space), **originals_of(study)}}
+    if now != {name: study.spec.get(name) for name in now}:
+        study = replace(study, spec={**study.spec, **now})
         store.set_spec(study.id, study.spec)
     if budget.set:
         _reopen(study, store, budget)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from deepmine_auto.contracts import Backbone
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
-from deepmine_auto.pretrained.files import folder_of, original_of, pinned, weights_of
+from deepmine_auto.pretrained.files import content_of, folder_of, original_of, pinned, weights_of
 from deepmine_auto.space import Choice, Space, plugin_from
 from deepmine_auto.space_file import SpaceFile
 
@@ -48,11 +49,21 @@ def chosen_from(asked: Sequence[str], host: Host) -> Chosen:
     return Chosen((*names, *also), tuple(origins))
 
 
+def origins_of(space: Space) -> list[str]:
+    """The pretrained models that a space may draw."""
+    options = {each.name: each.range.options for each in space.params if isinstance(each.range, Choice)}
+    return [str(each) for each in options.get(ORIGIN, [space.fixed[ORIGIN]] if ORIGIN in space.fixed else [])]
+
+
+def contents_of(space: Space) -> dict[str, str]:
+    """What the folders of pretrained models hold, as a sha256 each. A commit of the hub is what its name says."""
+    return {each: content_of(Path(each)) for each in origins_of(space) if Path(each).is_dir()}
+
+
 def kept_origins(file: SpaceFile, space: Space) -> SpaceFile:
     """A space file with the pretrained models that a study has, unless it names its own."""
-    options = {each.name: each.range.options for each in space.params if isinstance(each.range, Choice)}
-    known = space.fixed.get(ORIGIN) or [*options.get(ORIGIN, ())]
-    return replace(file, ranges={ORIGIN: known, **file.ranges}) if known else file
+    known = origins_of(space)
+    return replace(file, ranges={ORIGIN: known[0] if len(known) == 1 else known, **file.ranges}) if known else file
 
 
 def longest_reader(file: SpaceFile, host: Host) -> Backbone:

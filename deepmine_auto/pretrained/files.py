@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from deepmine_auto.bundle.plain import read_json
 from deepmine_auto.contracts import Original
 from deepmine_auto.data.foreign import load_foreign
+from deepmine_auto.disk import sha256
 from deepmine_auto.errors import BadInput
 from deepmine_auto.pretrained.trust import trusted
 
@@ -62,6 +64,12 @@ def weights_of(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     names = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
     return [_there(folder, name) for name in sorted(names)]
+
+
+def content_of(folder: Path) -> str:
+    """The sha256, in hex, of a model's files. Raises BadInput where one is missing."""
+    files = [_there(folder, "config.json"), _there(folder, "tokenizer.json"), *weights_of(folder)]
+    return hashlib.sha256("".join(sha256(each) for each in files).encode()).hexdigest()
 
 
 def _there(folder: Path, name: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from deepmine_auto.data.kept import digest
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
+from deepmine_auto.pretrained.choosing import contents_of, origins_of
 from deepmine_auto.space import Space, Value
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row, Store, StudyRow
@@ -104,6 +105,7 @@ def check(store: Store, study: StudyRow, space: Space, host: Host) -> None:
     for kind, name in sorted(may_use(study, space)):
         _check_plugin(study, (kind, name), known.get((kind, name)), host)
     _check_rows(study)
+    _check_originals(study, space)
 
 
 def _check_plugin(study: StudyRow, plugin: Plugin, row: Row | None, host: Host) -> None:
@@ -128,6 +130,19 @@ def _check_rows(study: StudyRow) -> None:
     if not same:
         what = f"The rows in {study.folder} are not those that the study '{study.name}' began with."
         raise BadInput(what, "Restore its folder, or begin another study.")
+
+
+def originals_of(study: StudyRow) -> dict[str, str]:
+    """What the folders of the study's pretrained models held when it began to use them; older studies do not tell."""
+    return dict(study.spec.get("originals") or {})
+
+
+def _check_originals(study: StudyRow, space: Space) -> None:
+    then, now = originals_of(study), contents_of(space)
+    for each in origins_of(space):
+        if each in then and now.get(each) != then[each]:
+            what = f"The model in {each} is not the one that the study '{study.name}' began with."
+            raise BadInput(what, "Restore its folder, or begin another study.")
 
 
 def unavailable(study: StudyRow, params: Mapping[str, Value], host: Host) -> str:

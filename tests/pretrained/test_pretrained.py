@@ -1,6 +1,7 @@
 """Models that others trained: what they compute is what transformers computes, and nothing of theirs is run."""
 
 import json
+import shutil
 
 import originals
 import pytest
@@ -315,3 +316,16 @@ def test_a_study_goes_on_in_another_space_with_the_same_models(tmp_path, bert, m
     _, second = store.trials(store.study("one").id)
     params = Spaces.of(store, store.study("one")).complete(1, second.params)
     assert (params["attention/kind"], params["model/pretrained/origin"]) == ("sliding_window", str(bert))
+
+
+@pytest.mark.slow
+def test_a_study_does_not_go_on_with_another_model_in_the_same_folder(tmp_path, bert, moods):
+    searched(tmp_path, moods, bert, study="one", trials=1)
+    weights = bert / "model.safetensors"
+    changed = {name: each + 0.1 for name, each in load_file(weights).items()}
+    save_file(changed, weights, {"format": "pt"})
+    with pytest.raises(BadInput, match=r"bert is not the one that the study 'one' began with"):
+        resume("one", str(tmp_path / "s.db"), trials=2)
+    shutil.rmtree(bert)
+    with pytest.raises(BadInput, match=r"bert is not the one that the study 'one' began with"):
+        resume("one", str(tmp_path / "s.db"), trials=2)
