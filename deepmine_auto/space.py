@@ -235,8 +235,7 @@ def join(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, 
     """Join the ranges of chosen plugins (kind -> name -> class) and of the host's own dataclasses (prefix -> class)."""
     params = [*_attention(chosen["attention"]), *_placement(chosen.get("hybrid", {}))]
     params += [*_backbones(chosen["backbone"]), *_tuning(chosen), *_one_of("optimizer", chosen)]
-    for name, technique in chosen["technique"].items():
-        params += _optional(f"technique/{name}", technique, {})
+    params += _techniques(chosen["technique"])
     for prefix, cls in always.items():
         params += [Param(f"{prefix}/{name}", each, {}) for name, each in ranges(cls).items()]
     return tuple(params)
@@ -263,6 +262,16 @@ def _placement(others: Mapping[str, type[Plugin]]) -> list[Param]:
         Param("placement/hybrid/ratio", Int(1, 5), hybrid),
         Param("placement/hybrid/kind", Choice(*others), hybrid),
     ]
+
+
+def _techniques(techniques: Mapping[str, Any]) -> list[Param]:
+    """Each is used or not, and of those that say which weights are judged one at most."""
+    params, others_off = list[Param](), dict[str, tuple[Value, ...]]()
+    for name, each in techniques.items():
+        judges = "judged" in each.touches
+        params += _optional(f"technique/{name}", each, dict(others_off) if judges else {})
+        others_off |= {f"technique/{name}/use": (False,)} if judges else {}
+    return params
 
 
 def _backbones(backbones: Mapping[str, type[Plugin]]) -> list[Param]:

@@ -83,6 +83,19 @@ def test_modifiers_combine_with_cores_and_never_with_mixers():
         assert ("attention/rotary/use" in drawn) == there
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_of_two_techniques_that_judge_other_weights_one_at_most_is_drawn(first):
+    params = join(chosen(technique=["ema", "layer_decay", "weight_average"]), {})
+    space = Space(tuple(each for each in params if each.name.startswith("technique/")), {})
+    uses = {f"technique/{name}/use": True for name in ("ema", "layer_decay", "weight_average")}
+    given_values = {**uses, "technique/ema/use": first}
+    drawn = space.draw(lambda param: given_values.get(param.name, getattr(param.range, "low", None)))
+    assert ("technique/weight_average/use" in drawn) == (not first)
+    assert drawn["technique/layer_decay/use"]
+    assert space.fit(drawn) == drawn
+    assert space.fit({**drawn, **uses}) is None
+
+
 def test_the_reserved_names_are_used():
     params = names(join(chosen(technique=["ema"]), ALWAYS))
     assert {"attention/kind", "model/kind", "model/depth", "model/dim", "model/heads", "model/encoder/dropout",

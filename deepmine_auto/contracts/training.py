@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-Touches = Literal["input", "weights", "loss"]
+Touches = Literal["input", "weights", "loss", "judged"]
+"""What a technique changes: batches, the model or its learning rates, the loss or its gradients, or which weights are
+judged and exported. Of those that declare the last a trial uses one at most."""
 
 
 class Optimizer(Plugin):

@@ -147,7 +147,7 @@ class TechniquePromises:
         assert np.isfinite(losses).all(), f"{plugin}: {losses}"
 
     def test_it_declares_what_it_touches(self) -> None:
-        """`touches` names at least one of input, weights and loss, and nothing else."""
+        """`touches` names at least one of input, weights, loss and judged, and nothing else."""
         known = set(get_args(Touches))
         assert self.technique.touches, f"declare some of {known}"
         assert self.technique.touches <= known
@@ -177,12 +177,17 @@ class TechniquePromises:
         assert same_weights(trial.model, Classifier()), "after_backward puts the weights back"
 
     def test_the_weights_are_touched_only_if_declared(self) -> None:
-        """Without `weights`, the model stays as it is, and its own weights are judged."""
+        """Without `weights`, the model stays as it is."""
         trial = Trial(self.technique())
         OneStep(trial, batch_of(0)).whole_loss()
         trial.applied.after_step(trial.model)
-        changed = trial.applied.evaluated(trial.model) is not None or not same_weights(trial.model, Classifier())
-        assert not changed or "weights" in self.technique.touches
+        assert same_weights(trial.model, Classifier()) or "weights" in self.technique.touches
+
+    def test_the_model_s_own_weights_are_judged_unless_declared(self) -> None:
+        """Without `judged`, so that a search never draws two techniques that would both judge others."""
+        trial = Trial(self.technique())
+        trial.train(range(STEPS))
+        assert trial.applied.evaluated(trial.model) is None or "judged" in self.technique.touches
 
     def test_padding_stays_padding_and_no_text_is_emptied(self) -> None:
         """Ids agree with `keep_BL`, and every text keeps a token."""

@@ -220,7 +220,7 @@ TECHNIQUE = '''
 
     @dataclass(frozen=True, kw_only=True)
     class <CLASS>(Technique):
-        """Each field with a range is searched. It says what it touches: `input`, `weights` or `loss`."""
+        """Each field with a range is searched. It says what it touches: `input`, `weights`, `loss` or `judged`."""
 
         name: ClassVar[str] = "<NAME>"
         source: ClassVar[str] = "https://example.org"  # the paper that it follows

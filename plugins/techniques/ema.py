@@ -22,7 +22,7 @@ class Ema(Technique):
 
     name: ClassVar[str] = "ema"
     source: ClassVar[str] = "arXiv:2411.18704"
-    touches = frozenset({"weights"})
+    touches = frozenset({"judged"})
 
     decay: Annotated[float, Float(0.9, 0.999)] = 0.99
 

@@ -20,7 +20,7 @@ class WeightAverage(Technique):
 
     name: ClassVar[str] = "weight_average"
     source: ClassVar[str] = "arXiv:1803.05407"
-    touches = frozenset({"weights"})
+    touches = frozenset({"judged"})
 
     start: Annotated[float, Float(0.5, 0.9)] = 0.75
 

@@ -16,7 +16,7 @@ class Plain(Technique):
 
     name: ClassVar[str] = "plain"
     source: ClassVar[str] = "a test"
-    touches = frozenset({"input", "weights", "loss"})
+    touches = frozenset({"input", "weights", "loss", "judged"})
     Work: ClassVar[type[Applied]] = Applied
 
     def build(self, facts):
@@ -83,7 +83,7 @@ class FreezesInSecret(Plain):
 
 
 class JudgesOthersInSecret(Plain):
-    touches = frozenset({"input", "loss"})
+    touches = frozenset({"input", "weights", "loss"})
 
     class Work(Applied):
         def evaluated(self, model):
@@ -179,7 +179,7 @@ def test_a_technique_that_does_no_harm_breaks_no_promise(tmp_path):
         (TouchesLossInSecret, "the_loss_is_touched_only_if_declared"),
         (TouchesWeightsInSecret, "the_weights_are_touched_only_if_declared"),
         (FreezesInSecret, "the_weights_are_touched_only_if_declared"),
-        (JudgesOthersInSecret, "the_weights_are_touched_only_if_declared"),
+        (JudgesOthersInSecret, "the_model_s_own_weights_are_judged_unless_declared"),
         (WritesOnPadding, "padding_stays_padding_and_no_text_is_emptied"),
         (DropsToPadding, "padding_stays_padding_and_no_text_is_emptied"),
         (EmptiesTexts, "padding_stays_padding_and_no_text_is_emptied"),
