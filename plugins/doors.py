@@ -94,6 +94,7 @@ def tunings() -> Iterable[str]:
     return (
         "deepmine_plugins.tunings.adapter:Houlsby",
         "deepmine_plugins.tunings.adapter:Pfeiffer",
+        "deepmine_plugins.tunings.bitfit:Bitfit",
         "deepmine_plugins.tunings.dora:Dora",
         "deepmine_plugins.tunings.full:Full",
         "deepmine_plugins.tunings.ia3:Ia3",

@@ -9,12 +9,14 @@ from textwrap import dedent
 from deepmine_auto import __version__
 from deepmine_auto.errors import BadInput, unknown
 
-HOOKS = {"attention": "attentions", "task": "tasks", "optimizer": "optimizers", "technique": "techniques"}
+HOOKS = {"attention": "attentions", "task": "tasks", "tuning": "tunings", "optimizer": "optimizers",
+         "technique": "techniques"}  # fmt: skip
 """The kinds that can be begun from a template, and the hook that brings each."""
 
 PROMISES = {
     "attention": ("deepmine_auto.testing.attention", "AttentionPromises", "variant"),
     "task": ("deepmine_auto.testing.task", "ClassificationPromises", "task"),
+    "tuning": ("deepmine_auto.testing.tuning", "TuningPromises", "tuning"),
     "optimizer": ("deepmine_auto.testing.optimizer", "OptimizerPromises", "optimizer"),
     "technique": ("deepmine_auto.testing.technique", "TechniquePromises", "technique"),
 }
@@ -178,6 +180,30 @@ TASK = '''
         return Rows(texts, ["right" if fits else "wrong" for fits in right])
 '''
 
+TUNING = '''
+    """Only the scales learn with which a pretrained model normalizes."""
+
+    from dataclasses import dataclass
+    from typing import ClassVar
+
+    from torch import nn
+
+    from deepmine_auto import Tuning
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class <CLASS>(Tuning):
+        """Each field with a range is searched."""
+
+        name: ClassVar[str] = "<NAME>"
+        source: ClassVar[str] = "arXiv:2312.11420"  # the paper that it follows
+
+        def apply(self, model: nn.Module) -> None:
+            """Freeze what shall not learn; what is put around a layer keeps it as its `base_layer`."""
+            for name, each in model.named_parameters():
+                each.requires_grad_("norm" in name.lower())
+'''
+
 OPTIMIZER = '''
     """Gradient descent with momentum."""
 
@@ -243,4 +269,4 @@ TECHNIQUE = '''
             return weight * loss
 '''
 
-PLUGINS = {"attention": ATTENTION, "task": TASK, "optimizer": OPTIMIZER, "technique": TECHNIQUE}
+PLUGINS = {"attention": ATTENTION, "task": TASK, "tuning": TUNING, "optimizer": OPTIMIZER, "technique": TECHNIQUE}

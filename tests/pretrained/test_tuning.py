@@ -148,3 +148,17 @@ def test_a_block_without_attention_is_told_in_a_sentence():
 def test_targets_that_are_not_there_are_told_in_a_sentence():
     with pytest.raises(BadInput, match="has no such layer as 'attention'"):
         linears_of(torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.Linear(2, 2)])}), "attention")
+
+
+# -- biases ------------------------------------------------------------------------------------------------------------
+
+
+def test_only_biases_learn_with_bitfit(bert):
+    moved = trained(model_of(bert, "bitfit"))
+    assert moved
+    assert all(name.endswith("bias") for name in moved)
+
+
+def test_a_model_without_biases_cannot_learn_them(tmp_path):
+    with pytest.raises(BadInput, match=r"The pretrained model has no biases\. Choose another tuning than bitfit"):
+        model_of(originals.llama(tmp_path / "llama"), "bitfit")

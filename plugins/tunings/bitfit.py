@@ -1,0 +1,26 @@
+"""Only what is added learns: the biases, a thousandth of a model's weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from deepmine_auto import BadInput, Tuning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bitfit(Tuning):
+    """Needs a learning rate a hundred times that of `full`."""
+
+    name: ClassVar[str] = "bitfit"
+    source: ClassVar[str] = "arXiv:2106.10199"
+
+    def apply(self, model: nn.Module) -> None:
+        """Freeze all but the biases. Raises BadInput where the model has none."""
+        names = {name for name, _ in model.named_parameters() if name.endswith("bias")}
+        if not names:
+            raise BadInput("The pretrained model has no biases.", "Choose another tuning than bitfit.")
+        for name, each in model.named_parameters():
+            each.requires_grad_(name in names)
