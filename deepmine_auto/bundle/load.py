@@ -5,8 +5,9 @@ Shapes: N rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import torch
 from deepmine_auto.bundle.manifest import checked
 from deepmine_auto.bundle.plain import read_config
 from deepmine_auto.bundle.probe import probe, same
-from deepmine_auto.bundle.weights import WEIGHTS, load_weights
+from deepmine_auto.bundle.weights import WEIGHTS, load_weights, shapes_of
 from deepmine_auto.contracts import KINDS, Prepared, Task
 from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import Model, build_model, plugins_of, task_of
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import device_here, outputs_of
+
+MOST_BESIDE = 50_000_000
+"""So many numbers may a model hold that no file brings, such as tables of positions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +85,27 @@ def load(folder: str | Path) -> Bundle:
 def _built(place: Path, ours: Mapping[str, Any], host: Host) -> tuple[Task, Prepared, Model]:
     task = task_of(ours["task"], ours["params"], host)
     prepared = task.load(place)
+    _refuse_too_large(place, partial(build_model, ours["params"], task, prepared, host))
     with torch.random.fork_rng():  # drawing weights that are replaced at once shall not move the caller's seed
         model = build_model(ours["params"], task, prepared, host)
     model.load_state_dict(load_weights(place / WEIGHTS))
     return task, prepared, model.eval()
+
+
+def _refuse_too_large(place: Path, build: Callable[[], Model]) -> None:
+    """Refuse a model that needs other memory than its file of weights says, before it is allocated."""
+    try:
+        with torch.device("meta"):
+            model = build()
+    except RuntimeError as error:  # NotImplementedError is one
+        if "meta" not in str(error):
+            raise
+        return  # a plugin that computes while it is built: the checks that follow tell what does not fit
+    shapes, state = shapes_of(place / WEIGHTS), model.state_dict()
+    beside = sum(each.numel() for name, each in model.named_buffers() if name not in state)
+    if {name: tuple(each.shape) for name, each in state.items()} != shapes or beside > MOST_BESIDE:
+        what = f"The model that {place} describes is not of the size of its weights."
+        raise BadInput(what, "Export the bundle again.")
 
 
 # -- plugins of other versions -----------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,29 @@ def save_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
 
 def load_weights(file: Path) -> dict[str, Tensor]:
     """Read weights. Raises BadInput if the header is not that of a plain file of tensors."""
-    try:
+    with _told(file):
         check_header(file)
         weights: dict[str, Tensor] = load_file(file)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        raise BadInput(f"{file} holds no weights that can be read: {error}.", "Export the bundle again.") from error
     return weights
 
 
-def check_header(file: Path) -> None:
-    """Check that tensors with allowed names fill the file without gap or overlap. Raises ValueError and its like."""
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise BadInput(f"{file} holds no weights that can be read: {error}.", "Export the bundle again.") from error
+
+
+def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor, by its header alone. Raises BadInput as `load_weights` does."""
+    with _told(file):
+        return {name: tuple(each["shape"]) for name, each in check_header(file).items()}
+
+
+def check_header(file: Path) -> dict[str, Any]:
+    """Check that tensors with allowed names fill the file without gap or overlap, and return what the header says of
+    each. Raises ValueError and its like."""
     with open(file, "rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if length > MOST_HEADER_BYTES:
@@ -58,6 +72,7 @@ def check_header(file: Path) -> None:
         end = stop
     if 8 + length + end != file.stat().st_size:
         raise ValueError("its tensors do not fill it")
+    return dict(header)
 
 
 def _bytes_of(entry: Mapping[str, Any]) -> int:

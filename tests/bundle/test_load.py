@@ -113,8 +113,35 @@ def test_changed_code_that_computes_the_same_is_welcome(monkeypatch):
     "changed", [{"model/dim": "wide"}, {"model/heads": 5}, {"model/dim": 64}, {"model/depth": None}]
 )
 def test_params_that_do_not_fit_are_refused_in_a_sentence(tmp_path, changed):
-    with pytest.raises(BadInput, match=r"cannot be built here|do not divide"):
+    with pytest.raises(BadInput, match=r"cannot be built here|do not divide|not of the size of its weights"):
         deepmine_auto.load(_with_params(tiny.copy(tmp_path), **changed))
+
+
+@pytest.mark.parametrize("changed", [{"model/dim": 2**17}, {"model/depth": 3}])
+def test_a_model_that_is_larger_than_its_weights_is_refused_before_it_is_allocated(tmp_path, monkeypatch, changed):
+    allocated = []
+    build = loading.build_model
+    monkeypatch.setattr(loading, "build_model", lambda *given: allocated.append(torch.empty(0).device) or build(*given))
+    with pytest.raises(BadInput, match=r"describes is not of the size of its weights"):
+        deepmine_auto.load(_with_params(tiny.copy(tmp_path), **changed))
+    assert [each.type for each in allocated] == ["meta"]
+
+
+def test_tables_that_no_file_brings_have_a_limit(monkeypatch):
+    monkeypatch.setattr(loading, "MOST_BESIDE", -1)
+    with pytest.raises(BadInput, match=r"describes is not of the size of its weights"):
+        deepmine_auto.load(tiny.bundle())
+
+
+def test_a_plugin_that_computes_while_it_is_built_can_be_loaded(monkeypatch):
+    build = loading.build_model
+
+    def computing(*given):
+        float(torch.ones(()))
+        return build(*given)
+
+    monkeypatch.setattr(loading, "build_model", computing)
+    assert deepmine_auto.load(tiny.bundle()).predict("hello")
 
 
 def test_other_weights_under_a_good_manifest_are_found_by_the_probe(tmp_path):
