@@ -93,16 +93,21 @@ def encoder() -> str:
 # -- ours --------------------------------------------------------------------------------------------------------------
 
 
-def ours(data: Data, seed: int, budget: str, workers: int, place: Path) -> Answers:
-    """A search, and the bundle that it left."""
+def ours_files(data: Data, place: Path) -> list[str]:
+    """The rows as files, which is how a search is given them."""
     files = []
     for name, part in zip(("train", "validation", "test"), data, strict=True):
         rows = [{"text": text, "label": label} for text, label in zip(part.texts, part.labels, strict=True)]
         file = place / f"{name}.jsonl"
         file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
         files.append(f"{name}={file}")
+    return files
+
+
+def ours(data: Data, seed: int, budget: str, workers: int, place: Path) -> Answers:
+    """A search, and the bundle that it left."""
     result = search(
-        task="text_classification", data=files, backbone=encoder(), objective="accuracy", seed=seed,
+        task="text_classification", data=ours_files(data, place), backbone=encoder(), objective="accuracy", seed=seed,
         time_budget=budget, workers=workers, storage=str(place / "s.db"), output=str(place / "study"),
     )  # fmt: skip
     print(f"  {result.sentence}; {result.found['facts']['trials']} trials", flush=True)

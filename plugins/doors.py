@@ -127,6 +127,7 @@ def techniques() -> Iterable[str]:
         "deepmine_plugins.techniques.focal_loss:FocalLoss",
         "deepmine_plugins.techniques.label_smoothing:LabelSmoothing",
         "deepmine_plugins.techniques.layer_decay:LayerDecay",
+        "deepmine_plugins.techniques.mixed_precision:MixedPrecision",
         "deepmine_plugins.techniques.mixup:Mixup",
         "deepmine_plugins.techniques.r_drop:RDrop",
         "deepmine_plugins.techniques.synonyms:Synonyms",
