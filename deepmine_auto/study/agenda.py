@@ -12,7 +12,7 @@ from deepmine_auto.errors import DeepmineError
 from deepmine_auto.messages import Assignment, Beat, Because, Ended, Message, Reported, Saved
 from deepmine_auto.study import hanging
 from deepmine_auto.study.budget import Budget, most_reserved, reserve
-from deepmine_auto.study.finals import REPEATS, Rerun, finalists, in_order
+from deepmine_auto.study.finals import Rerun, finalists, in_order
 from deepmine_auto.study.history import Key
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.pruning import oriented
@@ -166,9 +166,8 @@ class Agenda:
         return left <= self._reserve(self.ledger.spent + left)
 
     def _reserve(self, whole: float) -> float:
-        expected = [self.expected(each) for each in self.finalists()]
-        reruns = [seconds for seconds in expected for _ in range(REPEATS)]
-        return reserve(whole, self.closing(), reruns, self.slots)
+        expected = {each: self.expected(each) for each in self.finalists()}
+        return reserve(whole, self.closing(), (expected[each.trial] for each in in_order([*expected])), self.slots)
 
     def _may_halve(self, assignment: Assignment) -> bool:
         part = assignment.params.get("training/batch", 1) >> assignment.halvings

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from deepmine_auto.errors import BadInput
 
 FINALS_SHARE = 0.3
 """At most this share of a time budget is kept for the reruns."""
+
+SLACK = 1.1
+"""So many times as long as expected may a rerun take."""
 
 SHORTEST_SECONDS = 30.0
 """Below this no model can be trained, exported and verified."""
@@ -70,11 +75,18 @@ class Budget:
         return " or ".join([*trials, *seconds, *hours])
 
 
-def reserve(budget_seconds: float, closing: float, reruns: list[float], slots: int) -> float:
-    """Seconds to keep at the end: the closing always, and the reruns (expected seconds each, over `slots` workers) as
-    far as they fit in their share of the budget."""
-    wanted = sum(reruns) / max(1, slots) + (max(reruns, default=0.0) / 2)
-    return min(closing + wanted, most_reserved(budget_seconds, closing))
+def reserve(budget_seconds: float, closing: float, reruns: Iterable[float], slots: int) -> float:
+    """Seconds to keep at the end: the closing always, and time for as many reruns (expected seconds each, in the order
+    in which they are begun, over `slots` workers) as end within their share of the budget. Time in which none would
+    end is the search's."""
+    busy, kept = [0.0] * max(1, slots), 0.0
+    for seconds in reruns:
+        end = heappop(busy) + SLACK * seconds
+        if end > FINALS_SHARE * budget_seconds:
+            break
+        heappush(busy, end)
+        kept = max(kept, end)
+    return closing + kept
 
 
 def most_reserved(budget_seconds: float, closing: float) -> float:

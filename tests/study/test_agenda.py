@@ -1,5 +1,7 @@
 """The finals and the end of a search, with a clock that the test turns."""
 
+import math
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -12,7 +14,7 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.executors import inline
 from deepmine_auto.messages import Ended
 from deepmine_auto.storage import tables
-from deepmine_auto.study.budget import FINALS_SHARE, Budget, reserve, seconds_of
+from deepmine_auto.study.budget import FINALS_SHARE, SLACK, Budget, reserve, seconds_of
 from deepmine_auto.study.checkpoints import Standing, being_written, checkpoints_to_keep, sweep
 from deepmine_auto.study.finals import Rerun, Winner, finalists, in_order, winner
 from deepmine_auto.study.ledger import Ledger
@@ -39,9 +41,9 @@ def timed(clock, seconds=9.0):
 
     def messages(assignment, host):
         *reports, end = quick(assignment, host)
-        for each in reports:
+        for at, each in enumerate(reports, 1):
             clock[0] += seconds / len(reports)
-            yield each
+            yield replace(each, seconds=seconds * at / len(reports))
         yield end
 
     return messages
@@ -290,8 +292,20 @@ def test_budgets_in_which_nothing_can_be_learned_are_refused():
 def test_the_reserve_holds_the_closing_and_at_most_its_share_for_reruns(seconds, closing, reruns, slots):
     kept = reserve(seconds, closing, reruns, slots)
     assert closing <= kept <= closing + FINALS_SHARE * seconds
-    assert reserve(seconds, closing, reruns, slots + 1) <= kept
     assert reserve(seconds, closing, [], slots) == closing
+
+
+@given(st.floats(1.0, 1e4), st.integers(1, 9), st.integers(1, 4), st.floats(20, 1e5))
+def test_the_reserve_is_what_whole_reruns_take_and_nothing_where_none_would_end(each, count, slots, seconds):
+    kept = reserve(seconds, 0.0, [each] * count, slots)
+    rounds = min(math.ceil(count / slots), int(FINALS_SHARE * seconds / (SLACK * each)))
+    assert kept == pytest.approx(rounds * SLACK * each)
+
+
+def test_a_search_goes_on_in_time_that_is_too_short_for_a_rerun(desk, clock):
+    agenda = desk.work(desk.begin(), Budget(seconds=300.0), timed(clock, 100.0))
+    assert len(agenda.ledger.reruns) == 0
+    assert clock[0] >= 300 - CLOSING - 25.0, "the last trial is stopped by the clock, not by the reserve"
 
 
 # -- which checkpoints stay --------------------------------------------------------------------------------------------
