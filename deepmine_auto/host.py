@@ -116,7 +116,8 @@ class Host:
             if why:
                 raise PluginError(path, why)
             source = getattr(thing, "source", "")
-            return Brought(kind, thing.name, thing, door.distribution, door.version, path, source, hash_of(thing))
+            code = "" if kind == "command" else hash_of(path.partition(":")[0])  # no study uses commands
+            return Brought(kind, thing.name, thing, door.distribution, door.version, path, source, code)
 
         return self._guarded(door, path, load, kind)
 

@@ -19,7 +19,7 @@ from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.place import Place
 from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.budget import Budget
-from deepmine_auto.study.provenance import check, originals_of
+from deepmine_auto.study.provenance import check, checked_originals
 from deepmine_auto.study.spaces import Spaces, changes
 
 
@@ -54,9 +54,9 @@ def held(place: Place, study: str, *, take_over: bool = False) -> Iterator[tuple
 
 def begin(planned: Plan, store: Store) -> tuple[StudyRow, tuple[str, ...]]:
     """Write a planned study: its folder with the rows of all splits, and its row; return it with what to tell."""
+    originals = contents_of(Space.from_json(planned.spec["space"]))
     planned.folder.mkdir(parents=True, exist_ok=True)
     kept.keep(planned.folder, planned.rows, planned.splits)
-    originals = contents_of(Space.from_json(planned.spec["space"]))
     spec = {**planned.spec, "kept": kept.digest(planned.folder), "originals": originals}
     objectives = [Objective(*each) for each in zip(spec["objectives"], spec["directions"], strict=True)]
     study = store.create_study(planned.name, objectives, str(planned.folder), spec)
@@ -82,12 +82,13 @@ def go_on(study: StudyRow, store: Store, change: Change, host: Host) -> tuple[St
     _refuse_futile(study, store, change, budget)
     name, space, notes = respaced(study, before, change, host)
     check(store, study, space, host)
+    originals = checked_originals(study, space)
     told = changes(before.now, space)
     if told:
         store.set_space(study.id, len(store.trials(study.id)), name, space.to_json())
         for each in told:
             store.add_event(study.id, "space", each)
-    now = {"workers": change.on(study.spec["workers"]), "originals": {**contents_of(space), **originals_of(study)}}
+    now = {"workers": change.on(study.spec["workers"]), "originals": originals}
     if now != {name: study.spec.get(name) for name in now}:
         study = replace(study, spec={**study.spec, **now})
         store.set_spec(study.id, study.spec)

@@ -1,40 +1,56 @@
-"""The source files that a plugin is made of: its own, and those of its package that it takes something from."""
+"""The source files that a plugin is made of: its own, and those of its package that these import. None is run."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import inspect
 import sys
 from collections.abc import Iterator
+from importlib.util import resolve_name
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 
-def hash_of(thing: Any) -> str:
-    """The sha256 of the files of a plugin, which a study records; empty where there is no file."""
-    modules = _with_siblings(_module_of(thing), {})
-    files = [file for each in modules.values() if (file := getattr(each, "__file__", None))]
+def hash_of(module: str) -> str:
+    """The sha256 of the files of a plugin's module, which a study records; empty where they cannot be read."""
     try:
-        return hashlib.sha256(b"".join(Path(each).read_bytes() for each in files)).hexdigest() if files else ""
-    except OSError:
+        return hashlib.sha256(b"".join(each.read_bytes() for each in files_of(module))).hexdigest()
+    except (OSError, ImportError, SyntaxError):
         return ""
 
 
-def _module_of(thing: Any) -> ModuleType | None:
-    return thing if inspect.ismodule(thing) else sys.modules.get(getattr(thing, "__module__", None) or "")
+def files_of(module: str) -> list[Path]:
+    """The file of an imported module and, in the order of their names, those of its package that it imports, and so on.
+    Raises FileNotFoundError where it has none."""
+    return [*_with_siblings(module, {}).values()]
 
 
-def _with_siblings(module: ModuleType | None, found: dict[str, ModuleType]) -> dict[str, ModuleType]:
-    """A module and, in the order of their names, those of its package that it took something from, and so on."""
-    if module is not None and module.__name__ not in found:
-        found[module.__name__] = module
-        for each in _siblings(module):
+def _with_siblings(module: str, found: dict[str, Path]) -> dict[str, Path]:
+    file = _file_of(module)
+    if file is None:
+        raise FileNotFoundError(module)
+    found[module] = file
+    for each in sorted(set(_imported(module, file))):
+        if each not in found and each.partition(".")[0] == module.partition(".")[0] and _file_of(each):
             _with_siblings(each, found)
     return found
 
 
-def _siblings(module: ModuleType) -> Iterator[ModuleType]:
-    package = module.__name__.partition(".")[0]
-    taken = {each.__name__: each for value in vars(module).values() if (each := _module_of(value))}
-    yield from (taken[name] for name in sorted(taken) if name.partition(".")[0] == package)
+def _imported(module: str, file: Path) -> Iterator[str]:
+    """What may be modules of what a file imports, wherever in it: what is found does not depend on what has run."""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            yield from (base, *(f"{base}.{each.name}" for each in node.names))
+
+
+def _file_of(module: str) -> Path | None:
+    """The source file of a module whose top package is imported. A search by specs would import what is between."""
+    top, *rest = module.split(".")
+    package = sys.modules.get(top)
+    places = [Path(folder, *rest) for folder in getattr(package, "__path__", ())]
+    files = [file for place in places for file in (place / "__init__.py", place.with_suffix(".py"))]
+    files += [Path(str(getattr(package, "__file__", None)))] if not rest else []
+    return next((file for file in files if file.is_file()), None)

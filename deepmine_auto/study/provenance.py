@@ -105,7 +105,6 @@ def check(store: Store, study: StudyRow, space: Space, host: Host) -> None:
     for kind, name in sorted(may_use(study, space)):
         _check_plugin(study, (kind, name), known.get((kind, name)), host)
     _check_rows(study)
-    _check_originals(study, space)
 
 
 def _check_plugin(study: StudyRow, plugin: Plugin, row: Row | None, host: Host) -> None:
@@ -132,17 +131,16 @@ def _check_rows(study: StudyRow) -> None:
         raise BadInput(what, "Restore its folder, or begin another study.")
 
 
-def originals_of(study: StudyRow) -> dict[str, str]:
-    """What the folders of the study's pretrained models held when it began to use them; older studies do not tell."""
-    return dict(study.spec.get("originals") or {})
-
-
-def _check_originals(study: StudyRow, space: Space) -> None:
-    then, now = originals_of(study), contents_of(space)
+def checked_originals(study: StudyRow, space: Space) -> dict[str, str]:
+    """What the folders of the study's pretrained models held when it began to use them, those included that the space
+    brings now. Raises BadInput where one holds something else today."""
+    then: dict[str, str] = study.spec.get("originals", {})  # older studies do not tell
+    now = contents_of(space)
     for each in origins_of(space):
         if each in then and now.get(each) != then[each]:
             what = f"The model in {each} is not the one that the study '{study.name}' began with."
             raise BadInput(what, "Restore its folder, or begin another study.")
+    return {**now, **then}
 
 
 def unavailable(study: StudyRow, params: Mapping[str, Value], host: Host) -> str:

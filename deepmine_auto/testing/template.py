@@ -8,10 +8,7 @@ from textwrap import dedent
 
 from deepmine_auto import __version__
 from deepmine_auto.errors import BadInput, unknown
-
-HOOKS = {"attention": "attentions", "task": "tasks", "tuning": "tunings", "optimizer": "optimizers",
-         "technique": "techniques"}  # fmt: skip
-"""The kinds that can be begun from a template, and the hook that brings each."""
+from deepmine_auto.host import HOOKS
 
 PROMISES = {
     "attention": ("deepmine_auto.testing.attention", "AttentionPromises", "variant"),
@@ -24,8 +21,8 @@ PROMISES = {
 
 def begin(name: str, kind: str, parent: Path) -> Path:
     """Write the files into a new folder `parent/name` and return it. Raises BadInput; then nothing is written."""
-    if kind not in HOOKS:
-        raise unknown(kind, HOOKS, "kind of plugin that can be begun")
+    if kind not in PLUGINS:
+        raise unknown(kind, PLUGINS, "kind of plugin that can be begun")
     if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or name != name.lower():
         raise BadInput(
             f"'{name}' is no name for a plugin.", "Use small letters, digits and underscores, a letter first."

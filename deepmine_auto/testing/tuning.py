@@ -8,7 +8,6 @@ Shapes: B batch, L length, D dim.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, ClassVar
 
 import pytest
@@ -27,22 +26,17 @@ BASE = ".base_layer"
 """Where a wrapped layer stands within what wraps it."""
 
 
-@cache
-def _config() -> Any:
-    transformers = pytest.importorskip("transformers", reason="a tuning is put into a model of transformers")
-    return transformers.BertConfig(
+def original() -> Any:
+    """A BERT of three small layers, whose weights stand for those that others trained."""
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
         vocab_size=12, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
-
-
-def original() -> Any:
-    """A BERT of three small layers, whose weights stand for those that others trained."""
-    from transformers import BertModel
-
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        return BertModel(_config(), add_pooling_layer=False)
+        return BertModel(config, add_pooling_layer=False)
 
 
 def tuned(tuning: Tuning, seed: int = 1) -> Any:

@@ -1,7 +1,4 @@
-"""Mixed precision: the large products of a training step in bfloat16, weights and what they learn from in float32.
-
-Shapes: B batch, L length.
-"""
+"""Mixed precision: the large products of a training step in bfloat16, weights and what they learn from in float32."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import Applied, Technique, TrainingFacts
+from deepmine_auto import Applied, Mixed, Technique, TrainingFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,4 +54,4 @@ def _float32(out: Any) -> Any:
         return out.float() if out.is_floating_point() else out
     if isinstance(out, dict):
         return {name: _float32(each) for name, each in out.items()}
-    return type(out)(*map(_float32, out)) if isinstance(out, tuple) else out
+    return Mixed(*map(_float32, out)) if isinstance(out, Mixed) else out

@@ -11,7 +11,7 @@ from deepmine_auto.cli import run
 from deepmine_auto.commands.plugins import CHECKED
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
-from deepmine_auto.testing.template import HOOKS, begin
+from deepmine_auto.testing.template import PLUGINS, begin
 
 
 def shown(capsys, *args, code=0):
@@ -88,7 +88,7 @@ def test_an_unknown_kind_cannot_be_begun(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", HOOKS)
+@pytest.mark.parametrize("kind", PLUGINS)
 def test_a_new_plugin_is_four_short_files(kind, tmp_path, capsys):
     assert "is written" in shown(capsys, "new", "mine", "--kind", kind, "--output", str(tmp_path)).out
     made = [each for each in (tmp_path / "mine").rglob("*") if each.is_file()]
@@ -105,7 +105,7 @@ def installed(folder):
     (info / "entry_points.txt").write_text("[deepmine_auto]\nmine = mine\n")
 
 
-EACH = ["optimizer", *(pytest.param(kind, marks=pytest.mark.slow) for kind in HOOKS if kind != "optimizer")]
+EACH = ["optimizer", *(pytest.param(kind, marks=pytest.mark.slow) for kind in PLUGINS if kind != "optimizer")]
 
 
 @pytest.mark.parametrize("kind", EACH)
@@ -147,4 +147,4 @@ def test_a_door_that_imports_torch_breaks_a_promise_and_ends_with_1(tmp_path):
 
 
 def test_every_kind_with_promises_can_be_begun():
-    assert set(CHECKED) == set(HOOKS)
+    assert set(CHECKED) == set(PLUGINS)

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from deepmine_auto import searching
 from deepmine_auto.study.baseline import GUESSED_SECONDS, Baseline
 
 
@@ -37,3 +38,10 @@ def test_a_baseline_that_fails_is_told_during_the_search_and_not_after_it() -> N
         baseline.seconds()
     with pytest.raises(ValueError, match=r"no words"):
         baseline.value()
+
+
+def test_a_search_begins_it_with_its_first_message() -> None:
+    begun: list[Future[tuple[float, float]]] = []
+    baseline = Baseline(lambda: begun.append(Future()) or begun[-1])  # type: ignore[func-returns-value]
+    searching._tick(baseline, searching.Watcher())
+    assert len(begun) == 1

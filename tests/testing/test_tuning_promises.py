@@ -17,9 +17,9 @@ from deepmine_auto.testing.tuning import TuningPromises
 class Beside(nn.Module):
     """A layer, and a matrix that learns beside it from zero on; the mutants below each do one wrong thing."""
 
-    def __init__(self, layer, **told):
+    def __init__(self, layer):
         super().__init__()
-        self.base_layer, self.told = layer.requires_grad_(False), told
+        self.base_layer = layer.requires_grad_(False)
         self.more = nn.Linear(layer.in_features, layer.out_features, bias=False)
         nn.init.zeros_(self.more.weight)
 
