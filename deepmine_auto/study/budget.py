@@ -13,6 +13,9 @@ from deepmine_auto.errors import BadInput
 FINALS_SHARE = 0.3
 """At most this share of a time budget is kept for the reruns."""
 
+FIRST_SHARE = 0.5
+"""At most this share, where a first rerun of the first two finalists needs it: without any, the luckiest trial wins."""
+
 SLACK = 1.1
 """So many times as long as expected may a rerun take."""
 
@@ -80,9 +83,9 @@ def reserve(budget_seconds: float, closing: float, reruns: Iterable[float], slot
     in which they are begun, over `slots` workers) as end within their share of the budget. Time in which none would
     end is the search's."""
     busy, kept = [0.0] * max(1, slots), 0.0
-    for seconds in reruns:
+    for at, seconds in enumerate(reruns):
         end = heappop(busy) + SLACK * seconds
-        if end > FINALS_SHARE * budget_seconds:
+        if end > (FIRST_SHARE if at < 2 else FINALS_SHARE) * budget_seconds:
             break
         heappush(busy, end)
         kept = max(kept, end)
@@ -91,4 +94,4 @@ def reserve(budget_seconds: float, closing: float, reruns: Iterable[float], slot
 
 def most_reserved(budget_seconds: float, closing: float) -> float:
     """Seconds that are kept at the end at most, whoever the finalists are."""
-    return closing + FINALS_SHARE * budget_seconds
+    return closing + FIRST_SHARE * budget_seconds

@@ -14,7 +14,7 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.executors import inline
 from deepmine_auto.messages import Ended
 from deepmine_auto.storage import tables
-from deepmine_auto.study.budget import FINALS_SHARE, SLACK, Budget, reserve, seconds_of
+from deepmine_auto.study.budget import FINALS_SHARE, FIRST_SHARE, SLACK, Budget, most_reserved, reserve, seconds_of
 from deepmine_auto.study.checkpoints import Standing, being_written, checkpoints_to_keep, sweep
 from deepmine_auto.study.finals import Rerun, Winner, finalists, in_order, winner
 from deepmine_auto.study.ledger import Ledger
@@ -291,21 +291,30 @@ def test_budgets_in_which_nothing_can_be_learned_are_refused():
 @given(st.floats(20, 1e5), st.floats(0, 100), st.lists(st.floats(0, 1e4), max_size=9), st.integers(1, 8))
 def test_the_reserve_holds_the_closing_and_at_most_its_share_for_reruns(seconds, closing, reruns, slots):
     kept = reserve(seconds, closing, reruns, slots)
-    assert closing <= kept <= closing + FINALS_SHARE * seconds
+    assert closing <= kept <= most_reserved(seconds, closing)
     assert reserve(seconds, closing, [], slots) == closing
 
 
 @given(st.floats(1.0, 1e4), st.integers(1, 9), st.integers(1, 4), st.floats(20, 1e5))
 def test_the_reserve_is_what_whole_reruns_take_and_nothing_where_none_would_end(each, count, slots, seconds):
     kept = reserve(seconds, 0.0, [each] * count, slots)
-    rounds = min(math.ceil(count / slots), int(FINALS_SHARE * seconds / (SLACK * each)))
-    assert kept == pytest.approx(rounds * SLACK * each)
+    rounds = kept / (SLACK * each)
+    assert rounds == pytest.approx(round(rounds))
+    assert rounds <= math.ceil(count / slots) + 1e-9
+    assert kept <= FINALS_SHARE * seconds or rounds <= math.ceil(2 / slots) + 1e-9, "one of each of the first two"
+    assert (kept == 0) == (SLACK * each > FIRST_SHARE * seconds)
 
 
 def test_a_search_goes_on_in_time_that_is_too_short_for_a_rerun(desk, clock):
-    agenda = desk.work(desk.begin(), Budget(seconds=300.0), timed(clock, 100.0))
+    agenda = desk.work(desk.begin(), Budget(seconds=300.0), timed(clock, 200.0))
     assert len(agenda.ledger.reruns) == 0
-    assert clock[0] >= 300 - CLOSING - 25.0, "the last trial is stopped by the clock, not by the reserve"
+    assert clock[0] >= 300 - CLOSING - 50.0, "the last trial is stopped by the clock, not by the reserve"
+
+
+def test_a_slow_finalist_is_rerun_in_half_of_the_time(desk, clock):
+    agenda = desk.work(desk.begin(), Budget(seconds=300.0), timed(clock, 90.0))
+    assert len(agenda.ledger.reruns) == 1, "FINALS_SHARE alone would hold 90 s"
+    assert clock[0] <= 300 - CLOSING
 
 
 # -- which checkpoints stay --------------------------------------------------------------------------------------------

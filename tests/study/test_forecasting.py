@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepmine_auto.study.budget import FINALS_SHARE
+from deepmine_auto.study.budget import FIRST_SHARE
 from deepmine_auto.study.forecasting import SIMULATED, Interval, Pruned, Terms, pruned, scaled
 from deepmine_plugins.pruners.asha import Asha
 from deepmine_plugins.pruners.none import KeepAll
@@ -114,7 +114,7 @@ def test_no_search_is_shorter_than_its_first_trial():
 def test_a_time_budget_is_never_passed_unless_it_is_smaller_than_the_closing(seconds, trial, slots, closing):
     found = Terms(math.inf, seconds, slots, closing, WHOLE).course(trial)
     assert found.whole <= max(seconds, closing) * (1 + 1e-9)
-    assert found.search >= seconds - closing - FINALS_SHARE * seconds - 1e-6
+    assert found.search >= seconds - closing - FIRST_SHARE * seconds - 1e-6
     assert found.reruns <= 3 * found.trials
     assert found.trials <= found.search * slots / trial + 1e-6
 
