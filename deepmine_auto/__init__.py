@@ -45,13 +45,16 @@ if TYPE_CHECKING:
     from deepmine_auto.model.blocks import SparseSoftmax, WindowSoftmax
     from deepmine_auto.model.dense import DenseAttention
     from deepmine_auto.model.encoder_decoder import PairOfStacks
+    from deepmine_auto.model.flex import Pattern
     from deepmine_auto.model.kernelized import kernel_attention
     from deepmine_auto.model.mask import Mask
+    from deepmine_auto.model.offsets import by_offset, offsets
     from deepmine_auto.model.recurrent import RecurrentPair
     from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
     from deepmine_auto.model.stack import StackDesign, TransformerStack
     from deepmine_auto.model.words import word_weights
     from deepmine_auto.pretrained.files import original_of
+    from deepmine_auto.pretrained.healing import heal
     from deepmine_auto.pretrained.parts import blocks_of, ends_of, linears_of, wrap
     from deepmine_auto.pretrained.peft import inject
     from deepmine_auto.pretrained.stack import PretrainedStack
@@ -66,6 +69,7 @@ _LATE = {
     "Rows": "deepmine_auto.data.rows",
     "Source": "deepmine_auto.data.rows",
     "TextClassification": "deepmine_auto.classification",
+    "Pattern": "deepmine_auto.model.flex",
     "PairOfStacks": "deepmine_auto.model.encoder_decoder",
     "PretrainedStack": "deepmine_auto.pretrained.stack",
     "RecurrentPair": "deepmine_auto.model.recurrent",
@@ -74,14 +78,17 @@ _LATE = {
     "TransformerStack": "deepmine_auto.model.stack",
     "WindowSoftmax": "deepmine_auto.model.blocks",
     "Tagging": "deepmine_auto.tagging",
+    "by_offset": "deepmine_auto.model.offsets",
     "decay_groups": "deepmine_auto.training.groups",
     "fused_softmax": "deepmine_auto.model.softmax",
     "kernel_attention": "deepmine_auto.model.kernelized",
     "blocks_of": "deepmine_auto.pretrained.parts",
     "ends_of": "deepmine_auto.pretrained.parts",
     "linears_of": "deepmine_auto.pretrained.parts",
+    "heal": "deepmine_auto.pretrained.healing",
     "inject": "deepmine_auto.pretrained.peft",
     "load": "deepmine_auto.bundle.load",
+    "offsets": "deepmine_auto.model.offsets",
     "original_of": "deepmine_auto.pretrained.files",
     "read_rows": "deepmine_auto.data.read",
     "search": "deepmine_auto.searching",
@@ -117,6 +124,7 @@ __all__ = [
     "Optimizer",
     "Original",
     "PairOfStacks",
+    "Pattern",
     "Prepared",
     "PretrainedStack",
     "Pruner",
@@ -139,14 +147,17 @@ __all__ = [
     "WindowSoftmax",
     "__version__",
     "blocks_of",
+    "by_offset",
     "decay_groups",
     "ends_of",
     "fused_softmax",
+    "heal",
     "hookimpl",
     "inject",
     "kernel_attention",
     "linears_of",
     "load",
+    "offsets",
     "original_of",
     "read_rows",
     "search",

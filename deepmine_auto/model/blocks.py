@@ -1,4 +1,5 @@
 """Softmax over a pattern of positions, by blocks: a block of queries reads only the keys that some query of it may see.
+On CUDA, FlexAttention does the same by one kernel.
 
 Positions are those of keys, 0 .. S - 1; the last query stands at the last key.
 
@@ -10,19 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepmine_auto.contracts import Mixed
+from deepmine_auto.model import flex
+from deepmine_auto.model.flex import Pattern
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
 
+MOST_BLOCK_MASKS = 16
+"""So many are kept, each of a length."""
+
 
 class SparseSoftmax(FusedSoftmax):
-    """Softmax attention over the pairs of positions that `sees` allows; where it is not causal, queries at the first
-    `rows` positions may see every key besides. A variant says its pattern by `sees` and, to be fast, by `reads`.
+    """Softmax attention over the pairs of positions that `pattern` allows; where it is not causal, queries at the first
+    `rows` positions may see every key besides. A variant says its pattern by `pattern` and, to be fast, by `reads`.
     On inputs of up to `whole` tokens it hides nothing."""
 
     def __init__(self, block: int, whole: int, rows: int = 0) -> None:
@@ -30,10 +37,11 @@ class SparseSoftmax(FusedSoftmax):
         self.block = block
         self.whole = whole
         self.rows = rows
+        self._block_masks: dict[tuple[object, ...], Any] = {}
 
-    def sees(self, i: Tensor, j: Tensor, source: int) -> Tensor:
-        """Say whether queries at positions i see keys at positions j, which broadcast; here they see all."""
-        return torch.ones_like(i + j, dtype=torch.bool)
+    def pattern(self, source: int, device: torch.device) -> Pattern:
+        """Return what says whether queries at positions i see keys at positions j; here they see all."""
+        return lambda i, j: torch.ones_like(i + j, dtype=torch.bool)
 
     def reads(self, n_N: Tensor, source: int, causal: bool) -> Tensor:
         """Return the positions of the keys that each block of queries needs, (N, W), none of them twice; what is
@@ -46,7 +54,7 @@ class SparseSoftmax(FusedSoftmax):
         i_L1 = torch.arange(source - length, source, device=q_BHLK.device)[:, None]
         j_S = torch.arange(source, device=q_BHLK.device)
         free_L1 = torch.arange(length, device=q_BHLK.device)[:, None] < self._free(length, source, mask)
-        return replace(mask, dense=self.sees(i_L1, j_S, source) | free_L1)
+        return replace(mask, dense=self.pattern(source, q_BHLK.device)(i_L1, j_S) | free_L1)
 
     def _free(self, length: int, source: int, mask: Mask) -> int:
         """How many of the queries, from the first on, may see every key."""
@@ -61,6 +69,8 @@ class SparseSoftmax(FusedSoftmax):
         length, source = q_BHLK.shape[2], k_BGSK.shape[2]
         if weights or max(length, source) <= self.whole:  # `weigh` narrows
             return super().forward(q_BHLK, k_BGSK, v_BGSK, mask, weights=weights)
+        if flex.serves(q_BHLK, k_BGSK, mask):
+            return Mixed(flex.flex_softmax(q_BHLK, k_BGSK, v_BGSK, self._blocks(q_BHLK, k_BGSK, mask), mask.padding))
         n_N = torch.arange((source - length) // self.block, -(-source // self.block), device=q_BHLK.device)
         j_NW = self.reads(n_N, source, mask.causal)
         if 2 * max(length, source) <= 3 * j_NW.shape[1]:  # as for windows: blocks pay on longer inputs alone
@@ -71,6 +81,23 @@ class SparseSoftmax(FusedSoftmax):
             return Mixed(out_BHLK)
         return Mixed(torch.cat((self._first(q_BHLK, k_BGSK, v_BGSK, mask, free), out_BHLK[:, :, free:]), 2))
 
+    def _blocks(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask) -> Any:
+        """The block mask of a length, made once: it takes longer than the kernel that reads it."""
+        length, source, device = q_BHLK.shape[2], k_BGSK.shape[2], q_BHLK.device
+        key = (length, source, mask.causal, mask.window, device)
+        if key not in self._block_masks:
+            if len(self._block_masks) == MOST_BLOCK_MASKS:
+                self._block_masks.clear()
+            self._block_masks[key] = flex.blocks_of(self._seen(length, source, mask, device), length, source, device)
+        return self._block_masks[key]
+
+    def _seen(self, length: int, source: int, mask: Mask, device: torch.device) -> Pattern:
+        """The pattern with what the mask says of positions."""
+        pattern, first, free = self.pattern(source, device), source - length, self._free(length, source, mask)
+        left, right = mask.window or (source, source)
+        right = 0 if mask.causal else right
+        return lambda i, j: (pattern(i, j) | (i < first + free)) & (j >= i - left) & (j <= i + right)
+
     def _by_blocks(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, j_NW: Tensor) -> Tensor:
         """Blocks stand in for rows of the batch."""
         (rows, _, length, _), source, blocks = q_BHLK.shape, k_BGSK.shape[2], len(j_NW)
@@ -78,7 +105,8 @@ class SparseSoftmax(FusedSoftmax):
         q_BHNCK = F.pad(q_BHLK, (0, 0, front, blocks * self.block - front - length)).unflatten(2, (blocks, self.block))
         i_NC1 = torch.arange(source - length - front, -(-source // self.block) * self.block, device=q_BHLK.device)
         i_NC1 = i_NC1.unflatten(0, (blocks, self.block))[..., None]
-        keep_BNCW = self._kept(i_NC1, j_NW[:, None], source, mask) & self.sees(i_NC1, j_NW[:, None], source)
+        keep_BNCW = self._kept(i_NC1, j_NW[:, None], source, mask)
+        keep_BNCW = keep_BNCW & self.pattern(source, q_BHLK.device)(i_NC1, j_NW[:, None])
         keep_NCW = keep_BNCW.expand(rows, -1, -1, -1).flatten(0, 1)
         k_NGWK, v_NGWK = _read(k_BGSK, j_NW), _read(v_BGSK, j_NW)
         out_NHCK = fused_softmax(q_BHNCK.transpose(1, 2).flatten(0, 1), k_NGWK, v_NGWK, Mask(dense=keep_NCW[:, None]))
@@ -120,9 +148,10 @@ class WindowSoftmax(SparseSoftmax):
         self.window = window
         self.width = 2 * window + self.block + first
 
-    def sees(self, i: Tensor, j: Tensor, source: int) -> Tensor:
+    def pattern(self, source: int, device: torch.device) -> Pattern:
         """Near tokens and the first."""
-        return ((j >= i - self.window) & (j <= i + self.window)) | (j < self.rows)
+        window, first = self.window, self.rows
+        return lambda i, j: ((j >= i - window) & (j <= i + window)) | (j < first)
 
     def reads(self, n_N: Tensor, source: int, causal: bool) -> Tensor:
         """The first tokens, and what lies around a block."""

@@ -45,12 +45,19 @@ class DenseAttention(nn.Module):
 
     def score(self, q_BHLK: Tensor, k_BHSK: Tensor) -> Tensor:
         """Return scores (B, H, L, S); here the scaled dot product."""
-        scores_BHLS: Tensor = q_BHLK @ k_BHSK.transpose(-1, -2) * q_BHLK.shape[-1] ** -0.5
+        scores_BHLS: Tensor = q_BHLK * q_BHLK.shape[-1] ** -0.5 @ k_BHSK.transpose(-1, -2)
         return scores_BHLS
 
     def normalize(self, scores_BHLS: Tensor) -> Tensor:
         """Turn scores, with -inf where hidden, into weights whose rows sum to one; here by softmax."""
         return scores_BHLS.softmax(-1)
+
+    def normalize_some(self, scores_BHLS: Tensor, keep: Tensor) -> Tensor:
+        """Do so where `keep`, broadcastable to (B, H, L, S), hides some of them; rows that see nothing become zero."""
+        # a row of -inf alone has no normaliser: such a row is scored as if all were visible, and then set to zero
+        lost = ~keep.any(-1, keepdim=True)
+        masked_BHLS = scores_BHLS.masked_fill(~(keep | lost), -torch.inf)
+        return self.normalize(masked_BHLS).masked_fill(lost, 0.0)
 
     def weigh(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask, modifiers: Iterable[nn.Module] = ()) -> Tensor:
         """Return the weights (B, H, L, S), after `on_scores` and `on_weights` of the modifiers."""
@@ -60,14 +67,8 @@ class DenseAttention(nn.Module):
             # what a bias of -inf hides is hidden below; added here, it would make the gradient of an empty row nan
             scores_BHLS = scores_BHLS + mask.bias.masked_fill(mask.bias == -torch.inf, 0.0)
         keep = mask.allowed(q_BHLK.shape[2], k_BGSK.shape[2], q_BHLK.device)
-        weights_BHLS = self.normalize(scores_BHLS) if keep is None else self._hidden(scores_BHLS, keep)
+        weights_BHLS = self.normalize(scores_BHLS) if keep is None else self.normalize_some(scores_BHLS, keep)
         return changed(weights_BHLS, "on_weights", modifiers)
-
-    def _hidden(self, scores_BHLS: Tensor, keep: Tensor) -> Tensor:
-        # a row of -inf alone has no normaliser: such a row is scored as if all were visible, and then set to zero
-        lost = ~keep.any(-1, keepdim=True)
-        masked_BHLS = scores_BHLS.masked_fill(~(keep | lost), -torch.inf)
-        return self.normalize(masked_BHLS).masked_fill(lost, 0.0)
 
     def mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, modifiers: Iterable[nn.Module]) -> Mixed:
         """Weigh and mix, keeping the weights."""

@@ -16,6 +16,9 @@ from deepmine_auto.space_file import SpaceFile
 
 ORIGIN = "model/pretrained/origin"
 """The param that names a pretrained model."""
+SPACE, SOFTMAX = "pretrained", "multi_head"
+WHERE = f"{SPACE}.toml"
+"""The bundled space for them, and what it is called in errors."""
 
 
 class Chosen(NamedTuple):
@@ -27,14 +30,17 @@ class Chosen(NamedTuple):
     @property
     def space(self) -> str:
         """The bundled space that suits the choice; empty where it is the task's own."""
-        return "pretrained" if self.origins else ""
+        return SPACE if self.origins else ""
 
     def over(self, file: SpaceFile) -> SpaceFile:
-        """A space file with this choice in the place of its own."""
+        """A space file with this choice in the place of its own. Where other attention is asked for than pretrained
+        models have, the bundled space for them searches healing too."""
         if not self.names:
             return file
         origins = {ORIGIN: self.origins[0] if len(self.origins) == 1 else [*self.origins]} if self.origins else {}
         plugins = {**file.plugins, "backbone": self.names}
+        if self.origins and file.where == WHERE and {*plugins["attention"]} != {SOFTMAX}:
+            plugins["technique"] = (*plugins["technique"], "healing")
         return replace(file, plugins=plugins, ranges={**file.ranges, **origins})
 
 

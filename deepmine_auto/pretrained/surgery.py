@@ -47,12 +47,14 @@ class Call(NamedTuple):
 
 
 class Transplant(nn.Module):
-    """A core with its modifiers, between the projections of a layer that others trained."""
+    """A core with its modifiers, between the projections of a layer that others trained; `before` is the name of the
+    attention that it took the place of."""
 
-    def __init__(self, mixing: MultiHead, causal: bool) -> None:
+    def __init__(self, mixing: MultiHead, causal: bool, before: str) -> None:
         super().__init__()
         del mixing.to_qkv, mixing.to_out
         self.mixing, self.causal, self.calls = mixing, causal, 0
+        self.before = before
         self.losses: dict[str, Tensor] = {}
 
     def forward(
@@ -74,17 +76,31 @@ def operate(model: Any, attend: Attend, max_len: int) -> bool:
     Softmax as the layer computes it is left to the layer. Raises BadInput where the model does not ask for attention by
     name, and Refused for variants that cannot stand between the projections of others.
     """
-    calls = _calls_of(model)
+    before, calls = model.config._attn_implementation, _calls_of(model)
     layers = [_mixing(attend, call, layer, max_len) for layer, call in enumerate(calls)]
     if all(map(_is_softmax, layers)):
         return False
     for call, mixing in zip(calls, layers, strict=True):
-        call.layer.add_module(NAME, Transplant(mixing, call.causal))
+        call.layer.add_module(NAME, Transplant(mixing, call.causal, before))
     model.set_attn_implementation(NAME)
     _try_out(model)
     silent = [call for call in calls if not call.layer.get_submodule(NAME).calls]
     assert not silent, "every layer that asked before asks again"
     return True
+
+
+def was_operated(model: nn.Module) -> bool:
+    """Whether variants stand in a model."""
+    return any(isinstance(each, Transplant) for each in model.modules())
+
+
+def restored(model: Any) -> None:
+    """Take the variants out of a model again, so that it computes its attention as it did before."""
+    layers = [each for each in model.modules() if NAME in dict(each.named_children())]
+    before = layers[0].get_submodule(NAME).before
+    for each in layers:
+        delattr(each, NAME)
+    model.set_attn_implementation(before)
 
 
 def losses_of(model: nn.Module) -> dict[str, Tensor]:

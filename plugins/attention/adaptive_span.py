@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import AttentionModifier, AttentionShape, Caps, Choice, Cost, Float
+from deepmine_auto import AttentionModifier, AttentionShape, Caps, Choice, Cost, Float, by_offset, offsets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,7 @@ class AdaptiveSpan(AttentionModifier):
         decoding="kv",
         normalized=True,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
     neutral: ClassVar[Mapping[str, Any] | None] = {"start": 1.0}
 
@@ -65,13 +66,12 @@ class _Spans(nn.Module):
     def bias(self, q_BHLK: Tensor, k_BGSK: Tensor) -> Tensor:
         length, source = q_BHLK.shape[2], k_BGSK.shape[2]
         exact = torch.promote_types(q_BHLK.dtype, torch.float32)
-        away_O = torch.arange(1 - source, length, device=q_BHLK.device, dtype=exact).abs()
+        away_O = offsets(length, source, q_BHLK.device, exact).abs()
         m_HO = ((self.ramp + self.spans_H.to(exact)[:, None] - away_O) / self.ramp).clamp(0.0, 1.0)
         hidden_HO = m_HO == 0.0
         # the logarithm of zero would make gradients nan, so that of one stands in for it
         bias_HO = m_HO.masked_fill(hidden_HO, 1.0).log().masked_fill(hidden_HO, -torch.inf).to(q_BHLK.dtype)
-        # a query's row is a slice of the offsets, which begins one earlier than the row before it
-        return bias_HO.unfold(-1, source, 1).flip(-2)[None]
+        return by_offset(bias_HO, length, source)[None]
 
     def losses(self) -> dict[str, Tensor]:
         return {"span": self.price * self.spans_H.mean()}

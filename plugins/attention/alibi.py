@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepmine_auto import AttentionModifier, AttentionShape, Caps, Choice, Cost
+from deepmine_auto import AttentionModifier, AttentionShape, Caps, Choice, Cost, by_offset, offsets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Alibi(AttentionModifier):
         decoding="kv",
         normalized=True,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
 
     heads: Annotated[str, Choice("half", "all")] = "all"
@@ -55,9 +56,8 @@ class _Slopes(nn.Module):
     def bias(self, q_BHLK: Tensor, k_BGSK: Tensor) -> Tensor:
         length, source = q_BHLK.shape[2], k_BGSK.shape[2]
         exact = torch.promote_types(q_BHLK.dtype, torch.float32)
-        ahead_O = torch.arange(1 - source, length, device=q_BHLK.device, dtype=exact)
+        ahead_O = offsets(length, source, q_BHLK.device, exact)
         steps_N = torch.arange(1, self.sloped + 1, device=q_BHLK.device, dtype=exact)
         slopes_H = F.pad(torch.exp2(steps_N * (-8.0 / self.sloped)), (0, self.heads - self.sloped))
         bias_HO = (-slopes_H[:, None] * ahead_O.abs()).to(q_BHLK.dtype)
-        # a query's row is a slice of the offsets, which begins one earlier than the row before it
-        return bias_HO.unfold(-1, source, 1).flip(-2)[None]
+        return by_offset(bias_HO, length, source)[None]

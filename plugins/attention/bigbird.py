@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import AttentionCore, AttentionShape, Caps, Choice, Cost, Int, SparseSoftmax
+from deepmine_auto import AttentionCore, AttentionShape, Caps, Choice, Cost, Int, Pattern, SparseSoftmax
 
 NEAR = 3
 """A block, the one before and the one after it."""
@@ -59,11 +59,12 @@ class _BigBird(SparseSoftmax):
         self.random = random
         self.seed = seed
 
-    def sees(self, i: Tensor, j: Tensor, source: int) -> Tensor:
-        n, m = i // self.block, j // self.block
-        chosen_NR = self._chosen(source).to(i.device)
-        chosen = (chosen_NR[n.clamp(0)] == m[..., None]).any(-1)
-        return ((m >= n - 1) & (m <= n + 1)) | (m == 0) | chosen
+    def pattern(self, source: int, device: torch.device) -> Pattern:
+        chosen_NR, block = self._chosen(source), self.block
+        last = len(chosen_NR) - 1
+        m_N = torch.arange(last + 1)
+        seen_NM = (_always(m_N) | (chosen_NR[..., None] == m_N).any(1)).to(device)
+        return lambda i, j: seen_NM[(i // block).clamp(0, last), (j // block).clamp(0, last)]
 
     def reads(self, n_N: Tensor, source: int, causal: bool) -> Tensor:
         near_N3 = n_N[:, None] + torch.arange(-1, 2, device=n_N.device)
@@ -75,6 +76,10 @@ class _BigBird(SparseSoftmax):
         """The random blocks of each block, (N, R), none that it sees anyway; -1 where there are no more."""
         m_N = torch.arange(-(-source // self.block))
         luck_NN = torch.rand(len(m_N), len(m_N), generator=torch.Generator().manual_seed(self.seed))
-        seen_NN = ((m_N[:, None] - m_N).abs() <= 1) | (m_N == 0)
-        best = luck_NN.masked_fill(seen_NN, -1.0).topk(min(self.random, len(m_N)), -1)
+        best = luck_NN.masked_fill(_always(m_N), -1.0).topk(min(self.random, len(m_N)), -1)
         return best.indices.masked_fill(best.values < 0.0, -1)
+
+
+def _always(m_N: Tensor) -> Tensor:
+    """Which blocks each block sees without chance, (N, N)."""
+    return ((m_N[:, None] - m_N).abs() <= 1) | (m_N == 0)

@@ -29,6 +29,7 @@ class Latents(AttentionCore):
         position_free=True,
         saves=True,
         scaling=1.0,
+        onnx=True,
     )
 
     latents: Annotated[int, Int(8, 256, log=True)] = 32
@@ -50,7 +51,7 @@ class _Latents(nn.Module):
         self.dense = DenseAttention()
 
     def forward(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
-        latents_BHRK = self.latents_HRK.expand(len(k_BGSK), -1, -1, -1)
+        latents_BHRK = self.latents_HRK.expand(k_BGSK.shape[0], -1, -1, -1)
         if weights:
             read = self.dense(latents_BHRK, k_BGSK, k_BGSK, mask, weights=True)
             weights_BHLS = self.dense.weigh(q_BHLK, read.out, Mask()) @ read.weights

@@ -33,7 +33,12 @@ class Linformer(AttentionCore):
     name: ClassVar[str] = "linformer"
     source: ClassVar[str] = "arXiv:2006.04768"
     caps: ClassVar[Caps] = Caps(
-        modes=frozenset({"bidirectional"}), masks=frozenset({"padding"}), weights="exact", saves=True, scaling=1.0
+        modes=frozenset({"bidirectional"}),
+        masks=frozenset({"padding"}),
+        weights="exact",
+        saves=True,
+        scaling=1.0,
+        onnx=True,
     )
 
     mixtures: Annotated[int, Int(16, 256, log=True)] = 64
@@ -60,9 +65,12 @@ class _Linformer(nn.Module):
         source = k_BGSK.shape[2]
         if source > self.max_len:
             raise BadInput(f"'linformer' takes at most {self.max_len} tokens, not {source}.", "Cut the input.")
+        # a slice would be a view where it is whole and a copy where it is not, which no exported program can be both
+        at_S = torch.arange(source, device=k_BGSK.device)
+        of_keys_RS, of_values_RS = (each.index_select(1, at_S) for each in (self.of_keys_RN, self.of_values_RN))
         of_keys_B1RS, of_values_B1RS = (
-            each[None, None, :, :source] if mask.padding is None else each[:, :source] * mask.padding[:, None, None]
-            for each in (self.of_keys_RN, self.of_values_RN)
+            each[None, None] if mask.padding is None else each * mask.padding[:, None, None]
+            for each in (of_keys_RS, of_values_RS)
         )
         k_BGRK, v_BGRK = of_keys_B1RS @ k_BGSK, of_values_B1RS @ v_BGSK
         if not weights:

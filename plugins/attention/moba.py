@@ -103,7 +103,7 @@ class _MoBA(FusedSoftmax):
         q_XCK = tiles.sort(q_BHLK[:, :, :, None].expand(*taken_BHLT.shape, -1))
         scores_XCC = q_XCK @ k_ZCK.index_select(0, tiles.block_X).mT * q_BHLK.shape[-1] ** -0.5
         keep_BHLTC = self._visible(taken_BHLT, k_BGSK, mask)
-        weights_BHLS = self._hidden(tiles.back(scores_XCC).flatten(-2), keep_BHLTC.flatten(-2))
+        weights_BHLS = self.normalize_some(tiles.back(scores_XCC).flatten(-2), keep_BHLTC.flatten(-2))
         weights_XCC = tiles.sort(weights_BHLS.unflatten(-1, (-1, self.block)))
         return tiles.back(weights_XCC @ v_ZCK.index_select(0, tiles.block_X)).sum(-2)
 

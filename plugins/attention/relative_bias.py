@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import AttentionModifier, AttentionShape, Caps, Cost, Int
+from deepmine_auto import AttentionModifier, AttentionShape, Caps, Cost, Int, by_offset, offsets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,7 @@ class RelativeBias(AttentionModifier):
         decoding="kv",
         normalized=True,
         dtypes=frozenset({"float64", "float32", "bfloat16", "float16"}),
+        onnx=True,
     )
     neutral: ClassVar[Mapping[str, Any] | None] = {}
 
@@ -60,10 +61,9 @@ class _Table(nn.Module):
 
     def bias(self, q_BHLK: Tensor, k_BGSK: Tensor) -> Tensor:
         length, source = q_BHLK.shape[2], k_BGSK.shape[2]
-        ahead_O = torch.arange(1 - source, length, device=q_BHLK.device)
+        ahead_O = offsets(length, source, q_BHLK.device)
         bias_HO = self.table_HN[:, self._bucket(ahead_O)]
-        # a query's row is a slice of the offsets, which begins one earlier than the row before it
-        return bias_HO.unfold(-1, source, 1).flip(-2)[None]
+        return by_offset(bias_HO, length, source)[None]
 
     def _bucket(self, ahead_O: Tensor) -> Tensor:
         away_O = -ahead_O.clamp_max(0) if self.causal else ahead_O.abs()

@@ -43,5 +43,10 @@ class _Sigmoid(DenseAttention):
         self.offset_H = nn.Parameter(torch.full((heads,), start))
 
     def normalize(self, scores_BHLS: Tensor) -> Tensor:
-        seen_BHL1 = (scores_BHLS > -torch.inf).sum(-1, keepdim=True).to(scores_BHLS.dtype)
-        return torch.sigmoid(scores_BHLS + (self.offset_H[:, None, None] - seen_BHL1.log()))
+        seen = torch.full_like(scores_BHLS[..., :1], scores_BHLS.shape[-1])
+        return torch.sigmoid(scores_BHLS + (self.offset_H[:, None, None] - seen.log()))
+
+    def normalize_some(self, scores_BHLS: Tensor, keep: Tensor) -> Tensor:
+        seen = keep.sum(-1, keepdim=True).clamp_min(1).to(scores_BHLS.dtype)
+        weights_BHLS = torch.sigmoid(scores_BHLS + (self.offset_H[:, None, None] - seen.log()))
+        return weights_BHLS.masked_fill(~keep, 0.0)

@@ -6,15 +6,14 @@ C queries of one block, W keys that one block sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepmine_auto import AttentionCore, AttentionShape, Caps, Cost, FusedSoftmax, Int, Mask, Mixed, fused_softmax
+from deepmine_auto import AttentionCore, AttentionShape, Caps, Cost, Int, Mask, WindowSoftmax, fused_softmax
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,49 +43,22 @@ class SlidingWindow(AttentionCore):
 
     def cost(self, shape: AttentionShape, length: int) -> Cost:
         """Dense softmax over the keys that a query's block sees."""
-        seen = min(length, _reach(self.window))
+        seen = min(length, WindowSoftmax(self.window).width)
         return Cost(flops=4.0 * length * seen * shape.dim, peak_bytes=8.0 * length * (seen + shape.dim))
 
 
-def _block(window: int) -> int:
-    """C. Smaller blocks waste time on calls, larger ones on keys that most of their queries do not see (measured)."""
-    return min(128, max(64, window))
+class _Window(WindowSoftmax):
+    def _by_blocks(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, j_NW: Tensor) -> Tensor:
+        """What blocks read overlaps and lies in a row, so that it is sliced in place of gathered, which is faster."""
+        left, right = (min(each, self.window) for each in mask.window or (self.window, self.window))
+        return _by_slices(q_BHLK, k_BGSK, v_BGSK, mask, (left, 0 if mask.causal else right), self.block)
 
 
-def _reach(window: int) -> int:
-    """W, to both sides of a block."""
-    return 2 * window + _block(window)
-
-
-class _Window(FusedSoftmax):
-    def __init__(self, window: int) -> None:
-        super().__init__()
-        self.window = window
-        self.block = _block(window)
-        self.reach = _reach(window)
-
-    def narrowed(self, mask: Mask) -> Mask:
-        """Add the window to the mask."""
-        left, right = mask.window or (self.window, self.window)
-        return replace(mask, window=(min(left, self.window), min(right, self.window)))
-
-    def weigh(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask, modifiers: Iterable[nn.Module] = ()) -> Tensor:
-        return super().weigh(q_BHLK, k_BGSK, self.narrowed(mask), modifiers)
-
-    def forward(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
-        length, source = q_BHLK.shape[2], k_BGSK.shape[2]
-        if weights or max(length, source) <= self.window + 1:  # `weigh` narrows, and short inputs have nothing to hide
-            return super().forward(q_BHLK, k_BGSK, v_BGSK, mask, weights=weights)
-        narrow = self.narrowed(mask)
-        if 2 * max(length, source) <= 3 * self.reach:  # blocks pay on longer inputs alone (measured)
-            return Mixed(fused_softmax(q_BHLK, k_BGSK, v_BGSK, narrow))
-        return Mixed(_by_blocks(q_BHLK, k_BGSK, v_BGSK, narrow, self.block))
-
-
-def _by_blocks(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, block: int) -> Tensor:
+def _by_slices(
+    q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, window: tuple[int, int], block: int
+) -> Tensor:
     """Each block of queries attends to the one slice of keys that its window reaches; blocks stand in for rows."""
-    assert mask.window is not None
-    left, right = mask.window[0], 0 if mask.causal else mask.window[1]
+    left, right = window
     (rows, _, length, _), source = q_BHLK.shape, k_BGSK.shape[2]
     blocks = -(-length // block)
     reach = left + block + right

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import AttentionCore, AttentionShape, Caps, Choice, Cost, SparseSoftmax
+from deepmine_auto import AttentionCore, AttentionShape, Caps, Choice, Cost, Pattern, SparseSoftmax
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,9 @@ class _Strided(SparseSoftmax):
         super().__init__(block, whole=block)
         self.columns = columns
 
-    def sees(self, i: Tensor, j: Tensor, source: int) -> Tensor:
-        return (i // self.block == j // self.block) | (j % self.block >= self.block - self.columns)
+    def pattern(self, source: int, device: torch.device) -> Pattern:
+        block, columns = self.block, self.columns
+        return lambda i, j: (i // block == j // block) | (j % block >= block - columns)
 
     def reads(self, n_N: Tensor, source: int, causal: bool) -> Tensor:
         own_NC = n_N[:, None] * self.block + torch.arange(self.block - self.columns, device=n_N.device)

@@ -36,7 +36,7 @@ class Synthesizer(AttentionMixer):
     name: ClassVar[str] = "synthesizer"
     source: ClassVar[str] = "arXiv:2005.00743"
     caps: ClassVar[Caps] = Caps.everywhere(
-        modes=frozenset({"bidirectional", "causal"}), weights="exact", decoding="state", normalized=True
+        modes=frozenset({"bidirectional", "causal"}), weights="exact", decoding="state", normalized=True, onnx=True
     )
 
     rank: Annotated[int, Int(4, 64, log=True)] = 8
@@ -79,9 +79,11 @@ class _Synthesizer(nn.Module):
         rows, _, source, _ = v_BGSK.shape
         width = max(self.head_dim, self.rank)
         scale = math.sqrt(width / self.rank)  # the kernel divides by the root of W, and scores are to begin normal
+        # a slice would be a view where it is whole and a copy where it is not, which no exported program can be both
+        at_S = torch.arange(source, device=v_BGSK.device)
         a_BHLW, b_BGSW = (
             F.pad(each, (0, width - self.rank)).expand(rows, -1, -1, -1)
-            for each in (self.a_HNR[:, first:source] * scale, self.b_GNR[:, :source])
+            for each in (self.a_HNR.index_select(1, at_S[first:]) * scale, self.b_GNR.index_select(1, at_S))
         )
         v_BGSW = F.pad(v_BGSK, (0, width - self.head_dim))
         if weights:

@@ -63,4 +63,8 @@ class _Talk(nn.Module):
 
 
 def _talked(x_BHLS: Tensor, more_HH: Tensor | None) -> Tensor:
-    return x_BHLS if more_HH is None else x_BHLS + (more_HH @ x_BHLS.flatten(2)).unflatten(2, x_BHLS.shape[2:])
+    if more_HH is None:
+        return x_BHLS
+    mixture_HH = torch.eye(len(more_HH), dtype=more_HH.dtype, device=more_HH.device) + more_HH
+    mixed_BHLS: Tensor = (mixture_HH @ x_BHLS.flatten(2)).unflatten(2, x_BHLS.shape[2:])
+    return mixed_BHLS

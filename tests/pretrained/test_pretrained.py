@@ -239,6 +239,21 @@ def test_the_bundled_space_holds_its_own_recipes(tmp_path, bert):
     assert all(each["optimizer/adamw/lr"] for each in space.recipes)
 
 
+@pytest.mark.parametrize(("asked", "heals"), [((), False), (("multi_head",), False), (("multi_head", "sigmoid"), True)])
+def test_the_bundled_space_heals_where_attention_is_replaced(tmp_path, bert, asked, heals):
+    request = Request(backbone=str(bert), attention=asked, trials=1, storage=str(tmp_path / "s.db"))
+    params = Space.from_json(plan(request, the_host()).spec["space"]).params
+    assert ("technique/healing/use" in [each.name for each in params]) == heals
+
+
+def test_a_space_of_ones_own_heals_only_if_it_says_so(tmp_path, bert):
+    (tmp_path / "space.toml").write_text(SURGEON.format(tuning="full").replace('technique = ["healing"]\n', "").replace(
+        '"technique/healing/use" = true\n', ""))  # fmt: skip
+    request = Request(backbone=str(bert), space=str(tmp_path / "space.toml"), trials=1, storage=str(tmp_path / "s.db"))
+    params = Space.from_json(plan(request, the_host()).spec["space"]).params
+    assert "technique/healing/use" not in [each.name for each in params]
+
+
 def test_several_models_are_a_searched_choice(tmp_path):
     folders = [str(originals.bert(tmp_path / name)) for name in ("one", "two")]
     found = plan(Request(backbone=folders, trials=1, storage=str(tmp_path / "s.db")), the_host())
@@ -275,8 +290,10 @@ attention = ["sliding_window", "learned_temperature"]
 backbone = ["pretrained"]
 tuning = ["{tuning}"]
 optimizer = ["adamw"]
+technique = ["healing"]
 [ranges]
 "attention/learned_temperature/use" = true
+"technique/healing/use" = true
 "training/epochs" = 2
 "training/batch" = 32
 "optimizer/adamw/lr" = 1e-3

@@ -94,7 +94,7 @@ class DividesByNothing(DenseAttention):
     def normalize(self, scores):
         return scores.exp() / scores.exp().sum(-1, keepdim=True)
 
-    def _hidden(self, scores, keep):
+    def normalize_some(self, scores, keep):
         return self.normalize(scores.masked_fill(~keep, -torch.inf))
 
 

@@ -310,7 +310,7 @@ def test_a_pattern_that_says_nothing_is_softmax():
 )
 def test_a_block_reads_each_key_that_its_queries_see_and_none_twice(variant, source, causal):
     module, position_S = variant.build(SHAPE), torch.arange(source)
-    seen_LS = module.sees(position_S[:, None], position_S, source)
+    seen_LS = module.pattern(source, position_S.device)(position_S[:, None], position_S)
     for n, read_W in enumerate(module.reads(torch.arange(-(-source // module.block)), source, causal).tolist()):
         read = [j for j in read_W if 0 <= j < source]
         queries = [*range(n * module.block, min(source, (n + 1) * module.block))]

@@ -1,0 +1,98 @@
+"""What does each technique change, all else equal? The first recipe of a task's space, with each installed technique
+added to it by itself at its default setting, over several split seeds.
+
+    python benchmarks/techniques.py [--task sentiment] [--seeds 0 1 2] [--epochs 9] [--techniques ema fgm ...]
+
+Each training goes to its last epoch; its last weights are scored once on the locked test rows of its split seed. A
+difference is that to the same recipe without any technique on the same split and from the same initial weights. The
+standard error is that of the mean of these differences; of three seeds it is a rough one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import fmean, stdev
+
+from deepmine_auto.data import kept
+from deepmine_auto.host import Host, the_host
+from deepmine_auto.messages import Assignment
+from deepmine_auto.planning import Plan, Request, plan
+from deepmine_auto.space import Space, Value
+from deepmine_auto.space_file import read_space
+from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.training.batching import Columns
+from deepmine_auto.training.loop import Training, outputs_of
+
+NOTHING = "none"
+SPACE = """
+[plugins]
+attention = ["{attention}"]
+backbone = ["encoder"]
+optimizer = ["adamw"]
+technique = [{techniques}]
+[ranges]
+"training/epochs" = {epochs}
+"training/patience" = 200
+"""
+
+
+def planned(task: str, seed: int, names: list[str], epochs: int, place: Path) -> tuple[Plan, dict[str, Value]]:
+    """A study's rows in a folder, and the first recipe of the task's space without its techniques."""
+    file = read_space(task)
+    recipe = {name: value for name, value in file.recipes[0].items() if not name.startswith("technique/")}
+    text = SPACE.format(
+        attention=recipe["attention/kind"], techniques=", ".join(f'"{each}"' for each in names), epochs=epochs
+    )
+    (place / "space.toml").write_text(text)
+    found = plan(Request(task=task, space=str(place / "space.toml"), trials=1, seed=seed,
+                         storage=str(place / "none.db")), the_host())  # fmt: skip
+    kept.keep(place, found.rows, found.splits)
+    return found, recipe
+
+
+def scored(found: Plan, recipe: dict[str, Value], name: str, names: list[str], place: Path, host: Host) -> float:
+    """Train with one technique, and score the last weights on the test rows."""
+    uses = {f"technique/{each}/use": each == name for each in names}
+    params = Space.from_json(found.spec["space"]).complete({**recipe, **uses})
+    objective, seed = found.spec["objective"], seed_of(found.spec["seed"], "trial", 0)
+    number = [NOTHING, *names].index(name)
+    assignment = Assignment("trial", number, 1, str(place), found.spec["task"], objective, kept.SEARCH, seed, params)
+    training = Training(assignment, host)
+    for _ in training.messages():
+        pass
+    test = kept.test_rows(place)
+    columns = Columns.of(training.prepared.encode(test.inputs), training.prepared.targets(test))
+    outputs = outputs_of(training.model, training.evaluated(), columns, training.device)
+    return training.task.scores(outputs, columns.targets)[objective]
+
+
+def main() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    host = the_host()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="sentiment")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--techniques", nargs="+", default=sorted(host.offered("technique")))
+    asked = parser.parse_args()
+    names, table = asked.techniques, dict[str, list[float]]()
+    for seed in asked.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            found, recipe = planned(asked.task, seed, names, asked.epochs, Path(folder))
+            for name in (NOTHING, *names):
+                table.setdefault(name, []).append(scored(found, recipe, name, names, Path(folder), host))
+                print(f"seed {seed}  {name:<20} {table[name][-1]:.4f}", flush=True)
+    print(f"\n{'technique':<20} {'mean':>7} {'points':>7} {'s. e.':>6}  by seed")
+    effects = {name: [100 * (a - b) for a, b in zip(table[name], table[NOTHING], strict=True)] for name in table}
+    for name in sorted(table, key=lambda each: -fmean(effects[each])):
+        error = stdev(effects[name]) / len(asked.seeds) ** 0.5 if len(asked.seeds) > 1 else float("nan")
+        print(f"{name:<20} {fmean(table[name]):7.4f} {fmean(effects[name]):+7.2f} {error:6.2f}  "
+              f"{' '.join(f'{each:+.1f}' for each in effects[name])}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Softmax over a pattern of positions by FlexAttention: one kernel, which passes over blocks where nothing is seen.
+
+On CUDA alone. On a CPU it cannot be trained (torch 2.13), and there blocks of our own are as fast.
+
+Shapes: B batch, H heads, G key-value heads, L length, S source length, K dim of one head.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from deepmine_auto.model.mask import Mask
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+DEVICES = frozenset({"cuda"})
+DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
+FEATURES = frozenset({"padding", "causal", "window"})
+LEAST_DIM = 16
+LEAST_LENGTH = 1024
+"""On shorter inputs, blocks of 128 have little to pass over, and torch's flash kernel is hard to beat."""
+
+MOST_COMPILED = 64
+"""The kernel is compiled for each pattern, with and without padding, and again until lengths count as variable."""
+
+Pattern = Callable[[Tensor, Tensor], Tensor]
+"""Says whether queries at positions i see keys at positions j, which broadcast. A compiler reads it: what it knows are
+tensors and numbers that it has closed over, and what it does to positions is done to each pair by itself."""
+
+
+def serves(q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask) -> bool:
+    """Say whether FlexAttention can compute this, and would be faster."""
+    return (
+        q_BHLK.device.type in DEVICES
+        and q_BHLK.dtype == k_BGSK.dtype
+        and q_BHLK.dtype in DTYPES
+        and q_BHLK.shape[-1] >= LEAST_DIM
+        and min(q_BHLK.shape[2], k_BGSK.shape[2]) >= LEAST_LENGTH
+        and mask.features <= FEATURES
+        and kernel() is not None
+    )
+
+
+@functools.cache
+def kernel() -> Callable[..., Any] | None:
+    """The compiled kernel, or None, with a warning, where it cannot be compiled: without a compiler or Triton."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    compiled = torch.compile(flex_attention, fullgraph=True)  # in part, it would keep all scores
+    try:
+        tried = torch.zeros(1, 1, 128, LEAST_DIM, device=next(iter(DEVICES)), requires_grad=True)
+        compiled(tried, tried, tried).sum().backward()
+    except Exception as error:  # whatever it is: there is another way
+        reason = (str(error).strip().splitlines() or [""])[0]
+        warnings.warn(f"FlexAttention does not compile here ({type(error).__name__}: {reason}).", stacklevel=2)
+        return None
+    return compiled
+
+
+def blocks_of(pattern: Pattern, length: int, source: int, device: torch.device) -> BlockMask:
+    """Which blocks of queries and keys the kernel has to look at; the last query stands at the last key."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    first = source - length
+    return create_block_mask(lambda _b, _h, i, j: pattern(i + first, j), None, None, length, source, device=device)
+
+
+def flex_softmax(
+    q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, blocks: BlockMask, padding_BS: Tensor | None
+) -> Tensor:
+    """Return softmax(q k / sqrt(K)) v, (B, H, L, K), within a pattern; rows that see nothing are zero. Padding changes
+    from batch to batch: it hides scores, so that the blocks can be kept."""
+    from torch._dynamo import config
+
+    def real(score: Tensor, b: Tensor, _h: Tensor, _i: Tensor, j: Tensor) -> Tensor:
+        assert padding_BS is not None
+        return torch.where(padding_BS[b, j], score, -torch.inf)
+
+    run, grouped = kernel(), q_BHLK.shape[1] != k_BGSK.shape[1]
+    assert run is not None
+    hides = None if padding_BS is None else real
+    with config.patch(recompile_limit=MOST_COMPILED):
+        out_BHLK: Tensor = run(q_BHLK, k_BGSK, v_BGSK, score_mod=hides, block_mask=blocks, enable_gqa=grouped)
+    return out_BHLK

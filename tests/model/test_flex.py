@@ -1,0 +1,166 @@
+"""FlexAttention computes what blocks compute. There is no GPU here: it runs on the CPU, uncompiled and without
+gradients, which is all that it can do there."""
+
+import shutil
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention.flex_attention import flex_attention
+from torch.testing import assert_close
+
+from deepmine_auto import AttentionShape, Mask
+from deepmine_auto.model import flex
+from deepmine_auto.model.blocks import MOST_BLOCK_MASKS, SparseSoftmax
+from deepmine_plugins.attention.bigbird import BigBird
+from deepmine_plugins.attention.dilated import Dilated
+from deepmine_plugins.attention.global_window import GlobalWindow
+from deepmine_plugins.attention.sliding_window import SlidingWindow
+from deepmine_plugins.attention.strided import Strided
+
+SHAPE = AttentionShape(dim=64, heads=4, kv_heads=2)
+LENGTH = 300
+PADDING = torch.arange(LENGTH) < torch.tensor([[LENGTH], [200]])
+VARIANTS = [
+    SlidingWindow(window=16),
+    GlobalWindow(window=16, first=4),
+    BigBird(block=16),
+    Strided(block=32),
+    Dilated(window=16),
+]
+SAID = "FlexAttention.*materializes|flex_attention called without torch.compile"
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def inputs(length: int = LENGTH, source: int = LENGTH) -> tuple[Tensor, Tensor, Tensor]:
+    return numbers(2, 4, length, 16), numbers(2, 2, source, 16, seed=1), numbers(2, 2, source, 16, seed=2)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """FlexAttention on the CPU, and how often it was called."""
+    found = []
+
+    def counted(*args, **named):
+        found.append(named)
+        return flex_attention(*args, **named)
+
+    monkeypatch.setattr(flex, "DEVICES", {"cpu"})
+    monkeypatch.setattr(flex, "LEAST_LENGTH", 2)
+    monkeypatch.setattr(flex, "kernel", lambda: counted)
+    return found
+
+
+@pytest.mark.filterwarnings(f"ignore:{SAID}")
+@torch.no_grad()
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "mask",
+    [Mask(), Mask(padding=PADDING), Mask(causal=True), Mask(causal=True, padding=PADDING, window=(9, 40))],
+    ids=["all", "padding", "causal", "causal-padding-window"],
+)
+@pytest.mark.parametrize("length", [LENGTH, 130])
+def test_it_equals_the_definition(calls, variant, mask, length):
+    if not mask.features <= variant.caps.masks:
+        pytest.skip("undeclared")
+    module, (q, k, v) = variant.build(SHAPE), inputs(length)
+    expected = module(q, k, v, mask, weights=True).out
+    assert not calls
+    assert_close(module(q, k, v, mask, weights=False).out, expected)
+    assert calls
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+@torch.no_grad()
+def test_one_compiled_program_serves_all_lengths(calls, monkeypatch):
+    """On the CPU the other half of the compiler is not that of CUDA; what it compiles anew for is the same."""
+    compiled, module, programs = (
+        torch.compile(flex_attention, fullgraph=True),
+        SlidingWindow(window=16).build(SHAPE),
+        [],
+    )
+    monkeypatch.setattr(flex, "kernel", lambda: compiled)
+    counters.clear()
+    for length in (300, 260, 411, 512, 333):
+        mask = Mask(padding=torch.arange(length) < torch.tensor([[length], [length // 2]]))
+        out = module(*inputs(length, length), mask, weights=False).out
+        assert_close(out, module(*inputs(length, length), mask, weights=True).out)
+        programs.append(counters["stats"]["unique_graphs"])
+    assert programs[2:] == [programs[2]] * 3
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:4], ids=lambda each: each.name)
+def test_a_pattern_is_what_a_kernel_can_compute_for_each_pair(variant):
+    """A reduction, say, compiles nowhere."""
+    pattern = variant.build(SHAPE)._seen(LENGTH, LENGTH, Mask(causal=True), torch.device("cpu"))
+    traced = make_fx(pattern)(torch.tensor([3]), torch.tensor([4]))
+    called = [each.target for each in traced.graph.nodes if each.op == "call_function"]
+    assert called
+    alike = (torch.ops.aten.index.Tensor, torch.ops.aten.floor_divide.default)
+    for each in called:
+        assert torch.Tag.pointwise in each.tags or each in alike, each
+
+
+@pytest.mark.filterwarnings(f"ignore:{SAID}")
+@torch.no_grad()
+def test_rows_that_see_nothing_are_zero(calls):
+    module, nothing = SlidingWindow(window=16).build(SHAPE), torch.zeros(2, LENGTH, dtype=torch.bool)
+    assert module(*inputs(), Mask(padding=nothing), weights=False).out.count_nonzero() == 0
+
+
+@pytest.mark.filterwarnings(f"ignore:{SAID}")
+@torch.no_grad()
+def test_blocks_are_found_once_a_length_and_few_are_kept(calls, monkeypatch):
+    found, module = [], SlidingWindow(window=16).build(SHAPE)
+    monkeypatch.setattr(flex, "blocks_of", lambda *args, made=flex.blocks_of: found.append(args[1]) or made(*args))
+    for padding in (None, PADDING, ~PADDING):
+        module(*inputs(), Mask(padding=padding), weights=False)
+    module(*inputs(), Mask(causal=True), weights=False)
+    assert found == [LENGTH, LENGTH], "one for each pattern, whatever is padded"
+    for length in range(100, 101 + MOST_BLOCK_MASKS):
+        module(*inputs(length, length), Mask(), weights=False)
+    assert len(module._block_masks) <= MOST_BLOCK_MASKS
+
+
+def test_a_pattern_says_all_where_a_variant_says_nothing():
+    everything = SparseSoftmax(block=16, whole=0).pattern(9, torch.device("cpu"))
+    assert everything(torch.arange(9)[:, None], torch.arange(9)).all()
+
+
+# -- when
+
+
+def test_it_serves_long_inputs_of_a_gpu_alone(calls):
+    q, k, _ = inputs()
+    assert flex.serves(q, k, Mask(padding=PADDING, causal=True, window=(3, 3)))
+    assert not flex.serves(q[:, :, :1], k, Mask()), "one step of decoding"
+    assert not flex.serves(q, k, Mask(bias=torch.zeros(1)))
+    assert not flex.serves(q, k, Mask(dense=torch.ones(1, dtype=torch.bool)))
+    assert not flex.serves(q.double(), k.double(), Mask())
+    assert not flex.serves(q.bfloat16(), k, Mask())
+    assert not flex.serves(q[..., :8], k[..., :8], Mask())
+
+
+def test_it_does_not_serve_a_cpu():
+    q, k, _ = inputs(flex.LEAST_LENGTH, flex.LEAST_LENGTH)
+    assert not flex.serves(q, k, Mask())
+
+
+def test_where_it_does_not_compile_blocks_go_on_and_it_is_said_once(monkeypatch):
+    def compile(*_, **__):
+        def run(*_):
+            raise RuntimeError("Cannot find a working triton installation.\nSee there.")
+
+        return run
+
+    monkeypatch.setattr(flex, "DEVICES", {"cpu"})
+    monkeypatch.setattr(flex, "kernel", flex.kernel.__wrapped__)
+    monkeypatch.setattr(torch, "compile", compile)
+    q, k, _ = inputs(flex.LEAST_LENGTH, flex.LEAST_LENGTH)
+    with pytest.warns(UserWarning, match=r"does not compile here \(RuntimeError: Cannot find a working triton inst"):
+        assert not flex.serves(q, k, Mask())
