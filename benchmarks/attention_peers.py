@@ -110,17 +110,6 @@ def alibi(causal: bool) -> Core:
     return core
 
 
-def delta_rule() -> Core:
-    from transformers.models.qwen3_next.modeling_qwen3_next import torch_chunk_gated_delta_rule
-
-    def core(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        gate, beta = F.logsigmoid(q.mean(-1)), torch.sigmoid(k.mean(-1))
-        return torch_chunk_gated_delta_rule(q, k, v, g=gate, beta=beta, use_qk_l2norm_in_kernel=True)[0]
-
-    return core
-
-
 CORES: dict[str, tuple[str, Callable[[bool], Core]]] = {
     "multi_head": ("torch SDPA", sdpa),
     "grouped_query": ("torch SDPA", grouped),
@@ -170,12 +159,45 @@ def linformer(dim: int, heads: int, length: int) -> nn.Module:
 
 
 def gated_delta(dim: int, heads: int, _length: int) -> nn.Module:
-    return Mixing(dim, heads, delta_rule())
+    from transformers import Qwen3NextConfig
+    from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
+
+    each = {"linear_num_value_heads": heads, "linear_num_key_heads": heads, "linear_key_head_dim": dim // heads}
+    return Qwen3NextGatedDeltaNet(Qwen3NextConfig(hidden_size=dim, linear_value_head_dim=dim // heads, **each), 0)
+
+
+def mamba2(dim: int, heads: int, _length: int) -> nn.Module:
+    from transformers import Mamba2Config
+    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+
+    sizes = {"num_heads": heads, "head_dim": 2 * dim // heads, "state_size": 64, "n_groups": 1}
+    return Mamba2Mixer(Mamba2Config(hidden_size=dim, expand=2, **sizes), 0)
+
+
+class Longformer(nn.Module):
+    """A window of 64 to each side, and one global token."""
+
+    def __init__(self, dim: int, heads: int, length: int) -> None:
+        super().__init__()
+        from transformers import LongformerConfig
+        from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
+
+        config = LongformerConfig(hidden_size=dim, num_attention_heads=heads, attention_window=[128],
+                                  attention_probs_dropout_prob=0.0)  # fmt: skip
+        self.attend, self.to_out = LongformerSelfAttention(config, 0), nn.Linear(dim, dim)
+        self.first = torch.arange(length)[None] == 0
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        masks = {"attention_mask": self.first.float(), "is_index_masked": torch.zeros_like(self.first)}
+        found = self.attend(x_BLD, **masks, is_index_global_attn=self.first, is_global_attn=True)
+        return self.to_out(found[0])
 
 
 LAYERS: dict[str, tuple[str, Callable[[int, int, int], nn.Module]]] = {
     "nystrom": ("nystrom-attention", nystrom),
     "linformer": ("linformer", linformer),
-    "gated_delta": ("transformers", gated_delta),
+    "gated_delta": ("Qwen3-Next of transformers", gated_delta),
+    "mamba2": ("Mamba2 of transformers", mamba2),
+    "global_window": ("Longformer of transformers", Longformer),
 }
 """Variants whose peer is a whole layer, (B, L, D) to (B, L, D)."""

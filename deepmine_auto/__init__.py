@@ -16,7 +16,9 @@ from deepmine_auto.contracts import (
     Backbone,
     Batch,
     Caps,
+    Companion,
     Cost,
+    Fading,
     MaskFeature,
     Mixed,
     Mode,
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from deepmine_auto.model.stack import StackDesign, TransformerStack
     from deepmine_auto.model.words import word_weights
     from deepmine_auto.pretrained.files import original_of
-    from deepmine_auto.pretrained.healing import heal
+    from deepmine_auto.pretrained.healing import healer_of
     from deepmine_auto.pretrained.parts import blocks_of, ends_of, linears_of, wrap
     from deepmine_auto.pretrained.peft import inject
     from deepmine_auto.pretrained.stack import PretrainedStack
@@ -85,7 +87,7 @@ _LATE = {
     "blocks_of": "deepmine_auto.pretrained.parts",
     "ends_of": "deepmine_auto.pretrained.parts",
     "linears_of": "deepmine_auto.pretrained.parts",
-    "heal": "deepmine_auto.pretrained.healing",
+    "healer_of": "deepmine_auto.pretrained.healing",
     "inject": "deepmine_auto.pretrained.peft",
     "load": "deepmine_auto.bundle.load",
     "offsets": "deepmine_auto.model.offsets",
@@ -110,9 +112,11 @@ __all__ = [
     "Batch",
     "Caps",
     "Choice",
+    "Companion",
     "Cost",
     "DeepmineError",
     "DenseAttention",
+    "Fading",
     "Float",
     "FusedSoftmax",
     "Int",
@@ -151,7 +155,7 @@ __all__ = [
     "decay_groups",
     "ends_of",
     "fused_softmax",
-    "heal",
+    "healer_of",
     "hookimpl",
     "inject",
     "kernel_attention",

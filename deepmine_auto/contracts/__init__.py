@@ -25,7 +25,16 @@ from deepmine_auto.contracts.brought import KINDS, Brought
 from deepmine_auto.contracts.plugin import Plugin
 from deepmine_auto.contracts.search import Pruner, Report, Sampler, Verdict
 from deepmine_auto.contracts.task import Batch, Direction, Original, Prepared, PreparedFor, Task
-from deepmine_auto.contracts.training import Applied, Optimizer, Step, Technique, Touches, TrainingFacts
+from deepmine_auto.contracts.training import (
+    Applied,
+    Companion,
+    Fading,
+    Optimizer,
+    Step,
+    Technique,
+    Touches,
+    TrainingFacts,
+)
 
 __all__ = [
     "KINDS",
@@ -40,8 +49,10 @@ __all__ = [
     "Batch",
     "Brought",
     "Caps",
+    "Companion",
     "Cost",
     "Direction",
+    "Fading",
     "MaskFeature",
     "Mixed",
     "Mode",

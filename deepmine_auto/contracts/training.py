@@ -111,6 +111,51 @@ class Applied:
         """Take back what `state_dict` returned."""
 
 
+class Fading(Applied):
+    """A technique that is strong at first, fades from step to step, and is gone after `share` of the training."""
+
+    def __init__(self, share: float, steps: int) -> None:
+        import torch
+
+        self.until, self.done, self.left = share * steps, torch.zeros((), dtype=torch.int64), 1.0
+
+    def fade(self, left: float) -> None:
+        """Be as strong as is left, from 1 to 0; at 0 it is called for the last time."""
+
+    def after_step(self, model: nn.Module) -> None:
+        """Fade by a step."""
+        self.done += 1
+        self._fade()
+
+    def _fade(self) -> None:
+        if self.left:
+            self.left = max(0.0, 1.0 - int(self.done) / self.until)
+            self.fade(self.left)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the number of steps."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back the number of steps."""
+        self.done.copy_(state["done"])
+        self._fade()
+
+
+class Companion:
+    """What goes along with each forward pass of a training, also where a batch is worked off in parts, which it then
+    sees one by one. A technique puts it into `facts.model.companions`, and takes it out again. What it draws comes from
+    torch's own generator, because a part may be computed twice."""
+
+    def on_tokens(self, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor:
+        """Change what the backbone reads."""
+        return tokens_BL
+
+    def losses(self, tokens_BL: Tensor, keep_BL: Tensor, out_BLD: Tensor) -> Mapping[str, Tensor]:
+        """Return what is added to the loss by name, means over rows, of what the backbone made of these tokens."""
+        return {}
+
+
 class Technique(Plugin):
     """Something that changes training, and says what it touches."""
 

@@ -16,6 +16,7 @@ from deepmine_auto.contracts import (
     AttentionModifier,
     AttentionShape,
     Backbone,
+    Companion,
     Mixed,
     Prepared,
     Task,
@@ -35,11 +36,19 @@ class Model(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.companions: list[Companion] = []
 
     def forward(self, tokens_BL: Tensor, keep_BL: Tensor, *, weights: bool = False) -> Mixed:
-        """Return the head's outputs as `out`, with the attention's weights and losses."""
-        mixed: Mixed = self.backbone(tokens_BL, keep_BL, weights=weights)
-        return mixed._replace(out=self.head(mixed.out, keep_BL))
+        """Return the head's outputs as `out`, with the attention's weights and losses, and in training with those of
+        the companions."""
+        companions, read_BL = self.companions if self.training else (), tokens_BL
+        for each in companions:
+            read_BL = each.on_tokens(read_BL, keep_BL)
+        mixed: Mixed = self.backbone(read_BL, keep_BL, weights=weights)
+        losses = {**mixed.losses}
+        for each in companions:
+            losses |= each.losses(tokens_BL, keep_BL, mixed.out)
+        return mixed._replace(out=self.head(mixed.out, keep_BL), losses=losses)
 
 
 def used(params: Params, prefix: str) -> list[str]:

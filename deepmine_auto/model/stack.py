@@ -70,6 +70,11 @@ class TransformerStack(nn.Module):
             add_losses(losses, mixed)
         return Mixed(self.norm(mixed.out), mixed.weights, losses, mixed.statistics)
 
+    def vectors(self, tokens_N: Tensor) -> Tensor:
+        """What the stack knows of tokens before it reads a text, (N, D)."""
+        vectors_ND: Tensor = self.embedding(tokens_N)
+        return vectors_ND
+
     def _embedded(self, tokens_BL: Tensor, keep_BL: Tensor | None, first: int = 0) -> Tensor:
         x_BLD: Tensor = self.embedding(tokens_BL)
         if self.neighbours is not None:

@@ -11,43 +11,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepmine_auto.contracts import Companion
 from deepmine_auto.pretrained.parts import blocks_of
 from deepmine_auto.pretrained.stack import PretrainedStack
 from deepmine_auto.pretrained.surgery import restored, was_operated
 
 
-def heal(model: nn.Module, weight: float) -> Healer | None:
-    """Let the pretrained model in a model say after each forward pass of a training how far it is from what it was
-    before its attention was replaced. None where nothing was replaced."""
+def healer_of(model: nn.Module) -> Healer | None:
+    """What can heal the pretrained model in a model; None where no attention was replaced."""
     stacks = (each for each in model.modules() if isinstance(each, PretrainedStack) and was_operated(each.model))
     stack = next(stacks, None)
-    return None if stack is None else Healer(stack, weight)
+    return None if stack is None else Healer(stack)
 
 
-class Healer:
-    """Adds the loss `healing` to a stack's: the squared difference between the vectors of a row after each block, with
-    the old attention and with the new, over the variance of the old ones, as a mean of blocks and rows, times `weight`.
-    """
+class Healer(Companion):
+    """The loss `healing`: the squared difference between the vectors of a row after each block, with the old attention
+    and with the new, over the variance of the old ones, as a mean of blocks and rows, times `weight`."""
 
-    def __init__(self, stack: PretrainedStack, weight: float) -> None:
-        self.stack, self.weight = stack, weight
+    def __init__(self, stack: PretrainedStack) -> None:
+        self.weight = 1.0
         self.before = deepcopy(stack)
         restored(self.before.model)
         self.before.eval().requires_grad_(False)
         self.said, self.would_say = _Blocks(stack.model), _Blocks(self.before.model, always=True)
-        stack.healer = self
 
-    def loss(self, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor:
-        """How far the stack's last forward pass, of this batch, is from what it would have been."""
+    def losses(self, tokens_BL: Tensor, keep_BL: Tensor, out_BLD: Tensor) -> dict[str, Tensor]:
+        """How far what the blocks said is from what they would have said of these tokens."""
         with torch.no_grad():
             self.before(tokens_BL, keep_BL)
         pairs = zip(self.said.taken(), self.would_say.taken(), strict=True)
         apart = [_apart(now_BLD, then_BLD, keep_BL) for now_BLD, then_BLD in pairs]
-        return self.weight * torch.stack(apart).mean()
+        return {"healing": self.weight * torch.stack(apart).mean()}
 
     def rest(self) -> None:
-        """Forget the old model, and leave the stack alone."""
-        self.stack.healer = None
+        """Listen no more."""
         for each in (*self.said.hooks, *self.would_say.hooks):
             each.remove()
 

@@ -6,7 +6,7 @@ Shapes: B batch, L length, D dim.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,6 @@ from deepmine_auto.pretrained.files import folder_of, weights_of
 from deepmine_auto.pretrained.memory import Memory
 from deepmine_auto.pretrained.surgery import Attend, losses_of, operate
 from deepmine_auto.pretrained.trust import trusted
-
-if TYPE_CHECKING:
-    from deepmine_auto.pretrained.healing import Healer
 
 HIDDEN_DROPOUT = ("hidden_dropout_prob", "hidden_dropout", "dropout", "dropout_rate", "resid_pdrop", "embd_pdrop")
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
@@ -48,7 +45,6 @@ class PretrainedStack(nn.Module):
         self.memory: Memory | None = None
         self.given: Tensor | None = None
         self.asked = False
-        self.healer: Healer | None = None
 
     def forward(self, tokens_BL: Tensor, keep_BL: Tensor, *, weights: bool = False) -> Mixed:
         """Return out (B, L, D); its weights are not known."""
@@ -57,15 +53,14 @@ class PretrainedStack(nn.Module):
         try:
             ids_BL = tokens_BL.masked_fill(~keep_BL, self.padding)
             out_BLD = self.model(input_ids=ids_BL, attention_mask=keep_BL.long()).last_hidden_state
-            return Mixed(out_BLD, losses=self._losses(tokens_BL, keep_BL))
+            return Mixed(out_BLD, losses=losses_of(self.model))
         finally:
             self.given = None
 
-    def _losses(self, tokens_BL: Tensor, keep_BL: Tensor) -> dict[str, Tensor]:
-        losses = losses_of(self.model)
-        if self.training and self.healer is not None:
-            losses["healing"] = self.healer.loss(tokens_BL, keep_BL)
-        return losses
+    def vectors(self, tokens_N: Tensor) -> Tensor:
+        """What the model knows of tokens before it reads a text, (N, D)."""
+        vectors_ND: Tensor = self.model.get_input_embeddings()(tokens_N)
+        return vectors_ND
 
     def take_weights(self, name: str) -> None:
         """Take over the weights of a folder or of the hub. Raises BadInput where some are missing."""

@@ -110,7 +110,6 @@ class Training:
         self.optimizer = self._optimizer(host)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
-        self.costs: dict[str, float] = {}
         self.newest: str | None = None
         self.written = (time.monotonic(), 0.0)
         self._go_on()
@@ -196,7 +195,7 @@ class Training:
 
     def _report(self) -> Reported | None:
         """Judge and note where the training stands; None where the outputs are not finite."""
-        self.costs = self.costs or costs_of(self)
+        self.progress.costs = self.progress.costs or costs_of(self)
         metrics = self._judge()
         value = metrics.get(self.assignment.objective, math.nan)
         if not math.isfinite(value):
@@ -207,7 +206,7 @@ class Training:
         path = self._note(value, any(before < rung <= share for rung in self.assignment.rungs))
         best, seconds = self.progress.best_checkpoint, self.progress.seconds
         # of the last step: a mean since the last report would be another one after a restart
-        metrics |= {**{f"loss/{name}": float(each) for name, each in self.losses.items()}, **self.costs}
+        metrics |= {**{f"loss/{name}": float(each) for name, each in self.losses.items()}, **self.progress.costs}
         return Reported(self.progress.step, share, value, metrics, path, best, seconds)
 
     def _saved(self) -> Saved:
@@ -219,7 +218,7 @@ class Training:
 
     def _end(self, cause: Any) -> Ended:
         best = self.progress
-        return Ended(cause, best.best, best.best_step, best.best_checkpoint, facts={**self.costs, **self.facts()})
+        return Ended(cause, best.best, best.best_step, best.best_checkpoint, facts={**self.progress.costs, **self.facts()})
 
     def facts(self) -> dict[str, float]:
         """Numbers that a trial's row keeps."""

@@ -40,6 +40,7 @@ def costs_of(training: Training) -> dict[str, float]:
     """
     model, device = training.model, training.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), forgotten(model):
+        torch.manual_seed(0)  # what a step draws may decide what it keeps
         return {
             "latency_ms": round(latency_ms(model, _middle(training)), 4),
             "peak_mb": round(peak_bytes(model, _longest(training), _loss_of(training), _kept(training)) / MB, 4),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """What a checkpoint must know beside weights: where the trial stands, the step that it was last judged at, and its
-    best so far."""
+    """What a checkpoint must know beside weights: where the trial stands, the step that it was last judged at, its best
+    so far, and what it was found to cost when all that goes along with its training was at work."""
 
     step: int = 0
     judged: int = 0
@@ -27,6 +27,7 @@ class Progress:
     best_checkpoint: str | None = None
     stale: int = 0
     seconds: float = 0.0
+    costs: dict[str, float] = field(default_factory=dict)
 
 
 def collect(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:

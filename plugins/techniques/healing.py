@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-
-from deepmine_auto import Applied, Float, Technique, TrainingFacts, heal
+from deepmine_auto import Applied, Fading, Float, Technique, TrainingFacts, healer_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,30 +26,22 @@ class Healing(Technique):
         return _Healed(self, facts)
 
 
-class _Healed(Applied):
+class _Healed(Fading):
     def __init__(self, chosen: Healing, facts: TrainingFacts) -> None:
-        self.weight, self.until = chosen.weight, chosen.share * facts.steps
-        self.healer = heal(facts.model, chosen.weight)
-        self.done = torch.zeros((), dtype=torch.int64)
+        super().__init__(chosen.share, facts.steps)
+        model: Any = facts.model
+        self.weight, self.healer = chosen.weight, healer_of(model)
+        self.companions = getattr(model, "companions", [])
+        if self.healer is not None:
+            self.healer.weight = chosen.weight
+            self.companions.append(self.healer)
 
-    def after_step(self, model: nn.Module) -> None:
-        """Heal a little less from step to step."""
-        self.done += 1
-        self._fade()
-
-    def _fade(self) -> None:
-        left = 1.0 - int(self.done) / self.until
-        if self.healer is not None and left <= 0.0:
+    def fade(self, left: float) -> None:
+        """Heal as much as is left, and forget the old model in the end."""
+        if self.healer is None:
+            return
+        self.healer.weight = left * self.weight
+        if not left:
             self.healer.rest()
+            self.companions.remove(self.healer)
             self.healer = None
-        elif self.healer is not None:
-            self.healer.weight = left * self.weight
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the number of steps."""
-        return {"done": self.done}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take back the number of steps."""
-        self.done.copy_(state["done"])
-        self._fade()

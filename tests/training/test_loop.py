@@ -81,11 +81,12 @@ ADAPTING = {
     "hard": {"attention/kind": "hard"},
     "performer": {"attention/kind": "performer"},
     "adaptive_span": {"attention/adaptive_span/use": True, "attention/adaptive_span/price": 1e-4},
+    "denoising": {"technique/denoising/use": True, "technique/denoising/share": 0.3},
 }
 
 
 @pytest.mark.parametrize("name", ADAPTING)
-def test_a_variant_that_adapts_is_restored_bit_for_bit(folder, name, always_written):
+def test_what_adapts_is_restored_bit_for_bit(folder, name, always_written):
     work = assignment(folder, params={**ADAPTING[name], "training/epochs": 2}, number=80 + list(ADAPTING).index(name))
     whole = run(work)
     for at, message in enumerate(whole[:-1]):

@@ -113,7 +113,7 @@ def test_it_fades_and_ends_and_the_old_model_is_forgotten(tmp_path):
 def test_judging_and_a_checkpoint_know_nothing_of_the_old_model(tmp_path):
     folder = originals.bert(tmp_path / "bert")
     patient = Patient(folder)
-    assert {*patient.model.state_dict()} == {*Patient(folder, kind="sigmoid").model.state_dict()}
+    assert {*patient.model.state_dict()} == {*Patient(folder).model.state_dict()}
     assert not [name for name in patient.model.state_dict() if "before" in name]
     patient.model.eval()
     assert patient.losses() == {}

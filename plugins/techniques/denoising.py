@@ -1,0 +1,81 @@
+"""Denoising: the model also learns to tell which words were hidden: it learns from texts, not from labels alone.
+
+Shapes: B batch, L length, D dim, P hidden tokens, U different tokens of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deepmine_auto import Applied, Companion, Fading, Float, Technique, TrainingFacts
+
+SHARPNESS = 10.0
+"""What cosines are multiplied by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoising(Technique):
+    """Hide `share` of the words, and add `weight` times the cross entropy of telling each hidden word from the other
+    words of the batch, by the cosine of the backbone's vector with what it knows of the word. It fades evenly, and is
+    gone after `until` of the training. Self-pretraining does so before the task instead of beside it; beside it, a
+    trial can be compared with others from its first evaluation on. A backbone without vectors of words is left alone.
+    """
+
+    name: ClassVar[str] = "denoising"
+    source: ClassVar[str] = "arXiv:2310.02980"
+    touches = frozenset({"input", "loss"})
+
+    share: Annotated[float, Float(0.05, 0.3)] = 0.15
+    weight: Annotated[float, Float(0.05, 1.0, log=True)] = 0.3
+    until: Annotated[float, Float(0.3, 1.0)] = 0.7
+
+    def build(self, facts: TrainingFacts) -> Applied:
+        """Put it beside the model."""
+        if not hasattr(getattr(facts.model, "backbone", None), "vectors"):
+            return Applied()
+        return _Denoising(self, facts)
+
+
+class _Denoising(Fading):
+    def __init__(self, chosen: Denoising, facts: TrainingFacts) -> None:
+        super().__init__(chosen.until, facts.steps)
+        model: Any = facts.model
+        self.weight, self.companions = chosen.weight, model.companions
+        self.guess = _Guess(chosen, facts)
+        self.companions.append(self.guess)
+
+    def fade(self, left: float) -> None:
+        """Hide as ever, and weigh less; hide nothing in the end."""
+        self.guess.weight = left * self.weight
+        if not left and self.guess in self.companions:
+            self.companions.remove(self.guess)
+
+
+class _Guess(Companion):
+    def __init__(self, chosen: Denoising, facts: TrainingFacts) -> None:
+        self.share, self.weight, self.unknown = chosen.share, chosen.weight, facts.unknown
+        model: Any = facts.model
+        self.backbone = model.backbone
+        self.marks = torch.tensor(facts.marks, dtype=torch.int64)
+        self.hidden_BL = torch.zeros(0)
+
+    def on_tokens(self, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor:
+        """Hide some words."""
+        words_BL = keep_BL & ~torch.isin(tokens_BL, self.marks.to(tokens_BL.device))
+        self.hidden_BL = (torch.rand(tokens_BL.shape, device=tokens_BL.device) < self.share) & words_BL
+        return tokens_BL.masked_fill(self.hidden_BL, self.unknown)
+
+    def losses(self, tokens_BL: Tensor, keep_BL: Tensor, out_BLD: Tensor) -> dict[str, Tensor]:
+        """Return the mean over rows of the mean over their hidden words."""
+        different_U, which_BL = tokens_BL.unique(return_inverse=True)
+        known_UD = F.normalize(self.backbone.vectors(different_U), dim=-1)
+        guess_PU = SHARPNESS * F.normalize(out_BLD[self.hidden_BL], dim=-1) @ known_UD.T
+        loss_P = F.cross_entropy(guess_PU, which_BL[self.hidden_BL], reduction="none")
+        loss_BL = torch.zeros_like(out_BLD[..., 0]).masked_scatter(self.hidden_BL, loss_P)
+        hidden_B = self.hidden_BL.sum(1).clamp_min(1)
+        return {"denoising": self.weight * (loss_BL.sum(1) / hidden_B).mean()}
