@@ -156,6 +156,7 @@ def pruners() -> Iterable[str]:
     """Our pruners."""
     return (
         "deepmine_plugins.pruners.asha:Asha",
+        "deepmine_plugins.pruners.curve:Curve",
         "deepmine_plugins.pruners.pareto_asha:ParetoAsha",
         "deepmine_plugins.pruners.median:Median",
         "deepmine_plugins.pruners.none:KeepAll",
