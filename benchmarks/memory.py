@@ -115,7 +115,7 @@ class Bench:
         self.space = Space.from_json(self.spec.spec["space"])
         kept.keep(place, self.spec.rows, self.spec.splits)
 
-    def messages(self, number: int):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def messages(self, number: int):  # type: ignore[no-untyped-def]
         """What a worker says of a trial."""
         import optuna
 

@@ -11,7 +11,9 @@ standard error is that of the mean of these differences; of three seeds it is a 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -35,27 +37,35 @@ technique = [{techniques}]
 [ranges]
 "training/epochs" = {epochs}
 "training/patience" = 200
+[[recipes]]
+{recipe}
 """
 
 
-def planned(task: str, seed: int, names: list[str], epochs: int, place: Path) -> tuple[Plan, dict[str, Value]]:
-    """A study's rows in a folder, and the first recipe of the task's space without its techniques."""
-    file = read_space(task)
-    recipe = {name: value for name, value in file.recipes[0].items() if not name.startswith("technique/")}
-    text = SPACE.format(
-        attention=recipe["attention/kind"], techniques=", ".join(f'"{each}"' for each in names), epochs=epochs
-    )
-    (place / "space.toml").write_text(text)
+def planned(task: str, seed: int, names: list[str], epochs: int, place: Path) -> Plan:
+    """A study's rows in a folder, with the first recipe of the task's space without its techniques."""
+    recipe = read_space(task).recipes[0]
+    kept_lines = [f'"{name}" = {json.dumps(each)}' for name, each in recipe.items() if not unwanted(name, recipe)]
+    techniques = ", ".join(f'"{each}"' for each in names)
+    given = {"attention": recipe["attention/kind"], "techniques": techniques, "epochs": epochs}
+    (place / "space.toml").write_text(SPACE.format(**given, recipe="\n".join(kept_lines)))
     found = plan(Request(task=task, space=str(place / "space.toml"), trials=1, seed=seed,
                          storage=str(place / "none.db")), the_host())  # fmt: skip
     kept.keep(place, found.rows, found.splits)
-    return found, recipe
+    return found
 
 
-def scored(found: Plan, recipe: dict[str, Value], name: str, names: list[str], place: Path, host: Host) -> float:
+def unwanted(name: str, recipe: Mapping[str, Value]) -> bool:
+    """Whether a param of a recipe belongs to a technique, or to a variant beside its own."""
+    other = name.startswith("attention/") and name != "attention/kind"
+    return name.startswith("technique/") or (other and not name.startswith(f"attention/{recipe['attention/kind']}/"))
+
+
+def scored(found: Plan, name: str, names: list[str], place: Path, host: Host) -> float:
     """Train with one technique, and score the last weights on the test rows."""
     uses = {f"technique/{each}/use": each == name for each in names}
-    params = Space.from_json(found.spec["space"]).complete({**recipe, **uses})
+    space = Space.from_json(found.spec["space"])
+    params = space.complete({**space.recipes[0], **uses})
     objective, seed = found.spec["objective"], seed_of(found.spec["seed"], "trial", 0)
     number = [NOTHING, *names].index(name)
     assignment = Assignment("trial", number, 1, str(place), found.spec["task"], objective, kept.SEARCH, seed, params)
@@ -82,9 +92,9 @@ def main() -> None:
     names, table = asked.techniques, dict[str, list[float]]()
     for seed in asked.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            found, recipe = planned(asked.task, seed, names, asked.epochs, Path(folder))
+            found = planned(asked.task, seed, names, asked.epochs, Path(folder))
             for name in (NOTHING, *names):
-                table.setdefault(name, []).append(scored(found, recipe, name, names, Path(folder), host))
+                table.setdefault(name, []).append(scored(found, name, names, Path(folder), host))
                 print(f"seed {seed}  {name:<20} {table[name][-1]:.4f}", flush=True)
     print(f"\n{'technique':<20} {'mean':>7} {'points':>7} {'s. e.':>6}  by seed")
     effects = {name: [100 * (a - b) for a, b in zip(table[name], table[NOTHING], strict=True)] for name in table}

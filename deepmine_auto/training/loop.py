@@ -218,7 +218,8 @@ class Training:
 
     def _end(self, cause: Any) -> Ended:
         best = self.progress
-        return Ended(cause, best.best, best.best_step, best.best_checkpoint, facts={**self.progress.costs, **self.facts()})
+        facts = {**best.costs, **self.facts()}
+        return Ended(cause, best.best, best.best_step, best.best_checkpoint, facts=facts)
 
     def facts(self) -> dict[str, float]:
         """Numbers that a trial's row keeps."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from deepmine_auto import Float, Int, Report, Verdict
-from deepmine_plugins.pruners.asha import LAST, Asha
+
+from .asha import LAST, Asha
 
 WHOLE = 1000
 """A trial's own budget in thousandths."""
@@ -32,7 +33,7 @@ class Curve(Asha):
     places: Annotated[int, Int(1, 10)] = 3
 
     def keep(self, reports: Sequence[Report], trial: int, share: int) -> Verdict:
-        """Judge `trial` at its first report of `share`, by the reports up to that one; they stand in the order of seq."""
+        """Judge `trial` at its first report of `share`, by the reports up to that one, in the order of seq."""
         verdict = super().keep(reports, trial, share)
         if not verdict.keep or share >= LAST:
             return verdict
