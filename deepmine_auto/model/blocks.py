@@ -69,7 +69,7 @@ class SparseSoftmax(FusedSoftmax):
         length, source = q_BHLK.shape[2], k_BGSK.shape[2]
         if weights or max(length, source) <= self.whole:  # `weigh` narrows
             return super().forward(q_BHLK, k_BGSK, v_BGSK, mask, weights=weights)
-        if flex.serves(q_BHLK, k_BGSK, mask):
+        if flex.serves(q_BHLK, v_BGSK, mask):
             return Mixed(flex.flex_softmax(q_BHLK, k_BGSK, v_BGSK, self._blocks(q_BHLK, k_BGSK, mask), mask.padding))
         n_N = torch.arange((source - length) // self.block, -(-source // self.block), device=q_BHLK.device)
         j_NW = self.reads(n_N, source, mask.causal)

@@ -35,14 +35,13 @@ Pattern = Callable[[Tensor, Tensor], Tensor]
 tensors and numbers that it has closed over, and what it does to positions is done to each pair by itself."""
 
 
-def serves(q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask) -> bool:
+def serves(q_BHLK: Tensor, v_BGSK: Tensor, mask: Mask) -> bool:
     """Say whether FlexAttention can compute this, and would be faster."""
     return (
-        q_BHLK.device.type in DEVICES
-        and q_BHLK.dtype == k_BGSK.dtype
-        and q_BHLK.dtype in DTYPES
-        and q_BHLK.shape[-1] >= LEAST_DIM
-        and min(q_BHLK.shape[2], k_BGSK.shape[2]) >= LEAST_LENGTH
+        v_BGSK.device.type in DEVICES
+        and v_BGSK.dtype in DTYPES
+        and v_BGSK.shape[-1] >= LEAST_DIM
+        and min(q_BHLK.shape[2], v_BGSK.shape[2]) >= LEAST_LENGTH
         and mask.features <= FEATURES
         and kernel() is not None
     )
@@ -50,7 +49,8 @@ def serves(q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask) -> bool:
 
 @functools.cache
 def kernel() -> Callable[..., Any] | None:
-    """The compiled kernel, or None, with a warning, where it cannot be compiled: without a compiler or Triton."""
+    """The compiled kernel, or None, with a warning, where it cannot be compiled: without a compiler or Triton. A
+    process compiles for some seconds, once for each pattern."""
     from torch.nn.attention.flex_attention import flex_attention
 
     compiled = torch.compile(flex_attention, fullgraph=True)  # in part, it would keep all scores
@@ -86,6 +86,7 @@ def flex_softmax(
     run, grouped = kernel(), q_BHLK.shape[1] != k_BGSK.shape[1]
     assert run is not None
     hides = None if padding_BS is None else real
+    q_BHLK, k_BGSK = q_BHLK.to(v_BGSK.dtype), k_BGSK.to(v_BGSK.dtype)  # in mixed precision they may differ
     with config.patch(recompile_limit=MOST_COMPILED):
         out_BHLK: Tensor = run(q_BHLK, k_BGSK, v_BGSK, score_mod=hides, block_mask=blocks, enable_gqa=grouped)
     return out_BHLK

@@ -76,6 +76,6 @@ class _Guess(Companion):
         known_UD = F.normalize(self.backbone.vectors(different_U), dim=-1)
         guess_PU = SHARPNESS * F.normalize(out_BLD[self.hidden_BL], dim=-1) @ known_UD.T
         loss_P = F.cross_entropy(guess_PU, which_BL[self.hidden_BL], reduction="none")
-        loss_BL = torch.zeros_like(out_BLD[..., 0]).masked_scatter(self.hidden_BL, loss_P)
+        loss_BL = loss_P.new_zeros(tokens_BL.shape).masked_scatter(self.hidden_BL, loss_P)
         hidden_B = self.hidden_BL.sum(1).clamp_min(1)
         return {"denoising": self.weight * (loss_BL.sum(1) / hidden_B).mean()}

@@ -136,19 +136,26 @@ def test_a_pattern_says_all_where_a_variant_says_nothing():
 
 
 def test_it_serves_long_inputs_of_a_gpu_alone(calls):
-    q, k, _ = inputs()
-    assert flex.serves(q, k, Mask(padding=PADDING, causal=True, window=(3, 3)))
-    assert not flex.serves(q[:, :, :1], k, Mask()), "one step of decoding"
-    assert not flex.serves(q, k, Mask(bias=torch.zeros(1)))
-    assert not flex.serves(q, k, Mask(dense=torch.ones(1, dtype=torch.bool)))
-    assert not flex.serves(q.double(), k.double(), Mask())
-    assert not flex.serves(q.bfloat16(), k, Mask())
-    assert not flex.serves(q[..., :8], k[..., :8], Mask())
+    q, _, v = inputs()
+    assert flex.serves(q, v, Mask(padding=PADDING, causal=True, window=(3, 3)))
+    assert not flex.serves(q[:, :, :1], v, Mask()), "one step of decoding"
+    assert not flex.serves(q, v, Mask(bias=torch.zeros(1)))
+    assert not flex.serves(q, v, Mask(dense=torch.ones(1, dtype=torch.bool)))
+    assert not flex.serves(q.double(), v.double(), Mask())
+    assert not flex.serves(q[..., :8], v[..., :8], Mask())
+
+
+@pytest.mark.filterwarnings(f"ignore:{SAID}")
+@torch.no_grad()
+def test_in_mixed_precision_all_is_of_the_type_of_the_values(calls):
+    module, (q, k, v) = SlidingWindow(window=16).build(SHAPE), inputs()
+    assert module(q, k, v.bfloat16(), Mask(), weights=False).out.dtype == torch.bfloat16
+    assert calls
 
 
 def test_it_does_not_serve_a_cpu():
-    q, k, _ = inputs(flex.LEAST_LENGTH, flex.LEAST_LENGTH)
-    assert not flex.serves(q, k, Mask())
+    q, _, v = inputs(flex.LEAST_LENGTH, flex.LEAST_LENGTH)
+    assert not flex.serves(q, v, Mask())
 
 
 def test_where_it_does_not_compile_blocks_go_on_and_it_is_said_once(monkeypatch):
@@ -161,6 +168,6 @@ def test_where_it_does_not_compile_blocks_go_on_and_it_is_said_once(monkeypatch)
     monkeypatch.setattr(flex, "DEVICES", {"cpu"})
     monkeypatch.setattr(flex, "kernel", flex.kernel.__wrapped__)
     monkeypatch.setattr(torch, "compile", compile)
-    q, k, _ = inputs(flex.LEAST_LENGTH, flex.LEAST_LENGTH)
+    q, _, v = inputs(flex.LEAST_LENGTH, flex.LEAST_LENGTH)
     with pytest.warns(UserWarning, match=r"does not compile here \(RuntimeError: Cannot find a working triton inst"):
-        assert not flex.serves(q, k, Mask())
+        assert not flex.serves(q, v, Mask())

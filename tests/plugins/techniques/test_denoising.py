@@ -129,3 +129,11 @@ def test_a_backbone_without_vectors_of_words_is_left_alone():
     prepared, _ = encoder()
     facts = TrainingFacts(torch.nn.Linear(2, 2), prepared, STEPS, torch.Generator())
     assert Denoising().build(facts).state_dict() == {}
+
+
+def test_it_works_in_mixed_precision(course):
+    at_work = course(share=0.3)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = at_work.losses()["denoising"]
+    loss.backward()
+    assert math.isfinite(loss.item())

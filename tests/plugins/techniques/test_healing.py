@@ -131,3 +131,12 @@ def test_a_training_that_goes_on_heals_as_much_as_one_that_was_not_interrupted(t
         first.healing.after_step(first.model)
     second.healing.load_state_dict(first.healing.state_dict())
     assert second.healing.healer is None
+
+
+def test_it_works_in_mixed_precision(tmp_path):
+    patient = Patient(originals.bert(tmp_path / "bert"))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = patient.losses()["healing"]
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
