@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any, BinaryIO, NoReturn
@@ -57,6 +58,11 @@ class Server(ThreadingMixIn, WSGIServer):
     """A thread a request; none outlives the command."""
 
     daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of an error on standard error, but not of a connection that broke, or that our own end closed."""
+        if not isinstance(sys.exception(), OSError | ValueError):
+            super().handle_error(request, client_address)
 
 
 class ServerOf6(Server):

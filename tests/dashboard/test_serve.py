@@ -185,3 +185,17 @@ def test_artifacts_are_neither_written_nor_removed(shown):
     for refuse in (lambda: Artifacts(shown.reader).write("a", None), lambda: Artifacts(shown.reader).remove("a")):
         with pytest.raises(PermissionError, match="reads only"):
             refuse()
+
+
+@pytest.mark.parametrize(("error", "told"), [(OSError(9, "Bad file descriptor"), False), (RuntimeError("odd"), True)])
+def test_a_connection_that_broke_is_no_news_and_another_error_is(error, told, capsys):
+    """An interrupt may close the socket of a request that a thread has just begun to read."""
+    server = bound(lambda environ, start: [], "127.0.0.1", 0)
+    try:
+        try:
+            raise error
+        except (OSError, RuntimeError):
+            server.handle_error(None, ("127.0.0.1", 1))
+    finally:
+        server.server_close()
+    assert ("odd" in capsys.readouterr().err) == told

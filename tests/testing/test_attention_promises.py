@@ -257,15 +257,23 @@ def test_a_false_declaration_breaks_its_promise(changed, promise):
 
 
 def test_a_fault_in_blocks_is_found_although_short_inputs_never_use_them(monkeypatch):
-    blocks = "deepmine_plugins.attention.sliding_window._by_blocks"
-    monkeypatch.setattr(blocks, lambda q, k, v, mask, block: FusedSoftmax()(q, k, v, Mask(padding=mask.padding)).out)
+    blocks = "deepmine_plugins.attention.sliding_window._by_slices"
+
+    def sees_all(q, k, v, mask, window, block):
+        return FusedSoftmax()(q, k, v, Mask(padding=mask.padding)).out
+
+    monkeypatch.setattr(blocks, sees_all)
     assert broken(SlidingWindow, "the fast form equals the definition at both ends of every range")
 
 
 @pytest.mark.parametrize("promise", ["each declared mask hides by itself", "padding never leaks"])
 def test_a_leak_in_blocks_is_found_although_short_inputs_never_use_them(promise, monkeypatch):
-    blocks = "deepmine_plugins.attention.sliding_window._by_blocks"
-    monkeypatch.setattr(blocks, lambda q, k, v, mask, block: FusedSoftmax()(q, k, v, replace(mask, padding=None)).out)
+    blocks = "deepmine_plugins.attention.sliding_window._by_slices"
+
+    def sees_padding(q, k, v, mask, window, block):
+        return FusedSoftmax()(q, k, v, replace(mask, padding=None, window=window)).out
+
+    monkeypatch.setattr(blocks, sees_padding)
     assert broken(SlidingWindow, promise)
 
 
