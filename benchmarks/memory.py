@@ -18,7 +18,12 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deepmine_auto.messages import Message
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -115,7 +120,7 @@ class Bench:
         self.space = Space.from_json(self.spec.spec["space"])
         kept.keep(place, self.spec.rows, self.spec.splits)
 
-    def messages(self, number: int):  # type: ignore[no-untyped-def]
+    def messages(self, number: int) -> Iterator[Message]:
         """What a worker says of a trial."""
         import optuna
 

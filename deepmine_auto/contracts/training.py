@@ -152,7 +152,8 @@ class Companion:
         return tokens_BL
 
     def losses(self, tokens_BL: Tensor, keep_BL: Tensor, out_BLD: Tensor) -> Mapping[str, Tensor]:
-        """Return what is added to the loss by name, means over rows, of what the backbone made of these tokens."""
+        """Return what is added to the loss by name, means over rows, of what the backbone made of what it
+        read, which companions may have changed."""
         return {}
 
 

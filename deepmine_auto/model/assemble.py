@@ -47,7 +47,7 @@ class Model(nn.Module):
         mixed: Mixed = self.backbone(read_BL, keep_BL, weights=weights)
         losses = {**mixed.losses}
         for each in companions:
-            losses |= each.losses(tokens_BL, keep_BL, mixed.out)
+            losses |= each.losses(read_BL, keep_BL, mixed.out)
         return mixed._replace(out=self.head(mixed.out, keep_BL), losses=losses)
 
 

@@ -45,7 +45,7 @@ class DenseAttention(nn.Module):
 
     def score(self, q_BHLK: Tensor, k_BHSK: Tensor) -> Tensor:
         """Return scores (B, H, L, S); here the scaled dot product."""
-        scores_BHLS: Tensor = q_BHLK * q_BHLK.shape[-1] ** -0.5 @ k_BHSK.transpose(-1, -2)
+        scores_BHLS: Tensor = (q_BHLK * q_BHLK.shape[-1] ** -0.5) @ k_BHSK.transpose(-1, -2)
         return scores_BHLS
 
     def normalize(self, scores_BHLS: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_texts import rows
 
-from deepmine_auto.contracts import Applied, TrainingFacts
+from deepmine_auto.contracts import Applied, Companion, TrainingFacts
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model
 from deepmine_auto.pretrained.files import original_of
@@ -76,6 +76,20 @@ def test_the_loss_is_how_far_the_blocks_are_from_those_of_the_model_as_it_was(tm
         for row, keep in enumerate(patient.keep_BL):
             expected.append((a[row][keep] - b[row][keep]).square().mean() / b[row][keep].var(correction=0))
     torch.testing.assert_close(patient.losses()["healing"], 2.0 * torch.stack(expected).mean())
+
+
+def test_both_models_read_what_another_companion_made_of_the_text(tmp_path):
+    patient, read = Patient(originals.bert(tmp_path / "bert")), []
+
+    class Hides(Companion):
+        def on_tokens(self, tokens_BL, keep_BL):
+            return torch.ones_like(tokens_BL)
+
+    patient.model.companions.insert(0, Hides())
+    for each in (patient.model.backbone, patient.healing.healer.before):
+        each.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    patient.losses()
+    assert [bool((each == 1).all()) for each in read] == [True, True]
 
 
 def test_it_is_the_same_in_parts(tmp_path):
