@@ -32,6 +32,8 @@ def folder_of(name: str) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if name.startswith(("/", ".", "~")):  # no name of the hub begins so
+        raise BadInput(f"There is no folder {folder}.", "Check the path, or give a name of the hub.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -13,9 +13,7 @@ from typing import Annotated, ClassVar
 from deepmine_auto import Float, Int, Report, Verdict
 
 from .asha import LAST, Asha
-
-WHOLE = 1000
-"""A trial's own budget in thousandths."""
+from .median import WHOLE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,6 +138,12 @@ def test_what_is_no_folder_and_not_on_the_hub_is_told_in_a_sentence():
         pinned("no/such-model")
 
 
+@pytest.mark.parametrize("path", ["/no/such", "./no-such"])
+def test_a_path_that_leads_nowhere_is_not_asked_of_the_hub(path):
+    with pytest.raises(BadInput, match=r"There is no folder .*no.such\. Check the path"):
+        plan(Request(task="text_classification", data="moods.csv", backbone=path, trials=1), the_host())
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 def test_a_missing_file_is_named(bert, name):
     (bert / name).unlink()
