@@ -2,10 +2,12 @@
 added to it by itself at its default setting, over several split seeds.
 
     python benchmarks/techniques.py [--task sentiment] [--seeds 0 1 2] [--epochs 9] [--techniques ema fgm ...]
+    python benchmarks/techniques.py --labelled 200 --techniques pseudo_labels
 
 Each training goes to its last epoch; its last weights are scored once on the locked test rows of its split seed. A
 difference is that to the same recipe without any technique on the same split and from the same initial weights. The
-standard error is that of the mean of these differences; of three seeds it is a rough one.
+standard error is that of the mean of these differences; of three seeds it is a rough one. With --labelled so many of
+the training rows keep their labels, and the others are rows without labels.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 from statistics import fmean, stdev
 
 from deepmine_auto.data import kept
@@ -42,16 +45,22 @@ technique = [{techniques}]
 """
 
 
-def planned(task: str, seed: int, names: list[str], epochs: int, place: Path) -> Plan:
+def planned(task: str, seed: int, names: list[str], epochs: int, labelled: int | None, place: Path) -> Plan:
     """A study's rows in a folder, with the first recipe of the task's space without its techniques."""
     recipe = read_space(task).recipes[0]
     kept_lines = [f'"{name}" = {json.dumps(each)}' for name, each in recipe.items() if not unwanted(name, recipe)]
     techniques = ", ".join(f'"{each}"' for each in names)
     given = {"attention": recipe["attention/kind"], "techniques": techniques, "epochs": epochs}
     (place / "space.toml").write_text(SPACE.format(**given, recipe="\n".join(kept_lines)))
-    found = plan(Request(task=task, space=str(place / "space.toml"), trials=1, seed=seed,
+    (place / "loose.txt").write_text("What a plan must be given; the rows that are kept are others.\n")
+    loose = None if labelled is None else str(place / "loose.txt")
+    found = plan(Request(task=task, space=str(place / "space.toml"), trials=1, seed=seed, unlabelled=loose,
                          storage=str(place / "none.db")), the_host())  # fmt: skip
-    kept.keep(place, found.rows, found.splits)
+    split = found.splits[kept.SEARCH]
+    drawn = Random(seed).sample(split.train, len(split.train))
+    with_labels, without = sorted(drawn[:labelled]), [] if labelled is None else drawn[labelled:]
+    texts = [found.rows.inputs[each] for each in without]
+    kept.keep(place, found.rows, {kept.SEARCH: split._replace(train=with_labels)}, texts)
     return found
 
 
@@ -87,12 +96,14 @@ def main() -> None:
     parser.add_argument("--task", default="sentiment")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=9)
-    parser.add_argument("--techniques", nargs="+", default=sorted(host.offered("technique")))
+    parser.add_argument("--labelled", type=int, metavar="N")
+    able = [name for name, each in sorted(host.offered("technique").items()) if not each.thing.unlabelled]
+    parser.add_argument("--techniques", nargs="+", default=able)
     asked = parser.parse_args()
     names, table = asked.techniques, dict[str, list[float]]()
     for seed in asked.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            found = planned(asked.task, seed, names, asked.epochs, Path(folder))
+            found = planned(asked.task, seed, names, asked.epochs, asked.labelled, Path(folder))
             for name in (NOTHING, *names):
                 table.setdefault(name, []).append(scored(found, name, names, Path(folder), host))
                 print(f"seed {seed}  {name:<20} {table[name][-1]:.4f}", flush=True)

@@ -220,7 +220,7 @@ def _step_seconds(training: Training) -> float:
     """The mean time of a training step; the first only warms up."""
 
     def step() -> float:
-        return take_step(training, training.train.batch(next(training.batches), training.device)).item()
+        return take_step(training, *training.draw()).item()
 
     training.model.train()
     times = [_timed(step)[0] for _ in for_a_while(itertools.count(), FEWEST_STEPS, STEPPING_SECONDS)]

@@ -21,6 +21,7 @@ from deepmine_auto.data.foreign import foreign_ids, load_foreign
 from deepmine_auto.data.read import read_rows
 from deepmine_auto.data.rows import Rows, Source
 from deepmine_auto.data.tokenize import count_words, load_tokenizer, subword_tokenizer, token_ids, word_tokenizer
+from deepmine_auto.data.unlabelled import read_unlabelled
 from deepmine_auto.data.vectors import glove
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.model.heads import ClassifierHead
@@ -163,6 +164,10 @@ class TextClassification(Task):
         long = sum(words > self.max_len for words in count_words(rows.inputs))
         note = f"{long:,} of {len(rows):,} texts have more than {self.max_len} words and are cut there."
         return replace(rows, notes=(*rows.notes, note)) if long else rows
+
+    def read_unlabelled(self, file: Path, text_column: str | None, rows: Rows) -> Sequence[Any]:
+        """Read the texts of a file that no row has. Raises BadInput where none is left, or for another language."""
+        return read_unlabelled(file, text_column, rows.inputs)
 
     def strata(self, rows: Rows) -> Sequence[Any]:
         """The labels."""

@@ -23,7 +23,7 @@ from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.pretrained.choosing import chosen_from, longest_reader
-from deepmine_auto.space_file import Admit, SpaceFile, build_space, read_space, space_for
+from deepmine_auto.space_file import Admit, SpaceFile, build_space, loosened, read_space, space_for
 from deepmine_auto.storage.place import Place, place_of, read
 from deepmine_auto.storage.store import Row, Store
 from deepmine_auto.study.budget import Budget, seconds_of
@@ -40,7 +40,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Request:
     """What a user may ask of a search; each field is an option of `deepmine-auto search`.
 
-    data: files (`FILE`, or `train=FILE` and so on) or one folder; none is the task's own data. attention: variants to
+    data: files (`FILE`, or `train=FILE` and so on) or one folder; none is the task's own data. unlabelled: a file of
+    texts without labels, which techniques such as `pseudo_labels` learn from. attention: variants to
     choose from instead of the space's. backbone: backbones by name, or pretrained models: folders, or names of the hub.
     time_budget: seconds, or text such as 5m. storage: a SQLite file or a PostgreSQL URL without password; none is that
     of the environment. output: the study's folder. gpus: in all; None is as many as there are. objective: one or
@@ -53,6 +54,7 @@ class Request:
     data: Sequence[str] | str = ()
     text_column: str | None = None
     label_column: str | None = None
+    unlabelled: str | None = None
     space: str | None = None
     attention: Sequence[str] = ()
     backbone: Sequence[str] | str = ()
@@ -90,6 +92,7 @@ class Plan:
     spec: Mapping[str, Any]
     notes: tuple[str, ...]
     evidence: tuple[Row, ...] = ()
+    unlabelled: Sequence[Any] = ()
 
 
 def plan(request: Request, host: Host) -> Plan:
@@ -101,10 +104,11 @@ def plan(request: Request, host: Host) -> Plan:
     limits = limits_from(_listed(request.limit), scores, request.task)
     backbones = chosen_from(_listed(request.backbone), host)
     file = _overridden(read_space(request.space or backbones.space or space_for(task_class)), request, host)
-    file = backbones.over(file)
+    file = loosened(backbones.over(file), request.unlabelled is not None, host)
     storage, folder, name = _places(request)
     task = task_class()
     rows = without_duplicates(task.read(_source(request)))
+    unlabelled = _unlabelled(request, task, rows)
     strata = task.strata(rows)
     splits = _splits(strata, request.seed, rows)
     train = rows.take(splits[SEARCH].train)
@@ -126,15 +130,16 @@ def plan(request: Request, host: Host) -> Plan:
         "pruner": file.pruner,
         "versions": {each: version(each) for each in VERSIONS},
         "fingerprint": fingerprint(rows),
-        "described": task.describe(rows),
+        "described": {**task.describe(rows), **({"unlabelled": len(unlabelled)} if unlabelled else {})},
         "parts": {part: len(getattr(splits[SEARCH], part)) for part in Split._fields},
         "unchecked": request.unchecked,
         "workers": {each: getattr(request, each) for each in WORKERS},
     }
     warmth = warm_start(_studies(request, storage), spec, space)
     spec["space"] = replace(space, recipes=warmth.recipes).to_json()
-    notes = (*rows.notes, *left_out, *warmth.notes)
-    return Plan(name, storage, folder, rows, splits, file.budget, spec, notes, warmth.evidence)
+    loose = (f"{len(unlabelled):,} rows without labels are learned from.",) if unlabelled else ()
+    notes = (*rows.notes, *loose, *left_out, *warmth.notes)
+    return Plan(name, storage, folder, rows, splits, file.budget, spec, notes, warmth.evidence, unlabelled)
 
 
 def _studies(request: Request, storage: Place) -> list[tuple[Store, str]]:
@@ -210,6 +215,11 @@ def _free_name(request: Request, storage: Place) -> str:
 def _source(request: Request) -> Source:
     paths = _listed(request.data)
     return source_from(paths, request.text_column, request.label_column) if paths else Source()
+
+
+def _unlabelled(request: Request, task: Task, rows: Rows) -> Sequence[Any]:
+    file = request.unlabelled
+    return () if file is None else task.read_unlabelled(Path(file).expanduser(), request.text_column, rows)
 
 
 def _splits(strata: Sequence[Any], seed: int, rows: Rows) -> dict[str, Split]:

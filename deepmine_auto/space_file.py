@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ LISTS = ("attention", "backbone", "tuning", "optimizer", "technique")
 HYBRID = "hybrid"
 """The list of attention variants that may take some layers in place of the one that has most."""
 SINGLE = ("sampler", "pruner")
+PSEUDO_LABELS = "pseudo_labels"
+"""The technique for rows without labels where a file names none."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,25 @@ def _ranges(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     walk("", _table(plain, "ranges", where))
     return flat
+
+
+# -- rows without labels ---------------------------------------------------------------------------------------------
+
+
+def loosened(file: SpaceFile, unlabelled: bool, host: Host) -> SpaceFile:
+    """A space file for a study with rows without labels, or for one with none. With them, and no technique that learns
+    from them, it searches `pseudo_labels` too, and tries its first recipe without and with that. Raises BadInput where
+    a technique needs such rows and there are none."""
+    named = file.plugins.get("technique", ())
+    needing = [each for each in named if host.get("technique", each).unlabelled]
+    if needing and not unlabelled:
+        raise BadInput(f"The technique '{needing[0]}' learns from rows without labels.", "Give --unlabelled FILE.")
+    if needing or not unlabelled:
+        return file
+    use = f"technique/{PSEUDO_LABELS}/use"
+    recipes = [{use: False, **each} for each in file.recipes]
+    recipes[1:1] = [{**each, use: True} for each in recipes[:1]]
+    return replace(file, plugins={**file.plugins, "technique": (*named, PSEUDO_LABELS)}, recipes=recipes)
 
 
 # -- narrowing what plugins declare ----------------------------------------------------------------------------------

@@ -87,10 +87,10 @@ def test_a_model_that_cannot_be_built_or_trained_is_counted_and_the_others_are_m
 def test_a_plugin_that_raises_in_a_step_breaks_only_its_own_models(tmp_path, hurried, monkeypatch):
     from deepmine_auto.training.step import take_step
 
-    def step(training, batch):
+    def step(training, *batches):
         if training.assignment.params["attention/kind"] == "linear":
             raise ZeroDivisionError("in the middle")
-        return take_step(training, batch)
+        return take_step(training, *batches)
 
     monkeypatch.setattr(calibrating, "take_step", step)
     found = sample(SPACE, SPEC, the_host(), kept(tmp_path / "study"))

@@ -146,3 +146,50 @@ def test_variants_that_the_data_rule_out_are_left_out_and_named(here, monkeypatc
     )
     (kind,) = [each.range for each in Space.from_json(found.spec["space"]).params if each.name == "attention/kind"]
     assert kind.options == ("multi_head",)
+
+
+# -- rows without labels -----------------------------------------------------------------------------------------------
+
+USE = "technique/pseudo_labels/use"
+"""The param that says whether a trial learns from them."""
+
+
+def loose(here, *texts):
+    (here / "more.txt").write_text("\n".join(texts) + "\n")
+    return planned(unlabelled="more.txt")
+
+
+def test_rows_without_labels_are_kept_counted_and_searched(here):
+    found = loose(here, "a good day", "a rude road", planned().rows.inputs[0])
+    assert found.unlabelled == ["a good day", "a rude road"]
+    assert found.spec["described"]["unlabelled"] == 2
+    assert "2 rows without labels are learned from." in found.notes
+    space = Space.from_json(found.spec["space"])
+    assert USE in {each.name for each in space.params}
+    without, with_them = space.recipes[:2]
+    assert (without[USE], with_them[USE]) == (False, True)
+    assert {**with_them, USE: False} == without, "the first recipe is tried both ways"
+    assert all(each[USE] is False for each in space.recipes[2:])
+
+
+def test_without_them_nothing_that_needs_them_is_searched(here):
+    found = planned()
+    assert found.unlabelled == ()
+    assert "unlabelled" not in found.spec["described"]
+    assert USE not in {each.name for each in Space.from_json(found.spec["space"]).params}
+
+
+def test_a_technique_that_needs_them_is_refused_without(here):
+    text = '[plugins]\ntechnique = ["pseudo_labels"]\n'
+    (here / "own.toml").write_text(text)
+    with pytest.raises(BadInput, match=r"'pseudo_labels' learns from rows without labels\. Give --unlabelled FILE"):
+        planned(space="own.toml")
+    (here / "more.txt").write_text("a good day\n")
+    found = planned(space="own.toml", unlabelled="more.txt")
+    assert USE in {each.name for each in Space.from_json(found.spec["space"]).params}
+
+
+def test_a_task_of_other_rows_refuses_them(here):
+    (here / "more.txt").write_text("a good day\n")
+    with pytest.raises(BadInput, match=r"'copy_memory' learns nothing from rows without labels\. Leave --unlabelled"):
+        planned(task="copy_memory", data=(), unlabelled="more.txt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,13 @@ def rows(count: int = 80) -> Rows:
     return Rows(texts, labels)
 
 
-def kept(folder: Path) -> Path:
-    """A study's folder with the texts and their splits."""
+def kept(folder: Path, unlabelled: Sequence[str] = ()) -> Path:
+    """A study's folder with the texts and their splits, and perhaps texts without labels."""
     made = rows()
     first = split(made.labels, 1)
     again = {f"rerun-{each}": resplit(first, made.labels, each) for each in range(3)}
     folder.mkdir(parents=True, exist_ok=True)
-    keep(folder, made, {SEARCH: first, **again})
+    keep(folder, made, {SEARCH: first, **again}, unlabelled)
     return folder
 
 

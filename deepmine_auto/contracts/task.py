@@ -14,6 +14,8 @@ from deepmine_auto.contracts.plugin import Plugin
 from deepmine_auto.errors import BadInput
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from tokenizers import Tokenizer
     from torch import Tensor, nn
@@ -95,6 +97,12 @@ class Task(Plugin):
     @abstractmethod
     def read(self, source: Source) -> Rows:
         """Read the user's data, or the bundled data where `source.files` is empty. Raises BadInput."""
+
+    def read_unlabelled(self, file: Path, text_column: str | None, rows: Rows) -> Sequence[Any]:
+        """Read inputs without labels that are none of the rows, at least one. Raises BadInput, too where the task can
+        make nothing of them."""
+        del file, text_column, rows
+        raise BadInput(f"'{self.name}' learns nothing from rows without labels.", "Leave --unlabelled out.")
 
     @abstractmethod
     def strata(self, rows: Rows) -> Sequence[Any]:

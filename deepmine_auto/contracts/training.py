@@ -52,12 +52,18 @@ class TrainingFacts(NamedTuple):
 
 
 class Step(Protocol):
-    """One training step, for techniques that work its batch off more than once. Parts and workers are hidden here."""
+    """One training step, for techniques that work its batch off more than once, or another. Parts and workers are
+    hidden here. `unlabelled` is a batch of as many rows whose targets mean nothing; None where the user gave none."""
 
     batch: Batch
+    unlabelled: Batch | None
 
-    def outputs(self) -> Tensor:
-        """Return the model's outputs for the batch, with the weights as they are now and dropout drawn anew."""
+    def outputs(self, batch: Batch | None = None) -> Tensor:
+        """Return the model's outputs for the step's batch or another, with the weights as they are now and dropout
+        drawn anew."""
+
+    def answers(self, batch: Batch) -> Tensor:
+        """Return the model's outputs for a batch as predictions have them, without dropout and without gradient."""
 
     def loss(self, outputs: Tensor) -> Tensor:
         """Return the task's loss of outputs, with what the techniques' `on_loss` make of it."""
@@ -162,6 +168,8 @@ class Technique(Plugin):
 
     kind = "technique"
     touches: ClassVar[frozenset[Touches]]
+    unlabelled: ClassVar[bool] = False
+    """Whether it learns from rows without labels, so that there is nothing for it to do where the user gives none."""
 
     @abstractmethod
     def build(self, facts: TrainingFacts) -> Applied:

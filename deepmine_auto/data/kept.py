@@ -14,13 +14,13 @@ from typing import Any
 from deepmine_auto.data.rows import Rows
 from deepmine_auto.data.split import Split
 
-OPEN, LOCKED, SPLITS = "rows.json", "test.json", "splits.json"
+OPEN, LOCKED, SPLITS, UNLABELLED = "rows.json", "test.json", "splits.json", "unlabelled.json"
 SEARCH = "search"
 """The split that the trials use; the reruns have others."""
 
 
-def keep(folder: Path, rows: Rows, splits: Mapping[str, Split]) -> None:
-    """Write rows and splits; every split has the same test rows."""
+def keep(folder: Path, rows: Rows, splits: Mapping[str, Split], unlabelled: Sequence[Any] = ()) -> None:
+    """Write rows and splits, and inputs without labels where there are; every split has the same test rows."""
     test = splits[SEARCH].test
     visible = sorted({*range(len(rows))} - {*test})
     place = {row: at for at, row in enumerate(visible)}
@@ -29,6 +29,8 @@ def keep(folder: Path, rows: Rows, splits: Mapping[str, Split]) -> None:
     _write(folder / OPEN, _plain(rows.take(visible)))
     _write(folder / LOCKED, _plain(rows.take(test)))
     _write(folder / SPLITS, named)
+    if unlabelled:
+        _write(folder / UNLABELLED, list(unlabelled))
 
 
 def rows_of(folder: Path, split: str, part: str) -> Rows:
@@ -38,6 +40,13 @@ def rows_of(folder: Path, split: str, part: str) -> Rows:
     return rows.take(indices)
 
 
+def unlabelled_of(folder: Path) -> list[Any]:
+    """The inputs without labels; none where the user gave none."""
+    file = folder / UNLABELLED
+    found: list[Any] = json.loads(file.read_text()) if file.exists() else []
+    return found
+
+
 def test_rows(folder: Path) -> Rows:
     """Open the locked test. Only the finals do, and each opening is an event."""
     return _rows(folder / LOCKED)
@@ -45,7 +54,9 @@ def test_rows(folder: Path) -> Rows:
 
 def digest(folder: Path) -> str:
     """The sha256, in hex, of all that is kept. Nothing is looked at, so that this opens no test."""
-    hashes = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (OPEN, LOCKED, SPLITS)]
+    files = [folder / name for name in (OPEN, LOCKED, SPLITS)]
+    files += [folder / UNLABELLED] if (folder / UNLABELLED).exists() else []
+    hashes = [hashlib.sha256(each.read_bytes()).hexdigest() for each in files]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from deepmine_auto.data.rows import PARTS, Rows, Source
 from deepmine_auto.data.split import refuse_too_few
-from deepmine_auto.data.table import READERS, Columns, extension, read_table
+from deepmine_auto.data.table import READERS, Columns, extension, read_lines, read_table
 from deepmine_auto.errors import BadInput, unknown
 
 SPOKEN = {each: each for each in PARTS} | dict.fromkeys(("valid", "val", "dev"), "validation")
 TEXT_NAMES = ("text", "sentence", "question", "tweet", "content", "review", "message", "body", "utterance", "query")
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion")
+LINES = (".txt", ".txt.gz")
 LONGEST_TEXT = 1_000_000
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -44,7 +45,9 @@ def read_rows(source: Source) -> Rows:
 
 
 def read_texts(path: Path, text_column: str | None = None) -> list[str]:
-    """Read the texts of one file, stripped, found as `read_rows` finds them. Raises BadInput."""
+    """Read the texts of one file, stripped, found as `read_rows` finds them; .txt holds one a line. Raises BadInput."""
+    if extension(path) in LINES:
+        return _texts(read_lines(path), path)
     table = read_table(path)
     if text_column is not None and text_column not in table:
         raise unknown(text_column, table, f"column of {path}")

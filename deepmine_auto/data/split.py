@@ -39,7 +39,7 @@ def without_duplicates(rows: Rows) -> Rows:
     gone: list[tuple[int, int]] = []
     first: dict[str, int] = {}
     for row in sorted(range(len(rows)), key=lambda row: -PARTS.index(parts[row])):
-        kept = first.setdefault(_essence(rows.inputs[row]), row)
+        kept = first.setdefault(essence(rows.inputs[row]), row)
         if kept == row or parts[row] == "test":
             keep.append(row)
         else:
@@ -51,7 +51,8 @@ def without_duplicates(rows: Rows) -> Rows:
     return replace(rows.take(sorted(keep)), notes=(*rows.notes, _told(gone, rows.labels, parts)))
 
 
-def _essence(text: str) -> str:
+def essence(text: str) -> str:
+    """Return what texts share that differ at most in case, blanks or Unicode composition."""
     composed = unicodedata.normalize("NFC", text).casefold()
     return " ".join(unicodedata.normalize("NFC", composed).split())
 

@@ -40,6 +40,13 @@ def read_table(path: Path) -> Columns:
     return table
 
 
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file that are not blank, at least one. Raises BadInput as `read_table` does."""
+    if not path.exists():
+        raise _missing(path)
+    return [each for each in _text(path).splitlines() if each.strip()]
+
+
 def extension(path: Path) -> str:
     """Return the extension that tells the format, such as .csv or .csv.gz."""
     inner = Path(path.stem).suffix if path.suffix.lower() == ".gz" else ""

@@ -89,7 +89,7 @@ class Trial:
         return [self._step(batch_of(step)) for step in steps]
 
     def _step(self, batch: Batch) -> float:
-        step = OneStep(self, batch)
+        step = OneStep(self, batch, batch._replace(targets=torch.zeros_like(batch.targets)))
         loss = step.whole_loss()
         self.model.zero_grad()
         step.backward(loss)
@@ -110,13 +110,19 @@ class Trial:
 class OneStep:
     """A batch, and what a technique may do with it."""
 
-    def __init__(self, trial: Trial, batch: Batch) -> None:
-        self.trial, self.batch = trial, trial.applied.on_batch(batch)
+    def __init__(self, trial: Trial, batch: Batch, unlabelled: Batch | None = None) -> None:
+        self.trial, self.batch, self.unlabelled = trial, trial.applied.on_batch(batch), unlabelled
 
-    def outputs(self) -> Tensor:
+    def outputs(self, batch: Batch | None = None) -> Tensor:
         """Return logits (B, C)."""
-        outputs_BC: Tensor = self.trial.model(self.batch.tokens_BL, self.batch.keep_BL)
+        read = batch or self.batch
+        outputs_BC: Tensor = self.trial.model(read.tokens_BL, read.keep_BL)
         return outputs_BC
+
+    def answers(self, batch: Batch) -> Tensor:
+        """Return logits (B, C) without gradient."""
+        with torch.no_grad():
+            return self.outputs(batch)
 
     def loss(self, outputs: Tensor) -> Tensor:
         """Return the task's loss, with what the technique makes of it."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deepmine_auto.contracts import Applied, Optimizer, Prepared, Task, TrainingFacts
+from deepmine_auto.contracts import Applied, Batch, Optimizer, Prepared, Task, TrainingFacts
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
 from deepmine_auto.model.assemble import Model, backbone_of, build_model, task_of, used
@@ -91,7 +91,9 @@ class Training:
         self.task: Task = task_of(assignment.task, params, host)
         backbone = backbone_of(params, host)
         self.prepared: Prepared
-        self.prepared, self.train, self.validation = ready(self.folder, assignment.split, self.task, backbone)
+        self.prepared, self.train, self.validation, self.unlabelled = ready(
+            self.folder, assignment.split, self.task, backbone
+        )
         self.recipe = plugin_from(Recipe, params, "training")
         self.schedule = plugin_from(Schedule, params, "schedule")
         self.steps = math.ceil(len(self.train) / self.recipe.batch) * self.recipe.epochs
@@ -113,8 +115,9 @@ class Training:
         self.newest: str | None = None
         self.written = (time.monotonic(), 0.0)
         self._go_on()
-        at, odds = self.progress.step, self._odds()
-        self.batches = training_batches(self.train.lengths, self.recipe.batch, assignment.seed, at, odds)
+        odds = self._odds()
+        self.batches = self._order(self.train, odds)
+        self.loose = None if self.unlabelled is None else self._order(self.unlabelled)
         self.forward = self.team.over(InParts(self.model, 2**assignment.halvings))
         self.begun = time.monotonic() - self.progress.seconds
         if self.device.type == "cuda":
@@ -145,6 +148,15 @@ class Training:
         """How often each training row is drawn, where a technique says so."""
         found = [odds for each in self.techniques.values() if (odds := each.odds(self.train.targets)) is not None]
         return np.prod(found, 0) if found else None
+
+    def _order(self, columns: Columns, odds: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """The rows of each batch, from the step on where the training stands, without an end."""
+        return training_batches(columns.lengths, self.recipe.batch, self.assignment.seed, self.progress.step, odds)
+
+    def draw(self) -> tuple[Batch, Batch | None]:
+        """The batch of the next step, and one without labels where the study has such rows."""
+        loose = self.unlabelled.batch(next(self.loose), self.device) if self.unlabelled and self.loose else None
+        return self.train.batch(next(self.batches), self.device), loose
 
     def _technique(self, host: Host, name: str) -> Any:
         return plugin_from(host.get("technique", name), self.assignment.params, f"technique/{name}")
@@ -234,7 +246,7 @@ class Training:
         for _ in range(self.progress.step, stop):
             if self.team.stops_at(self.progress.step):
                 break
-            total += take_step(self, self.train.batch(next(self.batches), self.device))
+            total += take_step(self, *self.draw())
         return bool(torch.isfinite(self.team.sum(total)))
 
     # -- judging -----------------------------------------------------------------------------------------------------

@@ -14,20 +14,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from deepmine_auto.contracts import Backbone, Prepared, Task
-from deepmine_auto.data.kept import rows_of
+from deepmine_auto.data.kept import rows_of, unlabelled_of
 from deepmine_auto.data.rows import Rows
 from deepmine_auto.training.batching import Columns
 
 PARTS = ("train", "validation")
+UNLABELLED = "unlabelled.safetensors"
 
 
 class Ready(NamedTuple):
-    """A split, ready for training: what the task fitted on its training rows, and both parts as token ids."""
+    """A split, ready for training: what the task fitted on its training rows, and both parts as token ids; and inputs
+    without labels, where the study has such."""
 
     prepared: Prepared
     train: Columns
     validation: Columns
+    unlabelled: Columns | None = None
 
 
 def prepared_by(task: Task, backbone: Backbone, train: Rows) -> Prepared:
@@ -46,7 +51,9 @@ def ready(folder: Path, split: str, task: Task, backbone: Backbone) -> Ready:
 
 @lru_cache(maxsize=8)
 def _loaded(place: Path, task: Task) -> Ready:
-    return Ready(task.load(place), *(Columns.load(place / f"{part}.safetensors") for part in PARTS))
+    train, validation = (Columns.load(place / f"{part}.safetensors") for part in PARTS)
+    unlabelled = place / UNLABELLED
+    return Ready(task.load(place), train, validation, Columns.load(unlabelled) if unlabelled.exists() else None)
 
 
 def _make_once(place: Path, folder: Path, split: str, task: Task, backbone: Backbone) -> None:
@@ -77,4 +84,6 @@ def _make(place: Path, folder: Path, split: str, task: Task, backbone: Backbone)
     for part in PARTS:
         rows = rows_of(folder, split, part)
         Columns.of(prepared.encode(rows.inputs), prepared.targets(rows)).save(unfinished / f"{part}.safetensors")
+    if inputs := unlabelled_of(folder):
+        Columns.of(prepared.encode(inputs), np.zeros(len(inputs), np.int64)).save(unfinished / UNLABELLED)
     unfinished.rename(place)

@@ -20,19 +20,29 @@ if TYPE_CHECKING:
 class OneStep:
     """The batch of a step, and what can be done with it."""
 
-    def __init__(self, training: Training, batch: Batch) -> None:
-        self.training = training
+    def __init__(self, training: Training, batch: Batch, unlabelled: Batch | None = None) -> None:
+        self.training, self.unlabelled = training, unlabelled
         for each in training.techniques.values():
             batch = each.on_batch(batch)
         self.batch = batch
 
-    def mixed(self) -> Mixed:
-        """The model's outputs for the batch, and the losses of its attention."""
-        return self.training.forward(self.batch.tokens_BL, self.batch.keep_BL)
+    def mixed(self, batch: Batch | None = None) -> Mixed:
+        """The model's outputs for the step's batch or another, and the losses of its attention."""
+        read = batch or self.batch
+        return self.training.forward(read.tokens_BL, read.keep_BL)
 
-    def outputs(self) -> Tensor:
-        """The model's outputs for the batch, with the weights as they are now and dropout drawn anew."""
-        return self.mixed().out
+    def outputs(self, batch: Batch | None = None) -> Tensor:
+        """The model's outputs for the step's batch or another, with the weights as they are now and dropout drawn
+        anew."""
+        return self.mixed(batch).out
+
+    def answers(self, batch: Batch) -> Tensor:
+        """The model's outputs for a batch as predictions have them, without dropout and without gradient."""
+        self.training.model.eval()
+        with torch.no_grad():
+            outputs = self.outputs(batch)
+        self.training.model.train()
+        return outputs
 
     def loss(self, outputs: Tensor) -> Tensor:
         """The task's loss of outputs, with what the techniques make of it."""
@@ -56,10 +66,10 @@ class OneStep:
                 each.grad = there if each.grad is None else each.grad.add_(there)
 
 
-def take_step(training: Training, batch: Batch) -> Tensor:
+def take_step(training: Training, batch: Batch, unlabelled: Batch | None = None) -> Tensor:
     """Move the weights by one batch; return its loss, without gradient."""
     training.team.draw_for(training.assignment.seed, training.progress.step)
-    step = OneStep(training, batch)
+    step = OneStep(training, batch, unlabelled)
     training.optimizer.zero_grad(set_to_none=True)
     loss = _whole_loss(training, step)
     loss.backward()

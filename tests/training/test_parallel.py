@@ -128,10 +128,10 @@ def out_of_memory_in_rank_1(text, place, *others):
     """What a rank does, where the second has too little memory after some steps."""
     plain = loop.take_step
 
-    def take_step(training, batch):
+    def take_step(training, *batches):
         if place.number == 1 and training.progress.step == 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(training, batch)
+        return plain(training, *batches)
 
     loop.take_step = take_step
     parallel._work(text, place, *others)

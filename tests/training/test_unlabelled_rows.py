@@ -1,0 +1,90 @@
+"""Rows without labels in a training: each step brings some, however its batches are worked off."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from alike import CERTAIN, SGD, assert_alike, curve, last_weights
+from tiny_texts import assignment, kept, rows
+
+from deepmine_auto.host import the_host
+from deepmine_auto.messages import Reported
+from deepmine_auto.training import trial
+from deepmine_auto.training.loop import Training
+from deepmine_auto.training.step import OneStep, take_step
+
+LOOSE = [each.rsplit(" ", 1)[0] for each in rows(140).inputs[80:]]
+ON = {"technique/pseudo_labels/use": True, "technique/pseudo_labels/sure": 0.6}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return kept(tmp_path_factory.mktemp("study") / "study", LOOSE)
+
+
+def test_a_step_brings_rows_without_labels_and_each_of_them_once_an_epoch(folder):
+    training = Training(assignment(folder, params=ON), the_host())
+    batches = [training.draw()[1] for _ in range(4)]
+    drawn = [
+        tuple(row[keep].tolist()) for each in batches for row, keep in zip(each.tokens_BL, each.keep_BL, strict=True)
+    ]
+    assert len(drawn) == len(training.unlabelled) == 60
+    known = {tuple(each) for each in training.prepared.encode(LOOSE)}
+    assert {*drawn} == known
+
+
+def test_without_a_file_no_step_brings_any(tmp_path):
+    training = Training(assignment(kept(tmp_path / "study")), the_host())
+    assert training.unlabelled is None
+    assert training.draw()[1] is None
+
+
+def test_answers_are_those_of_a_prediction(folder):
+    params = {**ON, "model/encoder/dropout": 0.5}
+    training = Training(assignment(folder, params=params), the_host())
+    training.model.train()
+    step = OneStep(training, *training.draw())
+    one, two = step.answers(step.unlabelled), step.answers(step.unlabelled)
+    assert torch.equal(one, two)
+    assert not one.requires_grad
+    assert all(each.training for each in training.model.modules()), "the training goes on with dropout"
+    assert not torch.equal(step.outputs(step.unlabelled), step.outputs(step.unlabelled))
+
+
+def test_it_changes_what_is_learned(folder):
+    still = {**CERTAIN, **SGD}
+    plain, with_labels = (Training(assignment(folder, params={**still, **each}), the_host()) for each in ({}, ON))
+    for training in (plain, with_labels):
+        for _ in range(8):
+            take_step(training, *training.draw())
+    weights = zip(plain.model.parameters(), with_labels.model.parameters(), strict=True)
+    assert any(not torch.equal(one, other) for one, other in weights)
+
+
+def run(work):
+    return list(trial.messages(work, the_host()))
+
+
+def test_interrupted_it_goes_on_bit_for_bit(folder, monkeypatch):
+    monkeypatch.setattr(Training, "_due", lambda self: True)
+    work = assignment(folder, number=3, params=ON)
+    whole = run(work)
+    middle = next(each for each in whole if isinstance(each, Reported) and each.step >= 8)
+    rest = run(replace(work, attempt=2, checkpoints=(middle.checkpoint,)))
+    assert curve(rest) == [(step, value) for step, value in curve(whole) if step > middle.step]
+    assert curve(rest)
+
+
+def test_in_parts_it_learns_the_same(folder):
+    work = assignment(folder, number=5, params={**CERTAIN, **SGD, **ON, "training/batch": 21})
+    whole, parts = run(work), run(replace(work, number=6, halvings=2))
+    assert curve(parts) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(whole)]
+    assert_alike(last_weights(parts, folder), last_weights(whole, folder))
+
+
+@pytest.mark.slow
+def test_several_processes_learn_the_same(folder):
+    work = assignment(folder, number=7, params={**CERTAIN, **SGD, **ON, "training/batch": 21})
+    whole, several = run(work), run(replace(work, number=8, processes=2))
+    assert curve(several) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(whole)]
+    assert_alike(last_weights(several, folder), last_weights(whole, folder))
