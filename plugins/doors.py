@@ -149,6 +149,7 @@ def samplers() -> Iterable[str]:
         "deepmine_plugins.samplers.random:Random",
         "deepmine_plugins.samplers.gp:Gp",
         "deepmine_plugins.samplers.nsga2:Nsga2",
+        "deepmine_plugins.samplers.auto:Auto",
     )
 
 

@@ -20,7 +20,7 @@ from deepmine_auto.contracts import Pruner, Sampler
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.known import Known, held_against, known_of
-from deepmine_auto.study.mirror import SAMPLER_ERROR, Mirror, of_sampler
+from deepmine_auto.study.mirror import PROPOSED_BY, SAMPLER_ERROR, Mirror, of_sampler
 from deepmine_auto.study.setting_aside import bar, set_aside
 
 
@@ -102,4 +102,5 @@ def _running(trial: FrozenTrial) -> FrozenTrial:
 def _proposal(trial: FrozenTrial) -> Mapping[str, Any]:
     """What was proposed, by name: params with what they were drawn from, and what the sampler noted."""
     drawn = {name: (value, distribution_to_json(trial.distributions[name])) for name, value in trial.params.items()}
-    return {**drawn, **of_sampler(trial.system_attrs), SAMPLER_ERROR: trial.user_attrs.get(SAMPLER_ERROR)}
+    told = {name: trial.user_attrs.get(name) for name in (SAMPLER_ERROR, PROPOSED_BY)}
+    return {**drawn, **of_sampler(trial.system_attrs), **told}

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 class Sampler(Plugin):
-    """What proposes params. It keeps state in rows only, so that a restart proposes the same."""
+    """What proposes params. It keeps state in rows only, so that a restart proposes the same.
+
+    One that chooses among others writes which into the user attribute `sampler` of the trial."""
 
     kind = "sampler"
 

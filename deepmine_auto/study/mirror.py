@@ -45,6 +45,9 @@ MOST_WAITS = 3
 SAMPLER_ERROR = "sampler_error"
 """The attribute of a row that was drawn at random, and why."""
 
+PROPOSED_BY = "sampler"
+"""The attribute of a row whose sampler chose among others, and which."""
+
 Barred = Callable[[str, Value], Value | None]
 """What replaces a drawn value whose plugin was set aside; None where nothing does."""
 
@@ -170,6 +173,7 @@ class Mirror:
             state=TrialState.RUNNING,
             params={names[name]: value for name, value in drawn.params.items()},
             distributions={names[name]: each for name, each in drawn.distributions.items()},
+            user_attrs={name: each for name, each in drawn.user_attrs.items() if name == PROPOSED_BY},
             system_attrs=of_sampler(drawn.system_attrs),
         )
 

@@ -15,11 +15,13 @@ from deepmine_auto.audit.recording import from_json, to_json
 from deepmine_auto.audit.replaying import replay
 from deepmine_auto.messages import Reported
 from deepmine_auto.objectives import Objective
-from deepmine_auto.space import Choice, Param, Space
+from deepmine_auto.space import Choice, Float, Param, Space
 from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.known import ATTRIBUTE
 from deepmine_plugins.pruners.asha import Asha
+from deepmine_plugins.samplers import auto
+from deepmine_plugins.samplers.auto import Auto
 from deepmine_plugins.samplers.nsga2 import Nsga2
 from deepmine_plugins.samplers.random import Random
 from deepmine_plugins.samplers.tpe import Tpe
@@ -64,6 +66,23 @@ def test_a_study_of_one_worker_is_replayed_exactly(tmp_path, sampler):
     found = counted(desk)
     assert found["proposals"] == 12
     assert found["verdicts"] == len(desk.store.rows(tables.verdicts, study.id))
+
+
+NUMBERS = Space((Param("optimizer/adamw/lr", Float(1e-4, 1e-1, log=True), {}),), {"optimizer/kind": "adamw"})
+"""Nothing but a number is searched."""
+
+
+def test_a_study_whose_sampler_chose_among_others_is_replayed_exactly_and_so_is_its_choice(tmp_path, monkeypatch):
+    monkeypatch.setattr(auto, "FEW", 12)
+    desk = Desk(tmp_path, sampler=Auto())
+    study = given_spec(desk, desk.begin(space=NUMBERS), 14)
+    desk.work(study, Budget(trials=14))
+    assert [each.user_attrs["sampler"] for each in desk.trials(study)] == ["tpe", *["gp"] * 11, *["tpe"] * 2]
+    assert wrong(desk) == {}
+    assert counted(desk)["proposals"] == 14
+    monkeypatch.setattr(auto, "FEW", 13)
+    (told,) = wrong(desk)["proposals"]
+    assert re.match(r"trial 12 is proposed otherwise: .*sampler tpe is now gp", told)
 
 
 def drive(agenda, choose, most=1000):

@@ -14,6 +14,7 @@ from rows import KIND, LR, SPACE, WIDTH, Rows, anything, spaces_of
 from deepmine_auto.space import Choice, Float, Param, Space
 from deepmine_auto.study import mirror as mirrors
 from deepmine_auto.study.mirror import INFEASIBLE, SAMPLER_ERROR
+from deepmine_plugins.samplers.auto import Auto
 from deepmine_plugins.samplers.gp import Gp
 from deepmine_plugins.samplers.nsga2 import Nsga2
 from deepmine_plugins.samplers.random import Random
@@ -196,7 +197,7 @@ def test_beside_several_objectives_no_curve_is_shown_and_values_are():
 
 
 @pytest.mark.parametrize(
-    "sampler", [Tpe(n_startup_trials=3), Random(), Nsga2(population_size=4), Gp(n_startup_trials=3)]
+    "sampler", [Tpe(n_startup_trials=3), Random(), Nsga2(population_size=4), Gp(n_startup_trials=3), Auto()]
 )
 @pytest.mark.parametrize("objectives", [1, 2])
 def test_every_sampler_of_ours_proposes_from_the_mirror(sampler, objectives):

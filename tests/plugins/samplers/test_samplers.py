@@ -8,12 +8,13 @@ import pytest
 from optuna.trial import TrialState
 
 from deepmine_plugins.samplers import tpe
+from deepmine_plugins.samplers.auto import Auto
 from deepmine_plugins.samplers.gp import Gp
 from deepmine_plugins.samplers.nsga2 import Nsga2
 from deepmine_plugins.samplers.random import Random
 from deepmine_plugins.samplers.tpe import Tpe
 
-SAMPLERS = [Tpe(), Random(), Gp(), Nsga2(population_size=6)]
+SAMPLERS = [Tpe(), Random(), Gp(), Nsga2(population_size=6), Auto()]
 
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda each: each.name)
 
