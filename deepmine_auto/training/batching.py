@@ -87,7 +87,12 @@ def training_batches(
         yield from training_order(lengths, size, [seed, epoch], odds)[at if epoch == first else 0 :]
 
 
-def evaluation_order(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Batches of all rows by length; the caller puts the outputs back in place."""
-    ordered = np.argsort(lengths, kind="stable")
-    yield from (ordered[at : at + size] for at in range(0, len(ordered), size))
+def evaluation_order(lengths: np.ndarray, size: int, tokens: int) -> Iterator[np.ndarray]:
+    """Batches of all rows by length, each of at most `size` rows and, where it has two or more, of at most `tokens`
+    tokens with padding; the caller puts the outputs back in place."""
+    ordered, begin = np.argsort(lengths, kind="stable"), 0
+    for end in range(1, len(ordered) + 1):
+        more = end + 1 - begin
+        if end == len(ordered) or more > size or more * lengths[ordered[end]] > tokens:
+            yield ordered[begin:end]
+            begin = end

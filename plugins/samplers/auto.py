@@ -15,7 +15,6 @@ from optuna.trial import FrozenTrial, TrialState
 from deepmine_auto import Sampler
 
 from .gp import Gp
-from .nsga2 import Nsga2
 from .tpe import Tpe
 
 FEW = 40
@@ -25,15 +24,11 @@ some are options; a proposal takes thirty times as long."""
 WIDEST = 20
 """With so many params a proposal took 0.8 s."""
 
-MANY = 250
-"""NSGA-II that took over from TPE at 150 trials had found about as much as TPE at 250 and at 400, in less time; before
-that, TPE finds more."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Auto(Sampler):
-    """Asks `gp`, `tpe` or `nsga2`, as `choice` says; a trial's attribute `sampler` says which was asked for what no
-    recipe gave."""
+    """Asks `gp` or `tpe`, as `choice` says; a trial's attribute `sampler` says which was asked for what no recipe gave.
+    `nsga2` is never asked: at 400 trials of two objectives it had not found more than TPE."""
 
     name: ClassVar[str] = "auto"
     source: ClassVar[str] = "https://hub.optuna.org/samplers/auto_sampler/"
@@ -44,28 +39,18 @@ class Auto(Sampler):
 
 
 class Seen(NamedTuple):
-    """What is known of a study: how many objectives it has, how many trials have ended complete or pruned, how many
-    params are searched, and whether these are numbers that every trial has."""
+    """What is known of a study: how many trials have ended complete or pruned, how many params are searched, and
+    whether these are numbers that every trial has."""
 
-    objectives: int
     ended: int
     params: int
     plain: bool
 
 
 def choice(seen: Seen) -> type[Sampler]:
-    """The sampler of the next proposal.
-
-    | params                               | ended        | one objective | several |
-    |--------------------------------------|--------------|---------------|---------|
-    | 1 to `WIDEST` numbers of every trial | below `FEW`  | gp            | gp      |
-    | others                               | below `FEW`  | tpe           | tpe     |
-    | any                                  | below `MANY` | tpe           | tpe     |
-    | any                                  | from `MANY`  | tpe           | nsga2   |
-    """
-    if seen.plain and 1 <= seen.params <= WIDEST and seen.ended < FEW:
-        return Gp
-    return Nsga2 if seen.objectives > 1 and seen.ended >= MANY else Tpe
+    """The sampler of the next proposal: `gp` for 1 to `WIDEST` numbers that every trial has while fewer than `FEW`
+    trials have ended, `tpe` for all else."""
+    return Gp if seen.plain and 1 <= seen.params <= WIDEST and seen.ended < FEW else Tpe
 
 
 def seen_in(study: Study, asking: FrozenTrial) -> Seen:
@@ -77,7 +62,7 @@ def seen_in(study: Study, asking: FrozenTrial) -> Seen:
     numbers = not any(isinstance(own, CategoricalDistribution) for own in every.values())
     plain = numbers and all(len(each) == len(every) for each in sets)
     ended = sum(each.state in (TrialState.COMPLETE, TrialState.PRUNED) for each in trials)
-    return Seen(len(study.directions), ended, len(every), plain)
+    return Seen(ended, len(every), plain)
 
 
 def _searched(distributions: dict[str, BaseDistribution]) -> dict[str, BaseDistribution]:
@@ -95,9 +80,6 @@ class _Chosen(optuna.samplers.BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         chosen = choice(seen_in(study, trial))
         study._storage.set_trial_user_attr(trial._trial_id, "sampler", chosen.name)
-        if len(study.directions) > 1 and chosen is not Nsga2:  # its parents to be: else it would begin at random
-            generation = optuna.samplers.NSGAIISampler._get_generation_key()
-            study._storage.set_trial_system_attr(trial._trial_id, generation, 0)
         self._sampler = chosen().build(self._seed)
         self._sampler.before_trial(study, trial)
 

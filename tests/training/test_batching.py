@@ -1,6 +1,6 @@
 """Shapes: B batch, L length, N rows."""
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -42,9 +42,15 @@ def test_little_is_padded(seed):
     assert padded <= 1.15 * lengths_N.sum()
 
 
-@given(lengths, sizes)
-def test_evaluation_sees_every_row_once_and_shortest_first(lengths_N, size):
-    ordered = np.concatenate(list(evaluation_order(lengths_N, size)))
+@given(lengths, sizes, st.integers(1, 500))
+def test_evaluation_sees_every_row_once_and_shortest_first(lengths_N, size, tokens):
+    batches = list(evaluation_order(lengths_N, size, tokens))
+    ordered = np.concatenate(batches)
+    assert all(len(each) == 1 or len(each) * lengths_N[each].max() <= tokens for each in batches)
+    assert max(map(len, batches)) <= size
+    for one, other in pairwise(batches):
+        rows = len(one) + 1
+        assert rows > size or rows * lengths_N[other[0]] > tokens, "a batch takes what it can"
     assert sorted(ordered) == list(range(len(lengths_N)))
     assert (np.diff(lengths_N[ordered]) >= 0).all()
 

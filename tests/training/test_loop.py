@@ -193,9 +193,9 @@ def test_the_clock_is_looked_at_at_least_every_so_often(folder, monkeypatch):
     class Clock:
         now = 0.0
 
-    def slow_step(training, batch):
+    def slow_step(training, *batches):
         Clock.now += 0.5
-        return take_step(training, batch)
+        return take_step(training, *batches)
 
     monkeypatch.setattr(loop.time, "monotonic", lambda: Clock.now)
     monkeypatch.setattr(loop, "take_step", slow_step)

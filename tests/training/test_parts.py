@@ -128,7 +128,7 @@ def test_the_activations_of_the_parts_are_not_kept(folder):
 def test_evaluations_shrink_with_the_batch(folder, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        loop, "evaluation_order", lambda lengths, size: seen.append(size) or iter([range(len(lengths))])
+        loop, "evaluation_order", lambda lengths, size, _: seen.append(size) or iter([range(len(lengths))])
     )
     for halvings in (0, 1, 3, 20):
         training = Training(assignment(folder, number=61, halvings=halvings), the_host())
