@@ -2,7 +2,7 @@
 added to it by itself at its default setting, over several split seeds.
 
     python benchmarks/techniques.py [--task sentiment] [--seeds 0 1 2] [--epochs 9] [--techniques ema fgm ...]
-    python benchmarks/techniques.py --labelled 200 --techniques pseudo_labels
+    python benchmarks/techniques.py --labelled 200 --techniques pseudo_labels [--task text_classification --data FILE]
 
 Each training goes to its last epoch; its last weights are scored once on the locked test rows of its split seed. A
 difference is that to the same recipe without any technique on the same split and from the same initial weights. The
@@ -25,7 +25,7 @@ from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import Assignment
 from deepmine_auto.planning import Plan, Request, plan
 from deepmine_auto.space import Space, Value
-from deepmine_auto.space_file import read_space
+from deepmine_auto.space_file import read_space, space_for
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import Training, outputs_of
@@ -45,17 +45,18 @@ technique = [{techniques}]
 """
 
 
-def planned(task: str, seed: int, names: list[str], epochs: int, labelled: int | None, place: Path) -> Plan:
+def planned(asked: argparse.Namespace, seed: int, names: list[str], place: Path) -> Plan:
     """A study's rows in a folder, with the first recipe of the task's space without its techniques."""
-    recipe = read_space(task).recipes[0]
+    host, labelled = the_host(), asked.labelled
+    recipe = read_space(space_for(host.get("task", asked.task))).recipes[0]
     kept_lines = [f'"{name}" = {json.dumps(each)}' for name, each in recipe.items() if not unwanted(name, recipe)]
     techniques = ", ".join(f'"{each}"' for each in names)
-    given = {"attention": recipe["attention/kind"], "techniques": techniques, "epochs": epochs}
+    given = {"attention": recipe["attention/kind"], "techniques": techniques, "epochs": asked.epochs}
     (place / "space.toml").write_text(SPACE.format(**given, recipe="\n".join(kept_lines)))
     (place / "loose.txt").write_text("What a plan must be given; the rows that are kept are others.\n")
     loose = None if labelled is None else str(place / "loose.txt")
-    found = plan(Request(task=task, space=str(place / "space.toml"), trials=1, seed=seed, unlabelled=loose,
-                         storage=str(place / "none.db")), the_host())  # fmt: skip
+    found = plan(Request(task=asked.task, data=asked.data, space=str(place / "space.toml"), trials=1, seed=seed,
+                         unlabelled=loose, storage=str(place / "none.db")), host)  # fmt: skip
     split = found.splits[kept.SEARCH]
     drawn = Random(seed).sample(split.train, len(split.train))
     with_labels, without = sorted(drawn[:labelled]), [] if labelled is None else drawn[labelled:]
@@ -94,6 +95,7 @@ def main() -> None:
     host = the_host()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="sentiment")
+    parser.add_argument("--data", nargs="*", default=())
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--labelled", type=int, metavar="N")
@@ -103,7 +105,7 @@ def main() -> None:
     names, table = asked.techniques, dict[str, list[float]]()
     for seed in asked.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            found = planned(asked.task, seed, names, asked.epochs, asked.labelled, Path(folder))
+            found = planned(asked, seed, names, Path(folder))
             for name in (NOTHING, *names):
                 table.setdefault(name, []).append(scored(found, name, names, Path(folder), host))
                 print(f"seed {seed}  {name:<20} {table[name][-1]:.4f}", flush=True)

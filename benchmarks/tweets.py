@@ -1,6 +1,6 @@
 """Tweets, five split seeds: the exported model's macro-F1 on the locked test, beside TF-IDF + logistic regression.
 
-    python benchmarks/tweets.py [--seeds 0 1 2 3 4] [--time-budget 5m]
+    python benchmarks/tweets.py [--seeds 0 1 2 3 4] [--time-budget 5m] [--backbone FOLDER]
 
 Each seed is a whole search with its own split. The baseline is fitted on the same training rows and scored on the same
 test rows, in the same run.
@@ -20,13 +20,15 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     options.add_argument("--time-budget", default="5m")
+    options.add_argument("--backbone", nargs="*", default=())
     asked = options.parse_args()
+    asked_for = {"time_budget": asked.time_budget, "backbone": asked.backbone}
     print("seed  macro-F1  tf-idf   lead  trials  pruned  reruns  seconds  sentence")
     rows = []
     for seed in asked.seeds:
         with tempfile.TemporaryDirectory() as place:
             storage, output = str(Path(place) / "studies.db"), str(Path(place) / "study")
-            found = search(seed=seed, time_budget=asked.time_budget, storage=storage, output=output).found
+            found = search(seed=seed, storage=storage, output=output, **asked_for).found
         ours, theirs = (found["evidence"][key]["macro_f1"] for key in ("scores", "baseline"))
         rows.append((ours, theirs))
         facts = found["facts"]
