@@ -21,6 +21,7 @@ from deepmine_auto.storage.store import Row, Store, StudyRow, now
 from deepmine_auto.study import ends
 from deepmine_auto.study.checkpoints import being_written, checkpoints_to_keep, sweep
 from deepmine_auto.study.finals import feasible
+from deepmine_auto.study.fitting import halvings_known
 from deepmine_auto.study.history import History, Key
 from deepmine_auto.study.known import held_against, write_known
 from deepmine_auto.study.mirror import Mirror
@@ -196,7 +197,7 @@ class Ledger:
         self, kind: Any, number: int, trial: int, split: str, seed: int, because: Because, rungs: tuple[int, ...]
     ) -> Assignment:
         standing = self.history.of(kind, number)
-        halvings = sum(row["because"] == "memory" for row in standing.attempts) + (because == "memory")
+        halvings = halvings_known(self.history, self._params_of, self.params(trial)) + (because == "memory")
         row: Row = {"kind": kind, "number": number, "attempt": len(standing.attempts) + 1, "epoch": self.epoch}
         row |= {"because": because, "halvings": halvings}
         self.writer.write("attempt", **row)
@@ -216,6 +217,10 @@ class Ledger:
             rungs=rungs,
             halvings=halvings,
         )
+
+    def _params_of(self, key: Key) -> dict[str, Any]:
+        kind, number = key
+        return self.params(number if kind == "trial" else self.reruns[number]["trial"])
 
     # -- report and decide -------------------------------------------------------------------------------------------
 
