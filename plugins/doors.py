@@ -92,6 +92,7 @@ def backbones() -> Iterable[str]:
 def tunings() -> Iterable[str]:
     """Our tunings of pretrained models."""
     return (
+        "deepmine_plugins.tunings.adalora:AdaLora",
         "deepmine_plugins.tunings.adapter:Houlsby",
         "deepmine_plugins.tunings.adapter:Pfeiffer",
         "deepmine_plugins.tunings.bitfit:Bitfit",
