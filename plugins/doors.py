@@ -100,6 +100,8 @@ def tunings() -> Iterable[str]:
         "deepmine_plugins.tunings.full:Full",
         "deepmine_plugins.tunings.ia3:Ia3",
         "deepmine_plugins.tunings.lora:Lora",
+        "deepmine_plugins.tunings.prefix:Prefix",
+        "deepmine_plugins.tunings.prompt:Prompt",
         "deepmine_plugins.tunings.rslora:RsLora",
         "deepmine_plugins.tunings.top_layers:TopLayers",
         "deepmine_plugins.tunings.vera:Vera",
