@@ -3,6 +3,7 @@ added to it by itself at its default setting, over several split seeds.
 
     python benchmarks/techniques.py [--task sentiment] [--seeds 0 1 2] [--epochs 9] [--techniques ema fgm ...]
     python benchmarks/techniques.py --labelled 200 --techniques pseudo_labels [--task text_classification --data FILE]
+    python benchmarks/techniques.py --backbone FOLDER --epochs 4
 
 Each training goes to its last epoch; its last weights are scored once on the locked test rows of its split seed. A
 difference is that to the same recipe without any technique on the same split and from the same initial weights. The
@@ -34,7 +35,7 @@ NOTHING = "none"
 SPACE = """
 [plugins]
 attention = ["{attention}"]
-backbone = ["encoder"]
+backbone = ["{backbone}"]
 optimizer = ["adamw"]
 technique = [{techniques}]
 [ranges]
@@ -48,15 +49,22 @@ technique = [{techniques}]
 def planned(asked: argparse.Namespace, seed: int, names: list[str], place: Path) -> Plan:
     """A study's rows in a folder, with the first recipe of the task's space without its techniques."""
     host, labelled = the_host(), asked.labelled
-    recipe = read_space(space_for(host.get("task", asked.task))).recipes[0]
+    space = "pretrained" if asked.backbone else space_for(host.get("task", asked.task))
+    recipe = read_space(space).recipes[0]
     kept_lines = [f'"{name}" = {json.dumps(each)}' for name, each in recipe.items() if not unwanted(name, recipe)]
     techniques = ", ".join(f'"{each}"' for each in names)
-    given = {"attention": recipe["attention/kind"], "techniques": techniques, "epochs": asked.epochs}
+    variant = recipe.get("attention/kind", "multi_head")
+    given = {
+        "attention": variant,
+        "backbone": "pretrained" if asked.backbone else "encoder",
+        "techniques": techniques,
+        "epochs": asked.epochs,
+    }
     (place / "space.toml").write_text(SPACE.format(**given, recipe="\n".join(kept_lines)))
     (place / "loose.txt").write_text("What a plan must be given; the rows that are kept are others.\n")
     loose = None if labelled is None else str(place / "loose.txt")
     found = plan(Request(task=asked.task, data=asked.data, space=str(place / "space.toml"), trials=1, seed=seed,
-                         unlabelled=loose, storage=str(place / "none.db")), host)  # fmt: skip
+                         backbone=asked.backbone, unlabelled=loose, storage=str(place / "none.db")), host)  # fmt: skip
     split = found.splits[kept.SEARCH]
     drawn = Random(seed).sample(split.train, len(split.train))
     with_labels, without = sorted(drawn[:labelled]), [] if labelled is None else drawn[labelled:]
@@ -68,7 +76,8 @@ def planned(asked: argparse.Namespace, seed: int, names: list[str], place: Path)
 def unwanted(name: str, recipe: Mapping[str, Value]) -> bool:
     """Whether a param of a recipe belongs to a technique, or to a variant beside its own."""
     other = name.startswith("attention/") and name != "attention/kind"
-    return name.startswith("technique/") or (other and not name.startswith(f"attention/{recipe['attention/kind']}/"))
+    mine = f"attention/{recipe.get('attention/kind')}/"
+    return name.startswith("technique/") or (other and not name.startswith(mine))
 
 
 def scored(found: Plan, name: str, names: list[str], place: Path, host: Host) -> float:
@@ -96,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="sentiment")
     parser.add_argument("--data", nargs="*", default=())
+    parser.add_argument("--backbone", nargs="*", default=(), help="a pretrained model, fine-tuned")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--labelled", type=int, metavar="N")

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
     from deepmine_auto.model.stack import StackDesign, TransformerStack
     from deepmine_auto.model.words import word_weights
+    from deepmine_auto.pretrained.beside import before_words, beside_attention
     from deepmine_auto.pretrained.files import original_of
     from deepmine_auto.pretrained.healing import healer_of
     from deepmine_auto.pretrained.parts import blocks_of, ends_of, linears_of, wrap
@@ -84,6 +85,8 @@ _LATE = {
     "decay_groups": "deepmine_auto.training.groups",
     "fused_softmax": "deepmine_auto.model.softmax",
     "kernel_attention": "deepmine_auto.model.kernelized",
+    "before_words": "deepmine_auto.pretrained.beside",
+    "beside_attention": "deepmine_auto.pretrained.beside",
     "blocks_of": "deepmine_auto.pretrained.parts",
     "ends_of": "deepmine_auto.pretrained.parts",
     "linears_of": "deepmine_auto.pretrained.parts",
@@ -150,6 +153,8 @@ __all__ = [
     "Verdict",
     "WindowSoftmax",
     "__version__",
+    "before_words",
+    "beside_attention",
     "blocks_of",
     "by_offset",
     "decay_groups",

@@ -92,6 +92,7 @@ def backbones() -> Iterable[str]:
 def tunings() -> Iterable[str]:
     """Our tunings of pretrained models."""
     return (
+        "deepmine_plugins.tunings.adalora:AdaLora",
         "deepmine_plugins.tunings.adapter:Houlsby",
         "deepmine_plugins.tunings.adapter:Pfeiffer",
         "deepmine_plugins.tunings.bitfit:Bitfit",
@@ -99,6 +100,8 @@ def tunings() -> Iterable[str]:
         "deepmine_plugins.tunings.full:Full",
         "deepmine_plugins.tunings.ia3:Ia3",
         "deepmine_plugins.tunings.lora:Lora",
+        "deepmine_plugins.tunings.prefix:Prefix",
+        "deepmine_plugins.tunings.prompt:Prompt",
         "deepmine_plugins.tunings.rslora:RsLora",
         "deepmine_plugins.tunings.top_layers:TopLayers",
         "deepmine_plugins.tunings.vera:Vera",

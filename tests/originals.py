@@ -36,6 +36,16 @@ def roberta(folder: Path) -> Path:
     return _saved(folder, RobertaModel, config, tokenizer)
 
 
+def distilbert(folder: Path) -> Path:
+    """A DistilBERT, which has names of its own for all sizes."""
+    from transformers import DistilBertConfig, DistilBertModel
+
+    config = DistilBertConfig(
+        vocab_size=len(WORDS), max_position_embeddings=64, dim=16, n_layers=3, n_heads=2, hidden_dim=32
+    )
+    return _saved(folder, DistilBertModel, config, word_pieces())
+
+
 def t5(folder: Path) -> Path:
     """A T5, of which the encoder is used."""
     from transformers import T5Config, T5Model

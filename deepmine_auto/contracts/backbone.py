@@ -47,8 +47,13 @@ class Tuning(Plugin):
     """What of a pretrained model learns: all of it, its top, or something small beside it."""
 
     kind = "tuning"
+    neutral: ClassVar[bool] = True
+    """Whether a model says at first what it said before."""
 
     @abstractmethod
     def apply(self, model: nn.Module) -> None:
         """Freeze weights of a model of transformers, and put into it what learns beside them. A layer that is wrapped
-        becomes the `base_layer` of what wraps it, which may have a `merged_layer()` for the export."""
+        becomes the `base_layer` of what wraps it, which may have a `merged_layer()` for the export; a module that wraps
+        nothing, and without which the model says something else, declares `stays = True`. Modules may have
+        `extra_losses()`, by name, as means over rows, and a `step(done)`, called after each training step with the
+        share that is done, while gradients are still there; what they remember must be in their state dict."""

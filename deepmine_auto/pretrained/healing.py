@@ -68,7 +68,7 @@ class _Blocks:
 
 
 def _apart(now_BLD: Tensor, then_BLD: Tensor, keep_BL: Tensor) -> Tensor:
-    now_BLD, then_BLD = now_BLD.float(), then_BLD.float()
+    now_BLD, then_BLD = (each[:, -keep_BL.shape[1] :].float() for each in (now_BLD, then_BLD))  # a prompt comes first
     real_BL1 = keep_BL[..., None].to(then_BLD.dtype)
     numbers_B = real_BL1.sum((1, 2)) * then_BLD.shape[-1]
     mean_B = (then_BLD * real_BL1).sum((1, 2)) / numbers_B

@@ -10,13 +10,14 @@ from torch import nn
 
 def merge(model: nn.Module) -> bool:
     """Put a layer with what it learned in the place of what wraps it: of peft's, and of what has `merged_layer()`.
-    Return whether no wrapped layer is left."""
+    Return whether nothing is left of a tuning: no wrapped layer, and nothing that `stays`."""
     for parent in [*model.modules()]:
         for name, each in [*parent.named_children()]:
             layer = _merged(each)
             if layer is not None:
                 setattr(parent, name, layer)
-    return not any("base_layer" in name for name, _ in model.named_parameters())
+    wrapped = any("base_layer" in name for name, _ in model.named_parameters())
+    return not wrapped and not any(getattr(type(each), "stays", False) for each in model.modules())
 
 
 def _merged(layer: Any) -> nn.Module | None:

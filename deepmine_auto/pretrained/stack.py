@@ -53,7 +53,7 @@ class PretrainedStack(nn.Module):
         try:
             ids_BL = tokens_BL.masked_fill(~keep_BL, self.padding)
             out_BLD = self.model(input_ids=ids_BL, attention_mask=keep_BL.long()).last_hidden_state
-            return Mixed(out_BLD, losses=losses_of(self.model))
+            return Mixed(out_BLD, losses=losses_of(self))
         finally:
             self.given = None
 

@@ -24,7 +24,7 @@ from deepmine_auto.model.multi_head import Mixer, MultiHead
 from deepmine_auto.training.parts import total
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 NAME = "deepmine"
 """What transformers calls our attention; a name with `flash`, `sdpa` or `flex` in it would ask for its own kernels."""
@@ -46,28 +46,41 @@ class Call(NamedTuple):
     causal: bool
 
 
-class Transplant(nn.Module):
-    """A core with its modifiers, between the projections of a layer that others trained; `before` is the name of the
-    attention that it took the place of."""
+class Insert(nn.Module):
+    """What computes attention between the projections of a layer that others trained."""
 
-    def __init__(self, mixing: MultiHead, causal: bool, before: str) -> None:
+    def __init__(self, causal: bool) -> None:
         super().__init__()
-        del mixing.to_qkv, mixing.to_out
-        self.mixing, self.causal, self.calls = mixing, causal, 0
-        self.before = before
-        self.losses: dict[str, Tensor] = {}
+        self.causal, self.calls = causal, 0
 
     def forward(
         self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, keep_BS: Tensor | None, bias: Tensor | None
     ) -> Tensor:
         """Return (B, L, H, K), as transformers wants it."""
         self.calls += 1
-        mask = Mask(padding=keep_BS, causal=self.causal, bias=bias)
-        mixed = self.mixing.mix(q_BHLK, k_BGSK, v_BGSK, mask, weights=False)
-        self.losses = {**mixed.losses, **self.mixing.losses()}
-        out_BHLK = mixed.out
+        out_BHLK = self.mix(q_BHLK, k_BGSK, v_BGSK, Mask(padding=keep_BS, causal=self.causal, bias=bias))
         assert out_BHLK.shape == q_BHLK.shape  # transformers would take any other order of dimensions too
         return out_BHLK.transpose(1, 2).contiguous()
+
+    def mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+        """Return (B, H, L, K)."""
+        raise NotImplementedError
+
+
+class Transplant(Insert):
+    """A core with its modifiers; `before` is the name of the attention that it took the place of."""
+
+    def __init__(self, mixing: MultiHead, causal: bool, before: str) -> None:
+        super().__init__(causal)
+        del mixing.to_qkv, mixing.to_out
+        self.mixing, self.before = mixing, before
+        self.losses: dict[str, Tensor] = {}
+
+    def mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+        """Mix by the variant, and keep what it adds to the loss."""
+        mixed = self.mixing.mix(q_BHLK, k_BGSK, v_BGSK, mask, weights=False)
+        self.losses = {**mixed.losses, **self.mixing.losses()}
+        return mixed.out
 
 
 def operate(model: Any, attend: Attend, max_len: int) -> bool:
@@ -76,17 +89,24 @@ def operate(model: Any, attend: Attend, max_len: int) -> bool:
     Softmax as the layer computes it is left to the layer. Raises BadInput where the model does not ask for attention by
     name, and Refused for variants that cannot stand between the projections of others.
     """
-    before, calls = model.config._attn_implementation, _calls_of(model)
+    before, calls = model.config._attn_implementation, calls_of(model)
+    if not calls:
+        what = f"{type(model).__name__} computes its attention by itself, so no variant can take its place."
+        raise BadInput(what, "Search it with --attention multi_head alone, or choose another model.")
     layers = [_mixing(attend, call, layer, max_len) for layer, call in enumerate(calls)]
     if all(map(_is_softmax, layers)):
         return False
-    for call, mixing in zip(calls, layers, strict=True):
-        call.layer.add_module(NAME, Transplant(mixing, call.causal, before))
+    put_in(model, calls, [Transplant(each, call.causal, before) for each, call in zip(layers, calls, strict=True)])
+    return True
+
+
+def put_in(model: Any, calls: Sequence[Call], inserts: Sequence[Insert]) -> None:
+    """Let each layer that asked for attention be answered by its insert."""
+    for call, insert in zip(calls, inserts, strict=True):
+        call.layer.add_module(NAME, insert)
     model.set_attn_implementation(NAME)
     _try_out(model)
-    silent = [call for call in calls if not call.layer.get_submodule(NAME).calls]
-    assert not silent, "every layer that asked before asks again"
-    return True
+    assert all(each.calls for each in inserts), "every layer that asked before asks again"
 
 
 def was_operated(model: nn.Module) -> bool:
@@ -104,8 +124,11 @@ def restored(model: Any) -> None:
 
 
 def losses_of(model: nn.Module) -> dict[str, Tensor]:
-    """What the variants of all layers add to the loss, by name, of the last forward pass."""
-    return total(each.losses for each in model.modules() if isinstance(each, Transplant))
+    """What variants of all layers and a tuning add to the loss, by name, of the last forward pass."""
+    variants = (each.losses for each in model.modules() if isinstance(each, Transplant))
+    # asked of the class: a module that lacks an attribute takes its time to say so
+    tuned: Any = (each for each in model.modules() if hasattr(type(each), "extra_losses"))
+    return total([*variants, *(each.extra_losses() for each in tuned)])
 
 
 def _mixing(attend: Attend, call: Call, layer: int, max_len: int) -> MultiHead:
@@ -205,16 +228,15 @@ def _probing() -> Iterator[list[Call]]:
         _probe.calls = None
 
 
-def _calls_of(model: Any) -> list[Call]:
+def calls_of(model: Any) -> list[Call]:
+    """The layers that ask for attention by name, in order; none where a model computes it by itself. Raises Refused
+    where they ask for what we do not honour."""
     _register()
     before = model.config._attn_implementation
     with _probing() as calls:
         model.set_attn_implementation(NAME)
         _try_out(model)
         model.set_attn_implementation(before)
-    if not calls:
-        what = f"{type(model).__name__} computes its attention by itself, so no variant can take its place."
-        raise BadInput(what, "Search it with --attention multi_head alone, or choose another model.")
     return calls
 
 

@@ -135,7 +135,7 @@ def test_other_weights_are_remembered_apart(tmp_path):
     assert len([*tmp_path.glob("frozen-*.safetensors")]) == 2
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora", "houlsby"])
+@pytest.mark.parametrize("tuning", ["full", "lora", "houlsby", "prefix", "prompt"])
 def test_what_learns_from_the_bottom_remembers_nothing(tmp_path, tuning):
     model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path, **{"tuning/kind": tuning})
     assert model.backbone.memory is None

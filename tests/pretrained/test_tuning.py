@@ -15,8 +15,8 @@ from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 
 KINDS = {"bert": originals.bert, "roberta": originals.roberta, "t5": originals.t5, "llama": originals.llama}
-BESIDE = ["lora", "dora", "rslora", "ia3", "vera", "houlsby", "pfeiffer"]
-MERGED = ["lora", "dora", "rslora", "ia3", "vera"]
+MERGED = ["lora", "dora", "rslora", "adalora", "ia3", "vera"]
+BESIDE = [*MERGED, "houlsby", "pfeiffer", "prefix"]
 IDS, KEEP = torch.tensor([[2, 5, 7, 3], [2, 6, 3, 0]]), torch.tensor([[True] * 4, [True] * 3 + [False]])
 
 
@@ -59,7 +59,7 @@ def test_it_begins_as_the_model_that_others_trained(bert, kind):
     torch.testing.assert_close(outputs(model_of(bert, kind)), outputs(model_of(bert, "full")))
 
 
-@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("kind", [*BESIDE, "prompt"])
 def test_what_others_trained_stays_as_it_is(bert, kind):
     moved = trained(model_of(bert, kind))
     own = {name for name, _ in model_of(bert, "full").backbone.named_parameters()}
@@ -67,10 +67,10 @@ def test_what_others_trained_stays_as_it_is(bert, kind):
     assert not {name.replace(".base_layer", "") for name in moved} & own
 
 
-@pytest.mark.parametrize("kind", BESIDE)
-@pytest.mark.parametrize("architecture", ["roberta", "t5", "llama"])
+@pytest.mark.parametrize("kind", [*BESIDE, "prompt"])
+@pytest.mark.parametrize("architecture", ["roberta", "distilbert", "t5", "llama"])
 def test_it_fits_other_architectures(tmp_path, kind, architecture):
-    model = model_of(KINDS[architecture](tmp_path / architecture), kind)
+    model = model_of(getattr(originals, architecture)(tmp_path / architecture), kind)
     assert any(each.requires_grad for each in model.backbone.parameters())
     assert model(IDS, KEEP).out.isfinite().all()
 
@@ -109,8 +109,8 @@ def test_merged_it_computes_the_same_and_nothing_of_it_is_left(bert, kind):
     assert model.state_dict().keys() == model_of(bert, "full").state_dict().keys()
 
 
-@pytest.mark.parametrize("kind", ["houlsby", "pfeiffer"])
-def test_an_adapter_is_not_merged(bert, kind):
+@pytest.mark.parametrize("kind", ["houlsby", "pfeiffer", "prefix", "prompt"])
+def test_what_is_no_sum_of_matrices_is_not_merged(bert, kind):
     assert not merge(model_of(bert, kind).backbone)
 
 

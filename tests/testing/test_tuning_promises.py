@@ -62,6 +62,10 @@ class BeginsElsewhere(Plain):
             nn.init.normal_(self.more.weight)
 
 
+class DeclaresLess(Plain):
+    neutral: ClassVar[bool] = False
+
+
 class LosesWeights(Plain):
     def apply(self, model):
         super().apply(model)
@@ -143,6 +147,7 @@ def test_a_tuning_that_does_its_work_breaks_no_promise():
     [
         (NothingLearns, "something_learns"),
         (BeginsElsewhere, "it_begins_as_the_model_that_others_trained"),
+        (DeclaresLess, "it_begins_as_the_model_that_others_trained"),
         (LosesWeights, "every_weight_that_others_trained_is_still_there"),
         (MovesTheFrozen, "what_is_frozen_stays"),
         (MergesOtherwise, "merged_it_says_the_same_and_nothing_of_it_is_left"),
