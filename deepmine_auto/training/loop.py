@@ -252,8 +252,11 @@ class Training:
         return self.task.scores(outputs, self.validation.targets)
 
     def _note(self, value: float, at_rung: bool) -> str | None:
-        """Update the best and patience, and write a checkpoint if one is due; return its path in the folder."""
+        """Tell the techniques, update the best and patience, and write a checkpoint if one is due; return its path in
+        the folder."""
         larger = self.task.directions[self.assignment.objective] == "maximize"
+        for each in self.techniques.values():
+            each.judged(value if larger else -value)
         best = self.progress.best
         better = best is None or (value > best if larger else value < best)
         self.progress.stale = 0 if better else self.progress.stale + 1
