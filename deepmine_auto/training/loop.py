@@ -22,7 +22,7 @@ from torch.func import functional_call
 from deepmine_auto.contracts import Applied, Optimizer, Prepared, Task, TrainingFacts
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
-from deepmine_auto.model.assemble import Model, backbone_of, build_model, task_of, used
+from deepmine_auto.model.assemble import backbone_of, build_model, task_of, used
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.memory import remember
 from deepmine_auto.space import plugin_from
@@ -52,7 +52,7 @@ def device_here() -> torch.device:
 
 
 def outputs_of(
-    model: Model,
+    model: nn.Module,
     weights: Mapping[str, Tensor] | None,
     columns: Columns,
     device: torch.device,
