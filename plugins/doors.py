@@ -125,6 +125,7 @@ def techniques() -> Iterable[str]:
     return (
         "deepmine_plugins.techniques.awp:Awp",
         "deepmine_plugins.techniques.balanced_sampling:BalancedSampling",
+        "deepmine_plugins.techniques.checkpoint_soup:CheckpointSoup",
         "deepmine_plugins.techniques.denoising:Denoising",
         "deepmine_plugins.techniques.ema:Ema",
         "deepmine_plugins.techniques.fgm:Fgm",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepmine_auto.bundle.compiled import Compiled, compiled
 from deepmine_auto.bundle.manifest import checked
 from deepmine_auto.bundle.plain import read_config
 from deepmine_auto.bundle.probe import probe, same
@@ -39,6 +40,7 @@ class Bundle:
     task: Task
     prepared: Prepared
     model: Model
+    compiled: Compiled | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ class Bundle:
     def outputs(self, inputs: Sequence[Any]) -> np.ndarray:
         """The head's outputs (N, ...) for raw inputs, at least one."""
         columns = Columns.of(self.prepared.encode(inputs), np.zeros(len(inputs), np.int64))
-        return outputs_of(self.model, None, columns, next(self.model.parameters()).device)
+        return outputs_of(self.compiled or self.model, None, columns, next(self.model.parameters()).device)
 
     def predict(self, inputs: Sequence[Any] | str) -> list[dict[str, Any]]:
         """Answer raw inputs, one dict each, such as {"label": ..., "probability": ..., "probabilities": {...}}.
@@ -59,11 +61,14 @@ class Bundle:
         return self.task.answers(self.outputs(listed), self.prepared) if listed else []
 
 
-def load(folder: str | Path) -> Bundle:
+def load(folder: str | Path, *, compile: bool = False) -> Bundle:
     """Load the bundle in `folder`, onto the GPU if there is one. Nothing in it is unpickled or run.
 
-    Raises BadInput if a file was changed, if a plugin that it needs is not installed, or if one that is installed
-    computes something else than the version that the bundle was made with.
+    With `compile`, torch compiles the model, once for inputs of every length: that takes up to a minute the first time
+    on a machine, and pays for many inputs.
+
+    Raises BadInput if a file was changed, if a plugin that it needs is not installed, if one that is installed
+    computes something else than the version that the bundle was made with, or if the model cannot be compiled here.
     """
     place = Path(folder)
     manifest, config, host = checked(place), read_config(place), the_host()
@@ -79,7 +84,9 @@ def load(folder: str | Path) -> Bundle:
     if not same(found, manifest["probe"]):
         what = f"What is installed here computes something else than what the bundle {place} was made with."
         raise BadInput(what, _other_versions(manifest, host))
-    return Bundle(place, manifest, config, task, prepared, model.to(device_here()))
+    model.to(device_here())
+    program = compiled(model, prepared.vocabulary, place) if compile else None
+    return Bundle(place, manifest, config, task, prepared, model, program)
 
 
 def _built(place: Path, ours: Mapping[str, Any], host: Host) -> tuple[Task, Prepared, Model]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-
-from deepmine_auto.model.assemble import Model
+from torch import nn
 
 LENGTHS = (8, 5)
 MOST_NUMBERS = 64
@@ -19,13 +18,14 @@ TOLERANCE = 1e-3
 """Other processors round otherwise, by some 1e-6; another formula is off by far more."""
 
 
-def probe(model: Model, vocabulary: int) -> list[float]:
-    """The first outputs for a batch of two rows, one of them padded, on the CPU."""
-    at_BL = torch.arange(len(LENGTHS) * max(LENGTHS)).view(len(LENGTHS), -1)
-    keep_BL = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
-    tokens_BL = torch.where(keep_BL, 1 + (3 + 7919 * at_BL) % (vocabulary - 1), 0)
-    with torch.inference_mode():
-        outputs = model.eval()(tokens_BL, keep_BL).out
+def probe(model: nn.Module, vocabulary: int) -> list[float]:
+    """The first outputs for a batch of two rows, one of them padded, on the model's device."""
+    with torch.inference_mode():  # what is made in it is of another kind to a compiled model
+        at_BL = torch.arange(len(LENGTHS) * max(LENGTHS)).view(len(LENGTHS), -1)
+        keep_BL = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+        tokens_BL = torch.where(keep_BL, 1 + (3 + 7919 * at_BL) % (vocabulary - 1), 0)
+        device = next(model.parameters()).device
+        outputs = model.eval()(tokens_BL.to(device), keep_BL.to(device)).out
     return [float(each) for each in outputs.flatten()[:MOST_NUMBERS]]
 
 

@@ -13,8 +13,11 @@ import click
 @click.argument("texts", nargs=-1, metavar="[TEXT... | -]")
 @click.option("--file", "file", metavar="FILE", help="Read the texts from a csv, tsv, jsonl or parquet file.")
 @click.option("--text-column", metavar="NAME", help="The column of --file that holds the texts.")
+@click.option("--compile", is_flag=True, help="Compile the model first, which pays for many texts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
-def predict(folder: str, texts: tuple[str, ...], file: str | None, text_column: str | None, as_json: bool) -> None:
+def predict(
+    folder: str, texts: tuple[str, ...], file: str | None, text_column: str | None, compile: bool, as_json: bool
+) -> None:
     """Print the likeliest label of each TEXT and its probability, with the bundle in FOLDER.
 
     `-`, or nothing where standard input is a pipe, reads one text a line from there; blank lines are left out.
@@ -24,7 +27,7 @@ def predict(folder: str, texts: tuple[str, ...], file: str | None, text_column: 
     asked = _asked(texts, file, text_column)
     from deepmine_auto.bundle.load import load
 
-    answers = load(folder).predict(asked)
+    answers = load(folder, compile=compile).predict(asked)
     lines = [json.dumps(each, ensure_ascii=False) for each in answers] if as_json else _aligned(answers)
     click.echo("\n".join(lines))
 

@@ -106,8 +106,14 @@ class Applied:
         """Look at, or change, the weights after a step."""
 
     def evaluated(self, model: nn.Module) -> Mapping[str, Tensor] | None:
-        """Return the weights that are judged and exported instead of the model's own, or None."""
+        """Return the weights that are judged and exported instead of the model's own, or None. Asked again before the
+        next step, it says the same."""
         return None
+
+    def judged(self, score: float) -> None:
+        """Hear what the weights that `evaluated` returned, or the model's own, are worth: the objective on the
+        validation rows, its sign turned where less is better. Called after each evaluation, before a checkpoint is
+        written of it, and of several workers in the leader alone: what follows from it must not reach the training."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold."""

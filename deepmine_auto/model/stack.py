@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from deepmine_auto.contracts import START, AttentionShape, Mixed, Prepared
@@ -63,7 +64,9 @@ class TransformerStack(nn.Module):
     def forward(self, tokens_BL: Tensor, keep_BL: Tensor, *, weights: bool = False) -> Mixed:
         """Return out (B, L, D); the weights of the last layer, if asked for; losses summed over the layers by name."""
         mixed = Mixed(self.dropout(self._embedded(tokens_BL, keep_BL)))
-        mask = Mask(padding=None if bool(keep_BL.all()) else keep_BL, causal=self.causal)
+        # a compiled program is one for all batches, and cannot look at what is in them
+        whole = not torch.compiler.is_compiling() and bool(keep_BL.all())
+        mask = Mask(padding=None if whole else keep_BL, causal=self.causal)
         losses: dict[str, Tensor] = {}
         for block in self.blocks:
             mixed, _ = block(mixed.out, mask, weights=weights)

@@ -8,6 +8,7 @@ Shapes: B batch, L length, D dim, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from deepmine_auto.contracts import Batch, Technique, Touches, TrainingFacts
 from deepmine_auto.data.rows import Rows
@@ -85,8 +87,22 @@ class Trial:
         self.applied = technique.build(TrainingFacts(self.model, Words(), STEPS, self.generator))
 
     def train(self, steps: range) -> list[float]:
-        """Take steps of plain gradient descent and return their losses."""
-        return [self._step(batch_of(step)) for step in steps]
+        """Take steps of plain gradient descent, with an evaluation after every second, and return their losses."""
+        losses = []
+        for step in steps:
+            losses.append(self._step(batch_of(step)))
+            if step % 2:
+                self.judge()
+        return losses
+
+    def judge(self) -> None:
+        """Score the weights that would be judged, on a batch that no step has, and tell the technique."""
+        batch = batch_of(STEPS)
+        with torch.inference_mode():
+            outputs_BC = functional_call(self.model, self.weights(), (batch.tokens_BL, batch.keep_BL))
+            score = -loss_of(outputs_BC, batch.targets).item()
+        if math.isfinite(score):
+            self.applied.judged(score)
 
     def _step(self, batch: Batch) -> float:
         step = OneStep(self, batch, batch._replace(targets=torch.zeros_like(batch.targets)))
@@ -194,6 +210,25 @@ class TechniquePromises:
         trial = Trial(self.technique())
         trial.train(range(STEPS))
         assert trial.applied.evaluated(trial.model) is None or "judged" in self.technique.touches
+
+    def test_what_is_judged_changes_no_training(self) -> None:
+        """Several workers train one model, and of them the leader alone judges."""
+        told, untold = Trial(self.technique()), Trial(self.technique())
+        untold.judge = lambda: None  # type: ignore[method-assign]
+        assert told.train(range(STEPS)) == untold.train(range(STEPS))
+        assert same_weights(told.model, untold.model)
+
+    def test_what_was_judged_is_what_is_exported(self) -> None:
+        """`judged` does not change what `evaluated` says before the next step, nor does a checkpoint in between."""
+        trial, again = Trial(self.technique()), Trial(self.technique())
+        for step in range(STEPS):
+            trial.train(range(step, step + 1))
+            before = trial.weights()
+            trial.applied.judged(float(step % 3))
+            again.model.load_state_dict(copied(trial.model.state_dict()))
+            again.applied.load_state_dict(copied(trial.applied.state_dict()))
+            assert same_tensors(trial.weights(), before)
+            assert same_tensors(again.weights(), before)
 
     def test_padding_stays_padding_and_no_text_is_emptied(self) -> None:
         """Ids agree with `keep_BL`, and every text keeps a token."""

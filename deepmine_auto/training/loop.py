@@ -22,7 +22,7 @@ from torch.func import functional_call
 from deepmine_auto.contracts import Applied, Batch, Optimizer, Prepared, Task, TrainingFacts
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
-from deepmine_auto.model.assemble import Model, backbone_of, build_model, task_of, used
+from deepmine_auto.model.assemble import backbone_of, build_model, task_of, used
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.memory import remember
 from deepmine_auto.space import plugin_from
@@ -55,7 +55,7 @@ def device_here() -> torch.device:
 
 
 def outputs_of(
-    model: Model,
+    model: nn.Module,
     weights: Mapping[str, Tensor] | None,
     columns: Columns,
     device: torch.device,
@@ -268,8 +268,11 @@ class Training:
         return self.task.scores(outputs, self.validation.targets)
 
     def _note(self, value: float, at_rung: bool) -> str | None:
-        """Update the best and patience, and write a checkpoint if one is due; return its path in the folder."""
+        """Tell the techniques, update the best and patience, and write a checkpoint if one is due; return its path in
+        the folder."""
         larger = self.task.directions[self.assignment.objective] == "maximize"
+        for each in self.techniques.values():
+            each.judged(value if larger else -value)
         best = self.progress.best
         better = best is None or (value > best if larger else value < best)
         self.progress.stale = 0 if better else self.progress.stale + 1

@@ -37,13 +37,13 @@ class Average(Applied):
     def __init__(self, kept: Callable[[int], float], model: nn.Module) -> None:
         self.kept = kept
         self.steps = torch.zeros((), dtype=torch.int64)
-        weights = _named_weights(model)
+        weights = named_weights(model)
         self.average = {name: each.detach().clone() for name, each in weights.items() if each.requires_grad}
 
     def after_step(self, model: nn.Module) -> None:
         """Move the average towards the model's weights."""
         kept = self.kept(int(self.steps))
-        weights = _named_weights(model)
+        weights = named_weights(model)
         now = [weights[name].detach() for name in self.average]
         torch._foreach_lerp_(list(self.average.values()), now, 1 - kept)
         self.steps += 1
@@ -63,6 +63,6 @@ class Average(Applied):
             each.copy_(state[f"average.{name}"])
 
 
-def _named_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    # a tied weight stands in the state dict under both names, so it is averaged under both
+def named_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights by all their names: a tied one stands in the state dict under both, so it is averaged under both."""
     return dict(model.named_parameters(remove_duplicate=False))

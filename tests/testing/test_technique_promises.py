@@ -142,6 +142,27 @@ class PlaysDice(Plain):
             )
 
 
+class TrainsByWhatItHears(Plain):
+    class Work(Applied):
+        @torch.no_grad()
+        def judged(self, score):
+            self.facts.model.to_classes.weight *= 0.9
+
+
+class ExportsOthersThanWereJudged(Plain):
+    class Work(Applied):
+        heard = 0.0
+
+        def evaluated(self, model):
+            return {**model.state_dict(), "to_classes.bias": model.to_classes.bias.detach() + self.heard}
+
+        def judged(self, score):
+            self.heard = score
+
+        def after_step(self, model):
+            self.heard = 0.0
+
+
 class JudgesHalfAModel(Plain):
     class Work(Applied):
         def evaluated(self, model):
@@ -187,6 +208,8 @@ def test_a_technique_that_does_no_harm_breaks_no_promise(tmp_path):
         (ForgetsItsState, "restored_in_the_middle_it_goes_on_bit_for_bit"),
         (SharesItsState, "restored_in_the_middle_it_goes_on_bit_for_bit"),
         (PlaysDice, "chance_comes_from_the_generator_alone"),
+        (TrainsByWhatItHears, "what_is_judged_changes_no_training"),
+        (ExportsOthersThanWereJudged, "what_was_judged_is_what_is_exported"),
         (JudgesHalfAModel, "the_judged_weights_fit_the_model"),
         (JudgesWhatIsNotANumber, "the_judged_weights_fit_the_model"),
     ],

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tiny_texts import PARAMS, TECHNIQUES, assignment, kept
 
+from deepmine_auto import Applied
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Beat, Ended, Reported
 from deepmine_auto.training import checkpoint, ends, loop, trial
@@ -82,6 +83,7 @@ ADAPTING = {
     "performer": {"attention/kind": "performer"},
     "adaptive_span": {"attention/adaptive_span/use": True, "attention/adaptive_span/price": 1e-4},
     "denoising": {"technique/denoising/use": True, "technique/denoising/share": 0.3},
+    "checkpoint_soup": {"technique/checkpoint_soup/use": True, "technique/checkpoint_soup/start": 0.3},
 }
 
 
@@ -125,12 +127,30 @@ def test_dropout_and_techniques_take_part_in_what_is_restored(folder, always_wri
         assert same(again) != same(whole[3:]), name
 
 
-def test_the_exported_weights_are_those_of_the_checkpoint(folder):
-    work = assignment(folder, params=TECHNIQUES, number=21)
+SOUP = {"technique/checkpoint_soup/use": True}
+
+
+@pytest.mark.parametrize(("techniques", "number"), [(TECHNIQUES, 21), (SOUP, 27)])
+def test_the_exported_weights_are_those_of_the_checkpoint(folder, techniques, number):
+    work = assignment(folder, params=techniques, number=number)
     end = run(work)[-1]
     training = Training(replace(work, attempt=0, checkpoints=(end.checkpoint,)), the_host())
     outputs = outputs_of(training.model, training.evaluated(), training.validation, training.device)
     assert training.task.scores(outputs, training.validation.targets)["log_loss"] == end.value
+
+
+@pytest.mark.parametrize(("objective", "sign"), [("macro_f1", 1), ("log_loss", -1)])
+def test_techniques_hear_each_value_before_its_checkpoint_and_the_better_the_larger(
+    folder, monkeypatch, always_written, objective, sign
+):
+    events = []
+    monkeypatch.setattr(Applied, "judged", lambda self, score: events.append(score))
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda *given: events.append("written") or save(*given))
+    params = {"technique/label_smoothing/use": True, "training/epochs": 1}
+    number = 28 if sign > 0 else 29
+    *reports, _ = run(assignment(folder, params=params, number=number, objective=objective))
+    assert events == [each for report in reports for each in (sign * report.value, "written")]
 
 
 def test_patience_that_ended_at_a_checkpoint_ends_there_again(folder, always_written):

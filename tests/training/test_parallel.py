@@ -95,6 +95,14 @@ def test_what_several_left_one_goes_on_with_and_the_other_way_round(folder, monk
 
 
 @pytest.mark.slow
+def test_what_follows_from_judgements_is_the_same_in_a_team_where_the_leader_alone_hears_them(folder):
+    params = {**CERTAIN, **SGD, "training/epochs": 3, "technique/checkpoint_soup/use": True}
+    one, several = alone_and_together(folder, 45, processes=2, params=params)
+    assert curve(several) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(one)]
+    assert_alike(last_weights(several, folder), last_weights(one, folder))
+
+
+@pytest.mark.slow
 def test_with_dropout_several_processes_learn_too(folder):
     """Their masks are others than those of one, and others for each rank."""
     *reports, end = run(
