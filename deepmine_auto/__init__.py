@@ -40,10 +40,10 @@ from deepmine_auto.hookspecs import hookimpl
 from deepmine_auto.space import Choice, Float, Int, Name
 
 if TYPE_CHECKING:
-    from deepmine_auto.bundle.load import load
     from deepmine_auto.classification import TextClassification
     from deepmine_auto.data.read import read_rows
     from deepmine_auto.data.rows import Rows, Source
+    from deepmine_auto.loading import load
     from deepmine_auto.model.blocks import SparseSoftmax, WindowSoftmax
     from deepmine_auto.model.dense import DenseAttention
     from deepmine_auto.model.encoder_decoder import PairOfStacks
@@ -92,7 +92,7 @@ _LATE = {
     "linears_of": "deepmine_auto.pretrained.parts",
     "healer_of": "deepmine_auto.pretrained.healing",
     "inject": "deepmine_auto.pretrained.peft",
-    "load": "deepmine_auto.bundle.load",
+    "load": "deepmine_auto.loading",
     "offsets": "deepmine_auto.model.offsets",
     "original_of": "deepmine_auto.pretrained.files",
     "read_rows": "deepmine_auto.data.read",

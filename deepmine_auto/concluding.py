@@ -9,8 +9,9 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -221,19 +222,19 @@ def _facts(agenda: Agenda, training: Training, rows: Rows) -> dict[str, Any]:
         "trials": len(states),
         "pruned_share": round(states.count(TrialState.PRUNED) / max(1, len(states)), 3),
         "reruns": sum(row["state"] == "COMPLETE" for row in ledger.reruns.values()),
-        "ms_per_text": round(_milliseconds(training, rows.inputs), 2),
+        "ms_per_text": round(milliseconds(partial(outputs_for, training), training.prepared, rows.inputs), 2),
         "test_opened": ledger.history.opened,
     }
 
 
-def _milliseconds(training: Training, inputs: Sequence[Any]) -> float:
-    """The median time of one text of median length, by itself, on the device here."""
-    ordered = sorted(inputs, key=lambda each: len(training.prepared.encode([each])[0]))
+def milliseconds(outputs: Callable[[Sequence[Any]], Any], prepared: Prepared, inputs: Sequence[Any]) -> float:
+    """The median time that `outputs` takes for one text of median length, by itself, on the device here."""
+    ordered = sorted(inputs, key=lambda each: len(prepared.encode([each])[0]))
     middle = ordered[len(ordered) // 2]
     times = []
     for _ in range(TIMED_TEXTS):
         start = time.perf_counter()
-        outputs_for(training, [middle])
+        outputs([middle])
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times)
 

@@ -14,7 +14,7 @@ from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.concluding import Chosen, export, restored, story_of
 from deepmine_auto.data.kept import SEARCH, rows_of
 from deepmine_auto.errors import BadInput, unknown
-from deepmine_auto.host import the_host
+from deepmine_auto.host import Host, the_host
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import Place, read
 from deepmine_auto.storage.store import Store, StudyRow
@@ -23,6 +23,7 @@ from deepmine_auto.study.provenance import unavailable
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.training.checkpoint import Damaged, load
+from deepmine_auto.training.loop import Training
 
 
 def export_again(study: str, storage: Place, trial: int | None = None, output: Path | None = None) -> Path:
@@ -31,19 +32,24 @@ def export_again(study: str, storage: Place, trial: int | None = None, output: P
     Raises BadInput where there is no such study, result, trial or checkpoint, or where `output` exists, and NotEqual if
     the reloaded model differs.
     """
-    store = read(storage)
-    if study not in store.names():
-        raise unknown(study, store.names(), f"study in {storage}")
-    row = store.study(study)
-    chosen = _winner(row, store) if trial is None else _best_of(trial, row, store)
+    store, row = study_in(storage, study)
+    chosen = winner_of(row, store) if trial is None else _best_of(trial, row, store)
     folder = output or Path(row.folder) / (f"export-{chosen.trial}" if trial is None else f"export-trial-{trial}")
     refuse_existing(folder)
-    _refuse_lost(row, chosen)
     _write(row, store, chosen, row.result if trial is None else None, folder)
     return folder
 
 
-def _winner(row: StudyRow, store: Store) -> Chosen:
+def study_in(storage: Place, study: str) -> tuple[Store, StudyRow]:
+    """Open a study for reading. Raises BadInput where there is none of this name."""
+    store = read(storage)
+    if study not in store.names():
+        raise unknown(study, store.names(), f"study in {storage}")
+    return store, store.study(study)
+
+
+def winner_of(row: StudyRow, store: Store) -> Chosen:
+    """The weights that won. Raises BadInput where the study has not ended."""
     if row.result is None:
         raise BadInput(f"The study '{row.name}' has no winner yet.", f"Finish it: deepmine-auto resume {row.name}")
     number, seed = row.result["rerun"], int(row.spec["seed"])
@@ -92,14 +98,21 @@ def _refuse_lost(row: StudyRow, chosen: Chosen) -> None:
         ) from damaged
 
 
-def _write(row: StudyRow, store: Store, chosen: Chosen, result: Mapping[str, Any] | None, folder: Path) -> None:
-    host = the_host()
+def training_of(row: StudyRow, store: Store, chosen: Chosen, host: Host) -> Training:
+    """The training of chosen weights, restored. Raises BadInput where they are lost, or a plugin of theirs is gone."""
+    _refuse_lost(row, chosen)
     trial: FrozenTrial = store.trials(row.id)[chosen.trial]
     params = Spaces.of(store, row).complete(trial.number, trial.params)
     missing = unavailable(row, params, host)
     if missing:
         raise BadInput(f"Trial {trial.number} cannot be exported: {missing}.", "Install it, or export another trial.")
-    training = restored(row, params, chosen, host)
+    return restored(row, params, chosen, host)
+
+
+def _write(row: StudyRow, store: Store, chosen: Chosen, result: Mapping[str, Any] | None, folder: Path) -> None:
+    host = the_host()
+    training = training_of(row, store, chosen, host)
+    params = training.assignment.params
     rows = rows_of(Path(row.folder), chosen.split, "validation")
     if result is None:
         story = story_of(row, params, chosen, host, UNOPENED, None, training.facts())

@@ -173,7 +173,7 @@ def pruners() -> Iterable[str]:
 def commands() -> Iterable[str]:
     """Our subcommands."""
     names = (
-        "search", "resume", "studies", "trials", "best", "dashboard", "plugins", "export", "evaluate", "predict",
-        "doctor",
+        "search", "resume", "studies", "trials", "best", "dashboard", "plugins", "export", "ensemble", "distil",
+        "evaluate", "predict", "doctor",
     )  # fmt: skip
     return tuple(f"deepmine_auto.commands.{name}:{name}" for name in names)

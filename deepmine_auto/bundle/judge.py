@@ -5,9 +5,12 @@ Shapes: N rows, C classes.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from deepmine_auto.bundle.load import Bundle
+import numpy as np
+
+from deepmine_auto.contracts import Prepared, Task
 from deepmine_auto.data.rows import Rows
 from deepmine_auto.errors import BadInput
 from deepmine_auto.study.evidence import intervals, spoken
@@ -15,7 +18,30 @@ from deepmine_auto.study.evidence import intervals, spoken
 MOST_NAMED = 20
 
 
-def judge(bundle: Bundle, rows: Rows) -> dict[str, Any]:
+class Answering(Protocol):
+    """What can be judged: a bundle, or an ensemble of bundles."""
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """Where it comes from."""
+
+    @property
+    def task(self) -> Task:
+        """Its task."""
+
+    @property
+    def prepared(self) -> Prepared:
+        """What the task fitted."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the classes; empty where the task has none."""
+
+    def outputs(self, inputs: Sequence[Any]) -> np.ndarray:
+        """The outputs (N, ...) for raw inputs."""
+
+
+def judge(bundle: Answering, rows: Rows) -> dict[str, Any]:
     """Return scores with their 95 % intervals, precision, recall and F1 of each class, and the sentence.
 
     Raises BadInput for labels that the model does not know, and for a task without classes.
@@ -38,7 +64,7 @@ def judge(bundle: Bundle, rows: Rows) -> dict[str, Any]:
     return {"rows": len(rows), "sentence": _sentence(bundle, scores, len(rows)), "scores": scores, "classes": classes}
 
 
-def _refuse_unknown(bundle: Bundle, rows: Rows) -> None:
+def _refuse_unknown(bundle: Answering, rows: Rows) -> None:
     if not bundle.labels:
         raise BadInput(f"The task '{bundle.task.name}' has no classes to judge.", "Use `deepmine-auto predict`.")
     foreign = sorted(set(map(str, rows.labels)) - set(bundle.labels))
@@ -52,7 +78,7 @@ def _named(labels: list[str] | tuple[str, ...]) -> str:
     return ", ".join(f"'{each}'" for each in labels[:MOST_NAMED]) + more
 
 
-def _sentence(bundle: Bundle, scores: dict[str, dict[str, float]], rows: int) -> str:
+def _sentence(bundle: Answering, scores: dict[str, dict[str, float]], rows: int) -> str:
     """The objective of the search, or the task's, as the card puts it."""
     objective = (bundle.manifest.get("evidence") or {}).get("objective", bundle.task.objective)
     score = scores[objective]

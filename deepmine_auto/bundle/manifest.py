@@ -23,7 +23,7 @@ COPY = "Copy the whole folder anew, or export the bundle again."
 def write(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the manifest of all files in a folder, with facts about where it comes from, and bring all to the disk."""
     files = {each.name: sha256(each) for each in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(_sealed({**facts, "files": files}), encoding="utf-8")
+    (folder / MANIFEST).write_text(sealed({**facts, "files": files}), encoding="utf-8")
     for each in folder.iterdir():
         flush(each)
 
@@ -33,7 +33,9 @@ def checked(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).is_file():
         remedy = "Name the folder that `deepmine-auto search` or `export` made."
         raise BadInput(f"{folder} is no bundle: it has no {MANIFEST}.", remedy)
-    manifest = _unsealed(folder / MANIFEST)
+    manifest = unsealed(folder / MANIFEST)
+    if not _told(manifest):
+        raise BadInput(f"{folder / MANIFEST} does not tell what a bundle's manifest must.", "Export the bundle again.")
     files: Mapping[str, str] = manifest["files"]
     _refuse_foreign(folder, files)
     for name, hashed in files.items():
@@ -42,8 +44,9 @@ def checked(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _sealed(plain: Mapping[str, Any]) -> str:
-    """The text of a manifest; its last key is the sha256 of all the others, so that no byte of it can change either."""
+def sealed(plain: Mapping[str, Any]) -> str:
+    """The text of a manifest, or of another file that vouches for a folder; its last key is the sha256 of all the
+    others, so that no byte of it can change either."""
     seal = hashlib.sha256(_rendered(plain).encode()).hexdigest()
     return _rendered({**plain, "seal": seal})
 
@@ -52,13 +55,12 @@ def _rendered(plain: Mapping[str, Any]) -> str:
     return json.dumps(plain, indent=1)
 
 
-def _unsealed(file: Path) -> dict[str, Any]:
+def unsealed(file: Path) -> dict[str, Any]:
+    """Read what `sealed` returned, without the seal. Raises BadInput where a byte of it is another."""
     text, plain = read_json(file)
     plain.pop("seal", None)
-    if text != _sealed(plain):
+    if text != sealed(plain):
         raise BadInput(f"{file} was changed after the bundle was made.", COPY)
-    if not _told(plain):
-        raise BadInput(f"{file} does not tell what a bundle's manifest must.", "Export the bundle again.")
     return plain
 
 

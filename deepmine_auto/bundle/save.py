@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,18 @@ def save(folder: Path, exported: Exported, inputs: Sequence[Any], outputs: np.nd
     Raises BadInput if the folder exists or cannot be made, NotEqual if the reloaded model differs; then nothing stands
     under that name.
     """
+    with named_when_whole(folder) as unfinished:
+        _write(unfinished, exported)
+        failpoints.reach("mid_export")
+        return parity.verify(unfinished, inputs, outputs)
+
+
+@contextmanager
+def named_when_whole(folder: Path) -> Iterator[Path]:
+    """A hidden folder to write into, which gets its name at the end; after an error nothing stands under that name.
+
+    Raises BadInput if the folder exists or cannot be made.
+    """
     folder = folder.absolute()
     refuse_existing(folder)
     for left in folder.parent.glob(f".{folder.name}.*"):  # of an export that was killed
@@ -62,16 +75,13 @@ def save(folder: Path, exported: Exported, inputs: Sequence[Any], outputs: np.nd
     except OSError as error:
         raise BadInput(f"{folder} cannot be made: {error.strerror}.", "Give another --output.") from error
     try:
-        _write(unfinished, exported)
-        failpoints.reach("mid_export")
-        difference = parity.verify(unfinished, inputs, outputs)
+        yield unfinished
         flush(unfinished)
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     flush(folder.parent)
-    return difference
 
 
 def _write(folder: Path, exported: Exported) -> None:

@@ -20,8 +20,8 @@ def evaluate(folder: str, data: str, text_column: str | None, label_column: str 
     from pathlib import Path
 
     from deepmine_auto.bundle.judge import judge
-    from deepmine_auto.bundle.load import load
     from deepmine_auto.data.read import read_labelled
+    from deepmine_auto.loading import load
 
     rows = read_labelled(Path(data).expanduser(), text_column, label_column)
     found = judge(load(folder), rows)

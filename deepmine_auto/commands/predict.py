@@ -25,7 +25,7 @@ def predict(
     import json
 
     asked = _asked(texts, file, text_column)
-    from deepmine_auto.bundle.load import load
+    from deepmine_auto.loading import load
 
     answers = load(folder, compile=compile).predict(asked)
     lines = [json.dumps(each, ensure_ascii=False) for each in answers] if as_json else _aligned(answers)

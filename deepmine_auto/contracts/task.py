@@ -26,11 +26,13 @@ Direction = Literal["minimize", "maximize"]
 
 
 class Batch(NamedTuple):
-    """Rows of one step: tokens (B, L), keep (B, L) with True for real tokens, targets (B, ...)."""
+    """Rows of one step: tokens (B, L), keep (B, L) with True for real tokens, targets (B, ...), and where they were
+    drawn from a split, which of its rows they are (B,)."""
 
     tokens_BL: Tensor
     keep_BL: Tensor
     targets: Tensor
+    rows_B: Tensor | None = None
 
 
 class Prepared(Protocol):

@@ -234,7 +234,7 @@ class TechniquePromises:
         """Ids agree with `keep_BL`, and every text keeps a token."""
         trial = Trial(self.technique())
         for step in range(STEPS):
-            tokens_BL, keep_BL, _ = trial.applied.on_batch(batch_of(step))
+            tokens_BL, keep_BL, *_ = trial.applied.on_batch(batch_of(step))
             assert (tokens_BL[~keep_BL] == 0).all(), "padding has id 0"
             assert ((tokens_BL[keep_BL] > 0) & (tokens_BL[keep_BL] < VOCABULARY)).all(), (
                 "a real token has an id in 1..V-1"
@@ -287,7 +287,7 @@ def batch_of(step: int) -> Batch:
     lengths_B1 = torch.tensor([[1], [3], [4], [5]])
     keep_BL = torch.arange(5) < lengths_B1
     words_BL = torch.randint(2, VOCABULARY, keep_BL.shape, generator=generator)
-    return Batch(words_BL * keep_BL, keep_BL, torch.randint(CLASSES, (4,), generator=generator))
+    return Batch(words_BL * keep_BL, keep_BL, torch.randint(CLASSES, (4,), generator=generator), torch.arange(4))
 
 
 def loss_of(outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
@@ -297,7 +297,8 @@ def loss_of(outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
 
 def same(one: Batch, other: Batch) -> bool:
     """Whether two batches are equal in all parts."""
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    pairs = zip(one, other, strict=True)
+    return all(a is b is None or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
 
 
 def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ class Columns:
         for row, index in enumerate(indices):
             padded_BL[row, : lengths[row]] = self.tokens[self.offsets[index] : self.offsets[index + 1]]
         keep_BL = np.arange(padded_BL.shape[1]) < lengths[:, None]
-        arrays = padded_BL, keep_BL, self.targets[indices]
+        arrays = padded_BL, keep_BL, self.targets[indices], indices
         return Batch(*(torch.from_numpy(each).to(device) for each in arrays))
 
 

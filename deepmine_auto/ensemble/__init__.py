@@ -1,0 +1,1 @@
+"""Several trials of a study as one model: chosen, averaged, exported, or taught to one of them."""

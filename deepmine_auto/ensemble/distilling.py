@@ -1,0 +1,144 @@
+"""The winner's params trained once more, with an ensemble as the teacher: the ensemble's word at one model's cost.
+
+It is compared with the trial itself, which had the same rows, the same seed, and labels alone. The test stays locked.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from deepmine_auto.bundle.card import UNOPENED
+from deepmine_auto.bundle.save import refuse_existing
+from deepmine_auto.concluding import Chosen, export, story_of
+from deepmine_auto.data.kept import SEARCH, rows_of
+from deepmine_auto.ensemble.averaging import averaged
+from deepmine_auto.ensemble.candidates import pool_of, trainings
+from deepmine_auto.ensemble.selecting import PICKS, NoBetter, Selection, refuse_few, select
+from deepmine_auto.ensemble.teaching import Taught
+from deepmine_auto.errors import BadInput, DeepmineError
+from deepmine_auto.executors.inline import one_thread
+from deepmine_auto.exporting import study_in, winner_of
+from deepmine_auto.host import Host, the_host
+from deepmine_auto.messages import Assignment, Ended, attempt_folder
+from deepmine_auto.opening import held
+from deepmine_auto.storage.place import Place
+from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.study.evidence import spoken
+from deepmine_auto.study.history import History
+from deepmine_auto.study.provenance import unavailable
+from deepmine_auto.study.pruning import oriented
+from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.spaces import Spaces
+from deepmine_auto.training.loop import Training, outputs_of
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How much the teacher counts beside the labels, and how soft its word is made; how many picks the teacher has."""
+
+    members: int = PICKS
+    alpha: float = 0.5
+    temperature: float = 2.0
+
+    def refuse_wrong(self) -> None:
+        """Raise BadInput for what is no lesson."""
+        refuse_few(self.members)
+        if not 0 < self.alpha <= 1:
+            raise BadInput(f"--alpha is {self.alpha:g}.", "Give a share above 0, and at most 1.")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise BadInput(f"--temperature is {self.temperature:g}.", "Give a number above 0.")
+
+
+def distil(study: str, storage: Place, lesson: Lesson, output: Path | None = None, *, keep: bool = False) -> Row:
+    """Teach the winner's params, and export what comes of it; return its folder, its value and the trial's own.
+
+    Raises BadInput where there is no such study, end or second trial, or where `output` exists; NoBetter where no
+    ensemble is better than one trial, or, unless `keep`, where what was taught is not better than the trial itself.
+    """
+    lesson.refuse_wrong()
+    store, row = study_in(storage, study)
+    trial = winner_of(row, store).trial
+    folder = output or Path(row.folder) / f"distilled-{trial}"
+    refuse_existing(folder)
+    with held(storage, study), one_thread():
+        host = the_host()
+        found = select(pool_of(row, store, host), row, lesson.members)
+        assignment = _assignment(row, store, trial, host)
+        try:
+            ended = _taught(assignment, _teacher(row, store, host, found), lesson, host)
+            told = _compared(row, store, ended, found, trial, lesson)
+            if not (told["better"] or keep):
+                raise NoBetter(f"{told['sentence']}.", "Nothing was exported; --keep exports it all the same.")
+            _export(folder, row, replace(assignment, checkpoints=(str(ended.checkpoint),)), told, host)
+        finally:
+            shutil.rmtree(_checkpoints(assignment), ignore_errors=True)
+    return {"folder": str(folder), **told}
+
+
+def _checkpoints(assignment: Assignment) -> Path:
+    return (Path(assignment.folder) / attempt_folder(*assignment.key, assignment.attempt)).parent
+
+
+def _assignment(row: StudyRow, store: Store, trial: int, host: Host) -> Assignment:
+    """The trial's own assignment under another name."""
+    params = Spaces.of(store, row).complete(trial, store.trials(row.id)[trial].params)
+    missing = unavailable(row, params, host)
+    if missing:
+        raise BadInput(f"Trial {trial} cannot be trained: {missing}.", "Install it.")
+    return Assignment(
+        kind="distilled",
+        number=trial,
+        attempt=1,
+        folder=row.folder,
+        task=row.spec["task"],
+        objective=row.spec["objective"],
+        split=SEARCH,
+        seed=seed_of(int(row.spec["seed"]), "trial", trial),
+        params=params,
+    )
+
+
+def _teacher(row: StudyRow, store: Store, host: Host, found: Selection) -> np.ndarray:
+    """What the ensemble says of every training row, in their order."""
+    said = {
+        each.assignment.number: outputs_of(each.model, each.evaluated(), each.train, each.device)
+        for each in trainings(row, store, host)
+        if each.assignment.number in found.shares
+    }
+    return averaged([said[trial] for trial in found.shares], [*found.shares.values()])
+
+
+def _taught(assignment: Assignment, teacher: np.ndarray, lesson: Lesson, host: Host) -> Ended:
+    """Train to the end. Raises DeepmineError where that is none that a trial is judged by."""
+    shutil.rmtree(_checkpoints(assignment), ignore_errors=True)
+    training = Training(assignment, host)
+    training.techniques["distilled"] = Taught(teacher, lesson.alpha, lesson.temperature)
+    last = [*training.messages()][-1]
+    if not isinstance(last, Ended) or last.cause not in ("budget", "patience") or last.value is None:
+        cause = last.cause if isinstance(last, Ended) else "interrupted"
+        raise DeepmineError(f"The training with a teacher did not end well: {cause}.", "Try a smaller --alpha.")
+    return last
+
+
+def _compared(row: StudyRow, store: Store, ended: Ended, found: Selection, trial: int, lesson: Lesson) -> Row:
+    own, value = History(store, row).best_values()[trial], ended.value
+    assert value is not None
+    better = oriented(value, row.direction) > oriented(own, row.direction)
+    score = f"{spoken(row.spec['objective'])} {value:.4f} on the validation rows, and {own:.4f} without a teacher"
+    sentence = f"trial {trial} taught by an ensemble of trials {found.words()} has {score}"
+    facts = {"teacher": f"trials {found.words()}", "alpha": lesson.alpha, "temperature": lesson.temperature}
+    return {"trial": trial, "value": value, "own": own, "better": better, "sentence": sentence, "facts": facts}
+
+
+def _export(folder: Path, row: StudyRow, assignment: Assignment, told: Row, host: Host) -> None:
+    training = Training(assignment, host)
+    chosen = Chosen(assignment.number, SEARCH, assignment.seed, assignment.checkpoints[0])
+    facts = {**training.facts(), **told["facts"]}
+    sentence = f"{told['sentence']}; {UNOPENED}"
+    story = story_of(row, assignment.params, chosen, host, sentence, None, facts)
+    export(folder, training, story, rows_of(Path(row.folder), SEARCH, "validation"))

@@ -1,0 +1,18 @@
+"""Load what was exported, a bundle or an ensemble of bundles: whoever predicts need not know which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deepmine_auto.bundle import load as bundle
+from deepmine_auto.bundle.load import Bundle
+from deepmine_auto.ensemble.load import ENSEMBLE, Ensemble, load_ensemble
+
+
+def load(folder: str | Path) -> Bundle | Ensemble:
+    """Load the bundle or the ensemble in `folder`, onto the GPU if there is one. Nothing in it is unpickled or run.
+
+    Raises BadInput if a file was changed, if a plugin that it needs is not installed, or if one that is installed
+    computes something else than the version that it was made with.
+    """
+    return load_ensemble(Path(folder)) if (Path(folder) / ENSEMBLE).exists() else bundle.load(folder)
