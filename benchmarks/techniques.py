@@ -67,6 +67,7 @@ def planned(asked: argparse.Namespace, seed: int, names: list[str], place: Path)
                          backbone=asked.backbone, unlabelled=loose, storage=str(place / "none.db")), host)  # fmt: skip
     split = found.splits[kept.SEARCH]
     drawn = Random(seed).sample(split.train, len(split.train))
+    drawn = [*dict.fromkeys([*{found.rows.labels[each]: each for each in drawn}.values(), *drawn])]  # of each label one
     with_labels, without = sorted(drawn[:labelled]), [] if labelled is None else drawn[labelled:]
     texts = [found.rows.inputs[each] for each in without]
     kept.keep(place, found.rows, {kept.SEARCH: split._replace(train=with_labels)}, texts)

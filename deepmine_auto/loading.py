@@ -9,10 +9,14 @@ from deepmine_auto.bundle.load import Bundle
 from deepmine_auto.ensemble.load import ENSEMBLE, Ensemble, load_ensemble
 
 
-def load(folder: str | Path) -> Bundle | Ensemble:
+def load(folder: str | Path, *, compile: bool = False) -> Bundle | Ensemble:
     """Load the bundle or the ensemble in `folder`, onto the GPU if there is one. Nothing in it is unpickled or run.
 
-    Raises BadInput if a file was changed, if a plugin that it needs is not installed, or if one that is installed
-    computes something else than the version that it was made with.
+    With `compile`, torch compiles the model, once for inputs of every length: that takes up to a minute the first time
+    on a machine, and pays for many inputs.
+
+    Raises BadInput if a file was changed, if a plugin that it needs is not installed, if one that is installed computes
+    something else than the version that it was made with, or if the model cannot be compiled here.
     """
-    return load_ensemble(Path(folder)) if (Path(folder) / ENSEMBLE).exists() else bundle.load(folder)
+    found = load_ensemble if (Path(folder) / ENSEMBLE).exists() else bundle.load
+    return found(Path(folder), compile=compile)

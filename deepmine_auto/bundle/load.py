@@ -64,8 +64,7 @@ class Bundle:
 def load(folder: str | Path, *, compile: bool = False) -> Bundle:
     """Load the bundle in `folder`, onto the GPU if there is one. Nothing in it is unpickled or run.
 
-    With `compile`, torch compiles the model, once for inputs of every length: that takes up to a minute the first time
-    on a machine, and pays for many inputs.
+    With `compile`, torch compiles the model, once for inputs of every length.
 
     Raises BadInput if a file was changed, if a plugin that it needs is not installed, if one that is installed
     computes something else than the version that the bundle was made with, or if the model cannot be compiled here.

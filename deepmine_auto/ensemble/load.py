@@ -82,8 +82,9 @@ def write(folder: Path, weights: Mapping[int, float], facts: Mapping[str, Any]) 
     flush(folder / ENSEMBLE)
 
 
-def load_ensemble(folder: Path) -> Ensemble:
-    """Load an ensemble. Raises BadInput where a file was changed, is missing, or cannot be used here."""
+def load_ensemble(folder: Path, *, compile: bool = False) -> Ensemble:
+    """Load an ensemble, its models compiled if asked for. Raises BadInput where a file was changed, is missing, or
+    cannot be used here."""
     plain = unsealed(folder / ENSEMBLE)
     if not _told(plain):
         raise BadInput(f"{folder / ENSEMBLE} is not of a format that this version reads.", AGAIN)
@@ -92,7 +93,7 @@ def load_ensemble(folder: Path) -> Ensemble:
         manifest = folder / each["folder"] / MANIFEST
         if not manifest.is_file() or sha256(manifest) != each["manifest"]:
             raise BadInput(f"{folder / each['folder']} is not the member that the ensemble was made with.", COPY)
-    members = tuple(load(folder / each["folder"]) for each in plain["members"])
+    members = tuple(load(folder / each["folder"], compile=compile) for each in plain["members"])
     if len({(each.task.name, each.labels, each.prepared.outputs) for each in members}) > 1:
         raise BadInput(f"The members of {folder} do not answer the same question.", AGAIN)
     return Ensemble(folder, plain, members, tuple(each["weight"] for each in plain["members"]))
