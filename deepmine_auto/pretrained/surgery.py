@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -89,15 +90,33 @@ def operate(model: Any, attend: Attend, max_len: int) -> bool:
     Softmax as the layer computes it is left to the layer. Raises BadInput where the model does not ask for attention by
     name, and Refused for variants that cannot stand between the projections of others.
     """
-    before, calls = model.config._attn_implementation, calls_of(model)
-    if not calls:
-        what = f"{type(model).__name__} computes its attention by itself, so no variant can take its place."
-        raise BadInput(what, "Search it with --attention multi_head alone, or choose another model.")
+    before = model.config._attn_implementation
+    try:
+        calls = _some_calls(model)
+    except BadInput:
+        if _asks_for_nothing(attend, model.config, max_len):
+            return False
+        raise
     layers = [_mixing(attend, call, layer, max_len) for layer, call in enumerate(calls)]
     if all(map(_is_softmax, layers)):
         return False
     put_in(model, calls, [Transplant(each, call.causal, before) for each, call in zip(layers, calls, strict=True)])
     return True
+
+
+def _some_calls(model: Any) -> list[Call]:
+    calls = calls_of(model)
+    if not calls:
+        what = f"{type(model).__name__} computes its attention by itself, so no variant can take its place."
+        raise BadInput(what, "Search it with --attention multi_head alone, or choose another model.")
+    return calls
+
+
+def _asks_for_nothing(attend: Attend, config: Any, max_len: int) -> bool:
+    """Whether softmax as it is is asked for in all layers, as far as a config knows of them."""
+    heads, layers = config.num_attention_heads, range(config.num_hidden_layers)
+    shape = AttentionShape(dim=config.hidden_size, heads=heads, kv_heads=heads, max_len=max_len)
+    return all(_is_softmax(attend(replace(shape, layer=each))) for each in layers)
 
 
 def put_in(model: Any, calls: Sequence[Call], inserts: Sequence[Insert]) -> None:
@@ -155,8 +174,10 @@ def _mixing(attend: Attend, call: Call, layer: int, max_len: int) -> MultiHead:
     return mixing
 
 
-def _is_softmax(mixing: MultiHead) -> bool:
+def _is_softmax(mixing: nn.Module) -> bool:
     """Whether it computes what the layer itself does."""
+    if not isinstance(mixing, MultiHead):
+        return False
     core, *modifiers = mixing.variants
     return not modifiers and core.neutral == {} == core.params()
 
@@ -235,8 +256,10 @@ def calls_of(model: Any) -> list[Call]:
     before = model.config._attn_implementation
     with _probing() as calls:
         model.set_attn_implementation(NAME)
-        _try_out(model)
-        model.set_attn_implementation(before)
+        try:
+            _try_out(model)
+        finally:
+            model.set_attn_implementation(before)
     return calls
 
 

@@ -116,13 +116,38 @@ def test_a_variant_that_wants_other_heads_is_refused(tmp_path):
         model_of(originals.bert(tmp_path / "bert"), kind="grouped_query", **{"grouped_query/kv_heads": 1})
 
 
-def test_a_model_that_never_asks_for_attention_is_refused(tmp_path):
+def deberta(folder):
+    """It computes its attention by itself."""
     from transformers import DebertaV2Config, DebertaV2Model
 
     config = DebertaV2Config(vocab_size=len(originals.WORDS), max_position_embeddings=64, **originals.SIZES)
-    folder = originals._saved(tmp_path / "deberta", DebertaV2Model, config, originals.word_pieces())
-    with pytest.raises(BadInput, match=r"computes its attention by itself.*multi_head alone"):
-        model_of(folder, kind="sliding_window")
+    return originals._saved(folder, DebertaV2Model, config, originals.word_pieces())
+
+
+def mistral(folder):
+    """It hides more than padding and the future."""
+    from transformers import MistralConfig, MistralModel
+
+    config = MistralConfig(vocab_size=len(originals.WORDS), sliding_window=3, num_key_value_heads=1, **originals.SIZES)
+    return originals._saved(folder, MistralModel, config, originals.word_pieces())
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [(deberta, "computes its attention by itself.*multi_head alone"), (mistral, "hides more than")]
+)
+def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path, kind, told):
+    with pytest.raises(BadInput, match=told):
+        model_of(kind(tmp_path / "model"), kind="sliding_window")
+
+
+@pytest.mark.parametrize("kind", [deberta, mistral])
+def test_with_its_own_softmax_such_a_model_is_fine_tuned_as_it_is(tmp_path, kind):
+    _, model = model_of(kind(tmp_path / "model"), kind="multi_head")
+    own = model.backbone.model
+    assert own.config._attn_implementation != surgery.NAME
+    assert not surgery.was_operated(model)
+    model(torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.bool)).out.sum().backward()
+    assert any(each.grad is not None for each in own.parameters())
 
 
 def test_a_mask_that_hides_more_than_we_know_of_is_refused():
