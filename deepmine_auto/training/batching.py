@@ -53,8 +53,9 @@ class Columns:
         """Map what `save` wrote: all workers of a machine share its memory."""
         return cls(**{name: each.numpy() for name, each in load_file(file).items()})
 
-    def batch(self, indices: np.ndarray, device: torch.device | str = "cpu") -> Batch:
+    def batch(self, indices: np.ndarray | Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """Pad the rows at `indices` to the longest of them."""
+        indices = np.asarray(indices)
         lengths = self.lengths[indices]
         padded_BL = np.zeros((len(indices), int(lengths.max())), dtype=np.int64)
         for row, index in enumerate(indices):
