@@ -6,6 +6,7 @@ import pytest
 from forming_kit import TRIALS, Formed, run
 
 import deepmine_auto
+from deepmine_auto.bundle import parity
 from deepmine_auto.host import the_host
 
 SPACE = """
@@ -47,6 +48,12 @@ def averaged_study(tmp_path_factory):
         trials=TRIALS,
         study="small",
     )
+
+
+@pytest.fixture
+def unverified(monkeypatch):
+    """Exports without the look at them in a clean process, which takes seconds and is not what a test is about."""
+    monkeypatch.setattr(parity, "verify", lambda *_: 0.0)
 
 
 @pytest.fixture(scope="session")

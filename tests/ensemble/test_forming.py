@@ -94,6 +94,7 @@ def test_what_it_costs_is_told_as_a_multiple_of_the_winner(formed):
     assert formed.told["cost"]["ms_per_text"]["ensemble"] > 0
 
 
+@pytest.mark.usefixtures("unverified")
 def test_each_opening_of_the_test_is_an_event_and_counted(formed, tmp_path):
     before = openings(formed.study)
     assert before[0].startswith("the locked test was opened for the weights of trial")
@@ -104,6 +105,7 @@ def test_each_opening_of_the_test_is_an_event_and_counted(formed, tmp_path):
     assert told["test_opened"] == len(after)
 
 
+@pytest.mark.usefixtures("unverified")
 def test_the_text_has_both_scores_their_difference_the_cost_and_the_openings(formed, tmp_path):
     where = ["--storage", str(formed.study.storage), "--output", str(tmp_path / "told")]
     told = CliRunner().invoke(ensemble, ["small", *where], catch_exceptions=False).stdout
@@ -241,6 +243,7 @@ def test_a_study_that_another_process_holds_is_refused(averaged_study, tmp_path)
 # -- what ends in the middle -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unverified")
 @pytest.mark.parametrize("at", ["_judged", "write"])
 def test_what_ends_in_the_middle_leaves_nothing(averaged_study, tmp_path, monkeypatch, at):
     def fails(*_):
@@ -269,6 +272,7 @@ def test_one_that_is_killed_leaves_nothing_under_its_name_and_the_next_clears_aw
     assert len(openings(averaged_study)) == before + 1
 
 
+@pytest.mark.usefixtures("unverified")
 def test_by_itself_it_stands_in_the_studys_folder(averaged_study):
     told = forming.form("small", averaged_study.storage)
     assert Path(told["folder"]) == study_folder(averaged_study) / "ensemble"
