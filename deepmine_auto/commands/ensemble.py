@@ -35,8 +35,10 @@ def ensemble(
 
 def _as_text(found: dict[str, Any]) -> str:
     """Both scores, their difference and the cost; never the ensemble alone."""
+    from deepmine_auto.study.evidence import spoken
+
     evidence, chosen = found["evidence"], found["validation"]
-    objective = evidence["objective"]
+    objective, beside = spoken(evidence["objective"]), evidence["baseline"][evidence["objective"]]
     low, high = evidence["lead_interval"]
     shares = ", ".join(f"{trial} ({share:.0%})" for trial, share in found["shares"].items())
     times = found["test_opened"]
@@ -44,7 +46,7 @@ def _as_text(found: dict[str, Any]) -> str:
         ("ensemble", f"trials {shares}; there were {chosen['candidates']} to choose from"),
         ("validation", f"{objective} {chosen['value']:.4f}; trial {chosen['best']} alone {chosen['alone']:.4f}"),
         ("test", found["sentence"]),
-        ("winner", f"{objective} {evidence['baseline'][objective]:.4f}, by trial {found['winner']} on the same rows"),
+        ("winner", f"{objective} {beside:.4f}, by trial {found['winner']} on the same rows"),
         ("lead", f"{evidence['lead']:+.4f} [{low:+.4f}, {high:+.4f}] over the winner"),
         ("cost", _cost(found["cost"])),
         *([("limits", f"{', '.join(found['limits'])}: each member keeps them")] if found["limits"] else []),
