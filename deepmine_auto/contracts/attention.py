@@ -135,6 +135,8 @@ class AttentionModifier(Attention):
 
     - `on_qk(q_BHLK, k_BGSK, mask) -> (q_BHLK, k_BGSK)`, before they are compared;
     - `bias(q_BHLK, k_BGSK) -> (B or 1, H, L, S)`, added to the scores, -inf hides; needs = "bias";
+    - `on_score(score) -> score`, which changes each score by itself, whatever its shape, so that on a GPU long inputs
+      keep a kernel; needs = "matrix";
     - `on_scores(scores_BHLS)` and `on_weights(weights_BHLS)`; needs = "matrix";
     - `on_out(out_BHLK, x_BLD) -> out_BHLK`, where x is what the layer reads;
     - `losses() -> dict of scalar tensors by name`, means over rows, of the last forward pass;
@@ -143,7 +145,7 @@ class AttentionModifier(Attention):
     - `alignment_losses(weights_BHLS, keep_BL) -> dict of scalar tensors by name`, means over rows, of all steps at
       their end, where keep is False at steps that are padding; needs = "past".
 
-    All but `on_scores`, `on_weights` and those of the past keep the fused kernel.
+    All but `on_score`, `on_scores`, `on_weights` and those of the past keep the fused kernel.
     """
 
     needs: ClassVar[Needs] = "nothing"

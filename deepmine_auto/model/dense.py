@@ -60,9 +60,9 @@ class DenseAttention(nn.Module):
         return self.normalize(masked_BHLS).masked_fill(lost, 0.0)
 
     def weigh(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask, modifiers: Iterable[nn.Module] = ()) -> Tensor:
-        """Return the weights (B, H, L, S), after `on_scores` and `on_weights` of the modifiers."""
+        """Return the weights (B, H, L, S), after `on_score`, `on_scores` and `on_weights` of the modifiers."""
         scores_BHLS = self.score(q_BHLK, repeated(k_BGSK, q_BHLK.shape[1]))
-        scores_BHLS = changed(scores_BHLS, "on_scores", modifiers)
+        scores_BHLS = changed(changed(scores_BHLS, "on_score", modifiers), "on_scores", modifiers)
         if mask.bias is not None:
             # what a bias of -inf hides is hidden below; added here, it would make the gradient of an empty row nan
             scores_BHLS = scores_BHLS + mask.bias.masked_fill(mask.bias == -torch.inf, 0.0)

@@ -27,8 +27,14 @@ LEAST_DIM = 16
 LEAST_LENGTH = 1024
 """On shorter inputs, blocks of 128 have little to pass over, and torch's flash kernel is hard to beat."""
 
+MOST_BANDS = 16
+"""So many block masks of causality and windows are kept, each of a length."""
+
 MOST_COMPILED = 64
 """The kernel is compiled for each pattern, with and without padding, and again until lengths count as variable."""
+
+Change = Callable[[Tensor], Tensor]
+"""Changes a score, whatever the others are. A compiler reads it."""
 
 Pattern = Callable[[Tensor, Tensor], Tensor]
 """Says whether queries at positions i see keys at positions j, which broadcast. A compiler reads it: what it knows are
@@ -72,21 +78,38 @@ def blocks_of(pattern: Pattern, length: int, source: int, device: torch.device) 
     return create_block_mask(lambda _b, _h, i, j: pattern(i + first, j), None, None, length, source, device=device)
 
 
+@functools.lru_cache(maxsize=MOST_BANDS)
+def bands(
+    length: int, source: int, causal: bool, window: tuple[int, int] | None, device: torch.device
+) -> BlockMask | None:
+    """The blocks that causality and a window leave, found once; None where these hide nothing."""
+    if not causal and window is None:
+        return None
+    left, right = window or (source, source)
+    right = 0 if causal else right
+    return blocks_of(lambda i, j: (j >= i - left) & (j <= i + right), length, source, device)
+
+
 def flex_softmax(
-    q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, blocks: BlockMask, padding_BS: Tensor | None
+    q_BHLK: Tensor,
+    k_BGSK: Tensor,
+    v_BGSK: Tensor,
+    blocks: BlockMask | None,
+    padding_BS: Tensor | None,
+    change: Change | None = None,
 ) -> Tensor:
-    """Return softmax(q k / sqrt(K)) v, (B, H, L, K), within a pattern; rows that see nothing are zero. Padding changes
-    from batch to batch: it hides scores, so that the blocks can be kept."""
+    """Return softmax(q k / sqrt(K)) v, (B, H, L, K), within a pattern, with `change` made to each score; rows that see
+    nothing are zero. Padding changes from batch to batch: it hides scores, so that the blocks can be kept."""
     from torch._dynamo import config
 
-    def real(score: Tensor, b: Tensor, _h: Tensor, _i: Tensor, j: Tensor) -> Tensor:
-        assert padding_BS is not None
-        return torch.where(padding_BS[b, j], score, -torch.inf)
+    def changed(score: Tensor, b: Tensor, _h: Tensor, _i: Tensor, j: Tensor) -> Tensor:
+        score = score if change is None else change(score)
+        return score if padding_BS is None else torch.where(padding_BS[b, j], score, -torch.inf)
 
     run, grouped = kernel(), q_BHLK.shape[1] != k_BGSK.shape[1]
     assert run is not None
-    hides = None if padding_BS is None else real
+    each = None if padding_BS is None and change is None else changed
     q_BHLK, k_BGSK = q_BHLK.to(v_BGSK.dtype), k_BGSK.to(v_BGSK.dtype)  # in mixed precision they may differ
     with config.patch(recompile_limit=MOST_COMPILED):
-        out_BHLK: Tensor = run(q_BHLK, k_BGSK, v_BGSK, score_mod=hides, block_mask=blocks, enable_gqa=grouped)
+        out_BHLK: Tensor = run(q_BHLK, k_BGSK, v_BGSK, score_mod=each, block_mask=blocks, enable_gqa=grouped)
     return out_BHLK

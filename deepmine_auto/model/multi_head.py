@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from deepmine_auto.contracts import Attention, AttentionCore, AttentionMixer, AttentionModifier, AttentionShape, Mixed
-from deepmine_auto.model.dense import DenseAttention, biased, repeated
+from deepmine_auto.model import flex
+from deepmine_auto.model.dense import DenseAttention, biased, changed, repeated
 from deepmine_auto.model.guard import Refused, check_call, check_decoding, check_set, check_shape
 from deepmine_auto.model.mask import Mask
+from deepmine_auto.model.softmax import FusedSoftmax
 
-DENSE_HOOKS = ("on_scores", "on_weights")
+DENSE_HOOKS = ("on_score", "on_scores", "on_weights")
 PAST_HOOKS = ("on_past", "alignment_losses")
 
 KeysValues = tuple[()] | tuple[Tensor, Tensor]
@@ -53,6 +55,8 @@ class MultiHead(nn.Module):
         self.core = core.build(shape)
         self.modifiers = nn.ModuleList(each.build(shape) for each in modifiers)
         self.dense = any(hasattr(each, hook) for each in self.modifiers for hook in DENSE_HOOKS)
+        others = any(hasattr(each, hook) for each in self.modifiers for hook in DENSE_HOOKS[1:])
+        self.score_by_score = self.dense and not others and type(self.core) is FusedSoftmax
         built = zip(modifiers, self.modifiers, strict=True)
         self.looking_back = [each.name for each, module in built if any(hasattr(module, hook) for hook in PAST_HOOKS)]
         if core.caps.matrix and not isinstance(self.core, DenseAttention):
@@ -126,9 +130,19 @@ class MultiHead(nn.Module):
         mask = biased(mask, q_BHLK, k_BGSK, self.modifiers)
         if self.dense:
             assert isinstance(self.core, DenseAttention)
+            if self.score_by_score and not weights and flex.serves(q_BHLK, v_BGSK, mask):
+                return Mixed(self._score_by_score(q_BHLK, k_BGSK, v_BGSK, mask))
             return self.core.mix(q_BHLK, k_BGSK, v_BGSK, mask, self.modifiers)
         mixed: Mixed = self.core(q_BHLK, k_BGSK, v_BGSK, mask, weights=weights)
         return mixed
+
+    def _score_by_score(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+        blocks = flex.bands(q_BHLK.shape[2], k_BGSK.shape[2], mask.causal, mask.window, q_BHLK.device)
+
+        def change(score: Tensor) -> Tensor:
+            return changed(score, "on_score", self.modifiers)
+
+        return flex.flex_softmax(q_BHLK, k_BGSK, v_BGSK, blocks, mask.padding, change)
 
     def losses(self) -> dict[str, Tensor]:
         """What the modifiers add to the loss, by name, of the last forward pass."""

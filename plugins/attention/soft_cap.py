@@ -16,7 +16,7 @@ from deepmine_auto import AttentionModifier, AttentionShape, Caps, Cost, Float
 @dataclass(frozen=True, kw_only=True)
 class SoftCap(AttentionModifier):
     """Replace scores by cap tanh(score / cap), before any bias is added. Needs the scores, so that the fused kernel is
-    lost; `qk_norm` bounds scores and keeps it."""
+    lost on a CPU and for short inputs; `qk_norm` bounds scores and keeps it."""
 
     name: ClassVar[str] = "soft_cap"
     source: ClassVar[str] = "arXiv:2408.00118"
@@ -48,5 +48,5 @@ class _SoftCap(nn.Module):
         super().__init__()
         self.cap = cap
 
-    def on_scores(self, scores_BHLS: Tensor) -> Tensor:
-        return (scores_BHLS / self.cap).tanh() * self.cap
+    def on_score(self, score: Tensor) -> Tensor:
+        return (score / self.cap).tanh() * self.cap

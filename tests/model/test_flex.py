@@ -14,11 +14,16 @@ from torch.testing import assert_close
 from deepmine_auto import AttentionShape, Mask
 from deepmine_auto.model import flex
 from deepmine_auto.model.blocks import MOST_BLOCK_MASKS, SparseSoftmax
+from deepmine_auto.model.multi_head import token_mixer
 from deepmine_plugins.attention.bigbird import BigBird
 from deepmine_plugins.attention.dilated import Dilated
 from deepmine_plugins.attention.global_window import GlobalWindow
+from deepmine_plugins.attention.multi_head import MultiHead
+from deepmine_plugins.attention.sink import Sink
 from deepmine_plugins.attention.sliding_window import SlidingWindow
+from deepmine_plugins.attention.soft_cap import SoftCap
 from deepmine_plugins.attention.strided import Strided
+from deepmine_plugins.attention.talking_heads import TalkingHeads
 
 SHAPE = AttentionShape(dim=64, heads=4, kv_heads=2)
 LENGTH = 300
@@ -130,6 +135,57 @@ def test_blocks_are_found_once_a_length_and_few_are_kept(calls, monkeypatch):
 def test_a_pattern_says_all_where_a_variant_says_nothing():
     everything = SparseSoftmax(block=16, whole=0).pattern(9, torch.device("cpu"))
     assert everything(torch.arange(9)[:, None], torch.arange(9)).all()
+
+
+# -- score by score
+
+
+def capped(*others):
+    """Softmax attention with a low cap, which changes every score."""
+    return token_mixer(MultiHead(), [SoftCap(cap=0.5), *others], SHAPE)
+
+
+@pytest.mark.filterwarnings(f"ignore:{SAID}")
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "mask",
+    [Mask(), Mask(padding=PADDING), Mask(causal=True), Mask(causal=True, padding=PADDING, window=(9, 40))],
+    ids=["all", "padding", "causal", "causal-padding-window"],
+)
+def test_what_changes_each_score_by_itself_keeps_the_kernel(calls, mask):
+    mixing, x_BLD = capped(), numbers(2, LENGTH, 64)
+    expected = mixing(x_BLD, mask, weights=True)[0]
+    assert not calls
+    assert expected.weights is not None
+    assert_close(mixing(x_BLD, mask)[0].out, expected.out)
+    assert len(calls) == 1
+    plain = token_mixer(MultiHead(), [], SHAPE)
+    plain.load_state_dict(mixing.state_dict(), strict=False)
+    assert not torch.allclose(plain(x_BLD, mask)[0].out, expected.out), "the cap is felt"
+
+
+@pytest.mark.filterwarnings(f"ignore:{SAID}")
+@torch.no_grad()
+def test_what_needs_all_scores_at_once_does_not(calls):
+    capped(TalkingHeads())(numbers(2, LENGTH, 64), Mask())
+    token_mixer(Sink(), [SoftCap(cap=0.5)], SHAPE)(numbers(2, LENGTH, 64), Mask())
+    assert not calls
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+@torch.no_grad()
+def test_a_change_of_scores_compiles(calls, monkeypatch):
+    monkeypatch.setattr(flex, "kernel", lambda: torch.compile(flex_attention, fullgraph=True))
+    mixing, x_BLD, mask = capped(), numbers(2, LENGTH, 64), Mask(causal=True, padding=PADDING)
+    assert_close(mixing(x_BLD, mask)[0].out, mixing(x_BLD, mask, weights=True)[0].out)
+
+
+@torch.no_grad()
+def test_the_blocks_of_a_length_are_found_once():
+    flex.bands.cache_clear()
+    found = [flex.bands(LENGTH, LENGTH, True, None, torch.device("cpu")) for _ in range(2)]
+    assert found[0] is found[1] is not None
+    assert flex.bands(LENGTH, LENGTH, False, None, torch.device("cpu")) is None
 
 
 # -- when

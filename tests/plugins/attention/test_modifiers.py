@@ -101,7 +101,7 @@ def attention(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Mask | N
     mask = mask or Mask()
     q, k = module.on_qk(q, k, mask) if hasattr(module, "on_qk") else (q, k)
     mask = biased(mask, q, k, [module])
-    if hasattr(module, "on_scores"):
+    if hasattr(module, "on_score") or hasattr(module, "on_scores"):
         return DenseAttention().mix(q, k, v, mask, [module]).out
     return fused_softmax(q, k, v, mask)
 
@@ -424,7 +424,7 @@ def test_capped_scores_equal_their_loops_and_a_bias_comes_after(length):
 
 def test_no_score_passes_the_cap_and_a_high_cap_is_softmax():
     q, k, v = inputs(7)
-    scores = SoftCap(cap=15.0).build(SHAPE).on_scores(1e4 * numbers(1, 4, 7, 7))
+    scores = SoftCap(cap=15.0).build(SHAPE).on_score(1e4 * numbers(1, 4, 7, 7))
     assert float(scores.abs().max()) == pytest.approx(15.0)
     assert_close(attention(SoftCap(cap=1e6).build(SHAPE), q, k, v), fused_softmax(q, k, v, Mask()))
 
