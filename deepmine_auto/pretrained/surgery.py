@@ -113,10 +113,9 @@ def _some_calls(model: Any) -> list[Call]:
 
 
 def _asks_for_nothing(attend: Attend, config: Any, max_len: int) -> bool:
-    """Whether softmax as it is is asked for in all layers, as far as a config knows of them."""
-    heads, layers = config.num_attention_heads, range(config.num_hidden_layers)
-    shape = AttentionShape(dim=config.hidden_size, heads=heads, kv_heads=heads, max_len=max_len)
-    return all(_is_softmax(attend(replace(shape, layer=each))) for each in layers)
+    """Whether softmax as it is is asked for in all layers; the number of heads does not matter."""
+    shape = AttentionShape(dim=config.hidden_size, heads=1, kv_heads=1, max_len=max_len)
+    return all(_is_softmax(attend(replace(shape, layer=each))) for each in range(config.num_hidden_layers))
 
 
 def put_in(model: Any, calls: Sequence[Call], inserts: Sequence[Insert]) -> None:
