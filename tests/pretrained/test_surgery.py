@@ -132,15 +132,29 @@ def mistral(folder):
     return originals._saved(folder, MistralModel, config, originals.word_pieces())
 
 
+def fnet(folder):
+    """It has no attention, and its config tells no number of heads."""
+    from transformers import FNetConfig, FNetModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32, "tpu_short_seq_length": 64}
+    config = FNetConfig(vocab_size=len(originals.WORDS), max_position_embeddings=64, **sizes)
+    return originals._saved(folder, FNetModel, config, originals.word_pieces())
+
+
 @pytest.mark.parametrize(
-    ("kind", "told"), [(deberta, "computes its attention by itself.*multi_head alone"), (mistral, "hides more than")]
+    ("kind", "told"),
+    [
+        (fnet, "computes its attention by itself"),
+        (deberta, "computes its attention by itself.*multi_head alone"),
+        (mistral, "hides more than"),
+    ],
 )
 def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path, kind, told):
     with pytest.raises(BadInput, match=told):
         model_of(kind(tmp_path / "model"), kind="sliding_window")
 
 
-@pytest.mark.parametrize("kind", [deberta, mistral])
+@pytest.mark.parametrize("kind", [deberta, fnet, mistral])
 def test_with_its_own_softmax_such_a_model_is_fine_tuned_as_it_is(tmp_path, kind):
     _, model = model_of(kind(tmp_path / "model"), kind="multi_head")
     own = model.backbone.model
