@@ -11,10 +11,10 @@ search: $(VENV)/.installed
 	$(BIN)/deepmine-auto search --task sentiment
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not ray"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not ray"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

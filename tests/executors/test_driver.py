@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROWS = ["text,label", *(f"a {word} film number {at},{label}" for at in range(20)
                         for word, label in (("good", "up"), ("bad", "down")))]  # fmt: skip
 TRIALS = 10
+HURRY = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_gcs_server_request_timeout_seconds": "5"}
+"""So long what a raylet was just starting when it was ended looks for its head, and then goes too."""
 
 
 class Driver:
@@ -28,7 +30,7 @@ class Driver:
         self.mark = f"mark-{uuid.uuid4()}"
         self.told = folder / f"told-{self.mark}"
         with self.told.open("w") as told:
-            environment = {**os.environ, "DEEPMINE_AUTO_TEST_MARK": self.mark}
+            environment = {**os.environ, **HURRY, "DEEPMINE_AUTO_TEST_MARK": self.mark}
             self.process = subprocess.Popen(
                 [*PROGRAM, *args], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=told
             )
@@ -48,7 +50,6 @@ class Driver:
             self.process.send_signal(number)
             time.sleep(0.05)
         self.process.communicate(timeout=60)
-        # what a raylet was just starting when it was ended looks for its head for a minute, and then goes too
         until(lambda: not marked(self.mark), f"{[_command_of(each) for each in marked(self.mark)]} ended", 150)
         assert "Traceback" not in self.told.read_text(), self.told.read_text()
         return self.process.returncode
