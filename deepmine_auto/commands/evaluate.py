@@ -11,7 +11,7 @@ from deepmine_auto.commands.options import as_json, print_json
 
 @click.command()
 @click.argument("folder")
-@click.option("--data", required=True, metavar="FILE", help="A csv, tsv, jsonl or parquet file with texts and labels.")
+@click.option("--data", required=True, metavar="FILE", help="Texts and labels: csv, tsv, json, jsonl or parquet.")
 @click.option("--text-column", metavar="NAME", help="The column of texts.")
 @click.option("--label-column", metavar="NAME", help="The column of labels.")
 @as_json

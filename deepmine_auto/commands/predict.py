@@ -11,7 +11,7 @@ import click
 @click.command()
 @click.argument("folder")
 @click.argument("texts", nargs=-1, metavar="[TEXT... | -]")
-@click.option("--file", "file", metavar="FILE", help="Read the texts from a csv, tsv, jsonl, parquet or txt file.")
+@click.option("--file", "file", metavar="FILE", help="A file of texts: csv, tsv, json, jsonl, parquet or txt.")
 @click.option("--text-column", metavar="NAME", help="The column of --file that holds the texts.")
 @click.option("--compile", is_flag=True, help="Compile the model first, which pays for many texts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
