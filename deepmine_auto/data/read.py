@@ -48,7 +48,7 @@ def read_texts(path: Path, text_column: str | None = None) -> list[str]:
     """Read the texts of one file, stripped, found as `read_rows` finds them; .txt holds one a line. Raises BadInput."""
     if extension(path) in LINES:
         return _texts(read_lines(path), path)
-    table = read_table(path)
+    table = read_table(path, also=LINES)
     if text_column is not None and text_column not in table:
         raise unknown(text_column, table, f"column of {path}")
     name = text_column or _usual(TEXT_NAMES, table, but=None) or _longest(table, but=None)

@@ -24,8 +24,9 @@ LONGEST_FIELD = 2**31 - 1
 QUOTES = "Put a text that holds the delimiter or a quote into double quotes, and double the quotes inside it."
 
 
-def read_table(path: Path) -> Columns:
-    """Read a file into columns of equal length, at least one row; values are as the format gives them.
+def read_table(path: Path, also: Sequence[str] = ()) -> Columns:
+    """Read a file into columns of equal length, at least one row; values are as the format gives them. The caller reads
+    some extensions `also`, which is told where one is not read.
 
     Raises BadInput if the file is missing, empty, binary, not UTF-8, malformed, or of a format that we do not read.
     """
@@ -33,7 +34,7 @@ def read_table(path: Path) -> Columns:
         raise _missing(path)
     read = READERS.get(extension(path))
     if read is None:
-        raise BadInput(f"{path} has an extension that is not read.", f"These are: {', '.join(READERS)}.")
+        raise BadInput(f"{path} has an extension that is not read.", f"These are: {', '.join([*READERS, *also])}.")
     table = read(path)
     if not any(table.values()):
         raise BadInput(f"{path} has no row of data.", "Give a file with a row for each text.")

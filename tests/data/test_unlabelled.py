@@ -46,7 +46,7 @@ def test_a_file_of_rows_alone_is_refused(tmp_path):
         ("more.txt", b"\n \n", r"more\.txt is empty\."),
         ("more.txt", b"a\0b", r"more\.txt is a binary file\."),
         ("more.txt", "größer".encode("cp1252"), r"more\.txt is not UTF-8"),
-        ("more.pdf", b"x", r"more\.pdf has an extension that is not read\."),
+        ("more.pdf", b"x", r"more\.pdf has an extension that is not read\. .*, \.parquet, \.txt, \.txt\.gz\."),
         ("more.csv", b"text\n", r"more\.csv has no row of data\."),
     ],
 )
