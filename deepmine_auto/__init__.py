@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from deepmine_auto.model.recurrent import RecurrentPair
     from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
     from deepmine_auto.model.stack import StackDesign, TransformerStack
-    from deepmine_auto.model.words import word_weights
+    from deepmine_auto.model.words import word_rows, word_weights
     from deepmine_auto.pretrained.beside import before_words, beside_attention
     from deepmine_auto.pretrained.files import original_of
     from deepmine_auto.pretrained.healing import healer_of
@@ -97,6 +97,7 @@ _LATE = {
     "original_of": "deepmine_auto.pretrained.files",
     "read_rows": "deepmine_auto.data.read",
     "search": "deepmine_auto.searching",
+    "word_rows": "deepmine_auto.model.words",
     "word_weights": "deepmine_auto.model.words",
     "wrap": "deepmine_auto.pretrained.parts",
 }
@@ -170,6 +171,7 @@ __all__ = [
     "original_of",
     "read_rows",
     "search",
+    "word_rows",
     "word_weights",
     "wrap",
 ]

@@ -22,7 +22,7 @@ def bert(folder: Path, **changed: object) -> Path:
     """A BERT of three layers over the words of `tiny_texts`."""
     from transformers import BertConfig, BertModel
 
-    config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=64, **{**SIZES, **changed})
+    config = BertConfig(**{"vocab_size": len(WORDS), "max_position_embeddings": 64, **SIZES, **changed})
     return _saved(folder, BertModel, config, word_pieces())
 
 

@@ -21,7 +21,7 @@ def merge(model: nn.Module) -> bool:
 
 
 def _merged(layer: Any) -> nn.Module | None:
-    if hasattr(layer, "base_layer") and hasattr(layer, "merged_layer"):
+    if hasattr(layer, "merged_layer"):
         merged: nn.Module = layer.merged_layer()
         return merged
     peft = sys.modules.get("peft.tuners.tuners_utils")  # a layer of peft cannot be there unless it was imported

@@ -25,6 +25,7 @@ from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, S
 from deepmine_auto.model.assemble import backbone_of, build_model, task_of, used
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.memory import remember
+from deepmine_auto.pretrained.seen import leave_unseen
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns, evaluation_order, training_batches
@@ -106,6 +107,8 @@ class Training:
         backbone.begin(self.model.backbone)
         self.model.to(self.device)
         remember(self.model.backbone, self.folder / "prepared", (self.train, self.validation))
+        read = [each for each in (self.train, self.unlabelled) if each is not None]
+        leave_unseen(self.model.backbone, read, getattr(self.prepared, "unknown", None))
         self.adapting: list[Any] = [each for each in self.model.modules() if hasattr(each, "step")]
         self.losses: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(assignment.seed)

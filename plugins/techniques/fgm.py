@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import Applied, Float, Step, Technique, TrainingFacts, word_weights
+from deepmine_auto import Applied, Float, Step, Technique, TrainingFacts, word_rows, word_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +73,8 @@ def unit(way: Tensor) -> Tensor:
 def uphill(facts: TrainingFacts, words: nn.Parameter) -> Tensor:
     """The gradient of words (V, E) at length 1. Padding does not move, nor do words without a gradient."""
     way = torch.zeros_like(words) if words.grad is None else words.grad.clone()
-    if is_table(facts, words):
-        way[0] = 0.0
+    pad_1 = torch.zeros(1, dtype=torch.int64, device=words.device)
+    padding = word_rows(facts.model, facts.prepared.vocabulary, pad_1)
+    if padding is not None:
+        way[padding] = 0.0
     return unit(way)
-
-
-def is_table(facts: TrainingFacts, weight: nn.Parameter) -> bool:
-    """Whether the rows of a weight are words, of which the first is padding."""
-    tables = (each.weight for each in facts.model.modules() if isinstance(each, nn.Embedding))
-    return len(weight) >= facts.prepared.vocabulary and any(each is weight for each in tables)

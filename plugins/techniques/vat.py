@@ -12,9 +12,9 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import Applied, Float, Step, Technique, TrainingFacts, word_weights
+from deepmine_auto import Applied, Float, Step, Technique, TrainingFacts, word_rows, word_weights
 
-from .fgm import is_table, moved, unit, uphill
+from .fgm import moved, unit, uphill
 from .r_drop import divergence
 
 
@@ -79,10 +79,9 @@ class _Smoothed(Applied):
     def _random(self, step: Step, words: nn.Parameter) -> Tensor:
         """A random way (V, E) of length 1; of a table, the rows move that the batch looks up, but for padding."""
         way_VE, generator = torch.zeros_like(words), self.facts.generator
-        rows = torch.arange(len(words))
-        if is_table(self.facts, words):
-            found = step.batch.tokens_BL.unique()
-            rows = found[found > 0]
+        tokens_N = step.batch.tokens_BL[step.batch.keep_BL].unique()
+        rows = word_rows(self.facts.model, self.facts.prepared.vocabulary, tokens_N)
+        rows = torch.arange(len(words)) if rows is None else rows
         drawn = torch.randn(way_VE[rows].shape, generator=generator, device=generator.device)
         way_VE[rows] = drawn.to(words)
         return unit(way_VE)

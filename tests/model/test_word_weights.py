@@ -1,9 +1,10 @@
 """What a technique disturbs is the table of token vectors, or what is trained next to it."""
 
 import pytest
+import torch
 from torch import nn
 
-from deepmine_auto import BadInput, word_weights
+from deepmine_auto import BadInput, word_rows, word_weights
 
 VOCABULARY = 7
 
@@ -39,6 +40,14 @@ def test_where_the_table_is_frozen_it_is_the_next_matrix_that_is_trained():
     assert word_weights(model, VOCABULARY) is model["first"].weight
     model["first"].requires_grad_(False)
     assert word_weights(model, VOCABULARY) is model["second"].weight
+
+
+def test_the_vectors_of_tokens_stand_where_the_tokens_say():
+    assert word_rows(model_of(), VOCABULARY, torch.tensor([3, 6])).tolist() == [3, 6]
+
+
+def test_what_is_no_table_of_every_token_has_no_rows_of_tokens():
+    assert word_rows(model_of(table=True), VOCABULARY, torch.tensor([3])) is None
 
 
 def test_a_model_that_is_frozen_throughout_is_refused():
