@@ -44,14 +44,15 @@ def finalists(
     direction: Direction,
     able_here: Callable[[int], bool] = lambda _: True,
 ) -> list[int]:
-    """The best trials by their best value, complete ones first: a pruned one competes by its best checkpoint.
+    """The best trials by their best value. One that was stopped competes by its best checkpoint: what its time cut off may
+    lead all that ended. Of equal ones those that are complete come first.
 
     `able_here` says whether a trial can be trained again; it is asked of the best alone.
     """
     ended = (TrialState.COMPLETE, TrialState.PRUNED)
     able = [each for each in trials if each.number in best and each.state in ended and feasible(each)]
     able.sort(
-        key=lambda each: (each.state != TrialState.COMPLETE, -oriented(best[each.number], direction), each.number)
+        key=lambda each: (-oriented(best[each.number], direction), each.state != TrialState.COMPLETE, each.number)
     )
     return list(islice((each.number for each in able if able_here(each.number)), FINALISTS))
 

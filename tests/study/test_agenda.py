@@ -246,7 +246,7 @@ def test_reruns_that_failed_or_still_run_do_not_count():
     assert winner([1, 2], rows, {}, "maximize") == Winner(1, 0, (0.6,))
 
 
-def test_a_pruned_trial_competes_after_the_complete_ones_and_a_diverged_one_never():
+def test_a_pruned_trial_competes_by_its_best_value_and_a_diverged_one_never():
     def trial(number, state, cause="budget"):
         made = create_trial(state=state, value=1.0, user_attrs={"cause": cause})
         made.number = number
@@ -259,9 +259,10 @@ def test_a_pruned_trial_competes_after_the_complete_ones_and_a_diverged_one_neve
         trial(3, TrialState.COMPLETE),
         trial(4, TrialState.COMPLETE),
     ]
-    best = {0: 0.9, 1: 0.5, 2: 0.99, 3: 0.6}
-    assert finalists(trials, best, "maximize") == [3, 1, 0]
+    best = {0: 0.6, 1: 0.5, 2: 0.99, 3: 0.6}
+    assert finalists(trials, best, "maximize") == [3, 0, 1], "of equal ones the complete one is first"
     assert finalists(trials, best, "minimize") == [1, 3, 0]
+    assert finalists(trials, {**best, 0: 0.9}, "maximize") == [0, 3, 1]
 
 
 # -- budgets -----------------------------------------------------------------------------------------------------------
