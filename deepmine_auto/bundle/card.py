@@ -53,6 +53,19 @@ LIMITS = """\
 - Nobody looked for groups of people, or kinds of text, on which it does worse than on average.
 - The weights may give away words of the training texts: the vocabulary is in `tokenizer.json`."""
 
+USE = """\
+## Use
+
+```python
+import deepmine_auto
+
+deepmine_auto.load(FOLDER).predict(["a text"])
+```
+
+In a shell: `deepmine-auto predict FOLDER "a text"`."""
+
+TRANSFORMERS = 'With transformers: `import deepmine_auto.hf`, then `pipeline("text-classification", model=FOLDER)`.'
+
 SPOKEN_FACTS = {
     "params_million": "parameters, millions",
     "seconds": "training of these weights, seconds",
@@ -69,47 +82,47 @@ def card(story: Story) -> str:
     """Return the card as Markdown."""
     model = f"Trial {story.trial} of the search space `{Path(story.space).name}`; the study's seed is {story.seed}."
     sections = [
-        f"---\nlibrary_name: deepmine-auto\ntags:\n- deepmine-auto\n- {story.task}\n---",
-        f"# {story.study}\n\n{story.sentence[:1].upper()}{story.sentence[1:]}.",
-        _use(),
-        "## Scores\n\n" + _scores(story.evidence) + _opened_before(story.facts),
-        "## Data\n\n" + _table({"task": story.task, **_data(story)}),
-        f"## Model\n\n{model}\n\n" + _table(_chosen(story.params)),
-        "## Cost and size\n\n" + _table({SPOKEN_FACTS.get(name, name): value for name, value in story.facts.items()}),
-        "## Made with\n\n" + _table({**story.versions, **_plugins(story)}),
+        head(story.task, story.study, story.sentence),
+        f"{USE} {TRANSFORMERS}",
+        "## Scores\n\n" + _scores(story.evidence) + opened_before(story.facts.get("test_opened", 0)),
+        "## Data\n\n" + table({"task": story.task, **_data(story)}),
+        f"## Model\n\n{model}\n\n" + table(_chosen(story.params)),
+        "## Cost and size\n\n" + table({SPOKEN_FACTS.get(name, name): value for name, value in story.facts.items()}),
+        "## Made with\n\n" + table({**story.versions, **_plugins(story)}),
         f"## Limits\n\n{LIMITS}",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _use() -> str:
-    code = 'import deepmine_auto\n\ndeepmine_auto.load(FOLDER).predict(["a text"])'
-    transformers = 'With transformers: `import deepmine_auto.hf`, then `pipeline("text-classification", model=FOLDER)`.'
-    return f'## Use\n\n```python\n{code}\n```\n\nIn a shell: `deepmine-auto predict FOLDER "a text"`. {transformers}'
+def head(task: str, title: str, sentence: str) -> str:
+    """What the hub reads, the title, and the sentence that says it all."""
+    tags = f"---\nlibrary_name: deepmine-auto\ntags:\n- deepmine-auto\n- {task}\n---"
+    return f"{tags}\n\n# {title}\n\n{sentence[:1].upper()}{sentence[1:]}."
 
 
 def _scores(evidence: Mapping[str, Any] | None) -> str:
     if evidence is None:
         return f"{UNOPENED[:1].upper()}{UNOPENED[1:]}: score them on rows of your own with `deepmine-auto evaluate`."
-    objective = evidence["objective"]
-    head = f"| on {evidence['rows']:,} test rows | this model | {evidence['baseline_name']} |\n|---|---|---|"
-    rows = [
-        f"| {name} | {score:.4f} | {evidence['baseline'][name]:.4f} |" for name, score in evidence["scores"].items()
-    ]
+    return scores(evidence, "this model", f"{evidence['baseline_name']}, which was fitted on the same training rows")
+
+
+def scores(evidence: Mapping[str, Any], name: str, beside: str) -> str:
+    """The scores of what has this name, with those of its baseline, and what they say; `beside` is what that is."""
+    objective, baseline = evidence["objective"], evidence["baseline"]
+    titles = f"| on {evidence['rows']:,} test rows | {name} | {evidence['baseline_name']} |\n|---|---|---|"
+    rows = [f"| {each} | {score:.4f} | {baseline[each]:.4f} |" for each, score in evidence["scores"].items()]
     low, high = evidence["interval"]
     lead = f"{evidence['lead']:+.3f} ({{:+.3f}} to {{:+.3f}})".format(*evidence["lead_interval"])
     told = (
         f"The search chose by {objective} on other rows; these were locked until the weights were chosen. "
         f"95 % intervals over test rows drawn anew: {objective} {low:.3f} to {high:.3f}; lead over "
-        f"{evidence['baseline_name']}, which was fitted on the same training rows, {lead}. "
-        "They say nothing about data of another kind."
+        f"{beside}, {lead}. They say nothing about data of another kind."
     )
-    return "\n".join([head, *rows, "", told])
+    return "\n".join([titles, *rows, "", told])
 
 
-def _opened_before(facts: Mapping[str, Any]) -> str:
+def opened_before(times: int) -> str:
     """From the second opening on the test is no longer unseen, and the reader must know."""
-    times = facts.get("test_opened", 0)
     return f"\n\nThe test was opened {times} times in this study, so these scores flatter it." if times > 1 else ""
 
 
@@ -127,7 +140,8 @@ def _plugins(story: Story) -> dict[str, str]:
     return {f"{each['kind']} {each['name']}": f"{each['distribution']} {each['version']}" for each in story.plugins}
 
 
-def _table(values: Mapping[str, Any]) -> str:
+def table(values: Mapping[str, Any]) -> str:
+    """Names and values, a row each, whatever characters they have."""
     rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in values.items()]
     return "\n".join(["| | |", "|---|---|", *rows])
 

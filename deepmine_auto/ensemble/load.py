@@ -1,4 +1,5 @@
-"""The folder of an ensemble: a bundle for each member, and `ensemble.json`, which says whose word counts how much.
+"""The folder of an ensemble: a bundle for each member, a card, and `ensemble.json`, which says whose word counts how
+much.
 
 Loading checks that nothing was changed since, each bundle as always, and that all answer the same question.
 
@@ -20,9 +21,11 @@ from deepmine_auto.bundle.manifest import COPY, MANIFEST, sealed, unsealed
 from deepmine_auto.contracts import Prepared, Task
 from deepmine_auto.disk import flush, sha256
 from deepmine_auto.ensemble.averaging import averaged
+from deepmine_auto.ensemble.card import card
 from deepmine_auto.errors import BadInput
 
 ENSEMBLE = "ensemble.json"
+CARD = "README.md"
 FORMAT = 1
 FOLDER = re.compile(r"trial-\d{1,9}")
 AGAIN = "Make the ensemble again."
@@ -68,7 +71,8 @@ def member_folder(trial: int) -> str:
 
 
 def write(folder: Path, weights: Mapping[int, float], facts: Mapping[str, Any]) -> None:
-    """Write `ensemble.json` for the bundles in a folder, with the weight of each trial, and bring it to the disk."""
+    """Write `ensemble.json` and the card for the bundles in a folder, with the weight of each trial, and bring them to
+    the disk."""
     members = [
         {
             "folder": member_folder(trial),
@@ -78,7 +82,10 @@ def write(folder: Path, weights: Mapping[int, float], facts: Mapping[str, Any]) 
         }
         for trial, weight in weights.items()
     ]
-    (folder / ENSEMBLE).write_text(sealed({"format": FORMAT, "members": members, **facts}), encoding="utf-8")
+    (folder / CARD).write_text(card(facts, weights), encoding="utf-8")
+    plain = {"format": FORMAT, "members": members, "card": sha256(folder / CARD), **facts}
+    (folder / ENSEMBLE).write_text(sealed(plain), encoding="utf-8")
+    flush(folder / CARD)
     flush(folder / ENSEMBLE)
 
 
@@ -89,6 +96,8 @@ def load_ensemble(folder: Path, *, compile: bool = False) -> Ensemble:
     if not _told(plain):
         raise BadInput(f"{folder / ENSEMBLE} is not of a format that this version reads.", AGAIN)
     _refuse_foreign(folder, {each["folder"] for each in plain["members"]})
+    if not (folder / CARD).is_file() or sha256(folder / CARD) != plain["card"]:
+        raise BadInput(f"{folder / CARD} was changed after the ensemble was made.", COPY)
     for each in plain["members"]:
         manifest = folder / each["folder"] / MANIFEST
         if not manifest.is_file() or sha256(manifest) != each["manifest"]:
@@ -102,7 +111,9 @@ def load_ensemble(folder: Path, *, compile: bool = False) -> Ensemble:
 def _told(plain: Mapping[str, Any]) -> bool:
     """Whether all that a load relies on is there, and of its type."""
     members = plain.get("members")
-    if plain.get("format") != FORMAT or not isinstance(members, list) or len(members) < 2:
+    if plain.get("format") != FORMAT or not isinstance(plain.get("card"), str):
+        return False
+    if not isinstance(members, list) or len(members) < 2:
         return False
     if not all(isinstance(each, dict) and _told_of(each) for each in members):
         return False
@@ -121,5 +132,5 @@ def _refuse_foreign(folder: Path, members: set[str]) -> None:
     for each in folder.iterdir():
         if each.is_symlink():
             raise BadInput(f"{each} is a link, and an ensemble holds bundles alone.", COPY)
-        if each.name not in {*members, ENSEMBLE}:
+        if each.name not in {*members, ENSEMBLE, CARD}:
             raise BadInput(f"{each} does not belong to the ensemble.", "Delete it, or move it out of the folder.")

@@ -73,6 +73,23 @@ def test_it_is_better_on_the_validation_rows_than_the_best_trial_alone_and_says_
     assert told["value"] < told["alone"]
 
 
+def test_its_card_says_who_its_members_are_what_it_scores_beside_the_winner_and_what_it_costs(formed):
+    card, told = (formed.folder / "README.md").read_text(), formed.told
+    times = told["cost"]["params_million"]["times"]
+    for part in (
+        "# small: an ensemble",
+        f"{told['sentence'][1:]}.",
+        *(f"| trial {trial} | {share:.0%} |" for trial, share in told["shares"].items()),
+        f"| log_loss | {told['evidence']['scores']['log_loss']:.4f} | {told['evidence']['baseline']['log_loss']:.4f} |",
+        f"by trial {told['validation']['best']} alone",
+        f"{times:.1f} times that of the winner",
+        f"The test was opened {told['test_opened']} times",
+        "not calibrated",
+    ):
+        assert part in card
+    assert "transformers" not in card, "it cannot load an ensemble"
+
+
 def test_the_winner_stands_beside_it_with_its_own_weights_on_the_same_rows(formed):
     rows = kept.test_rows(study_folder(formed.study))
     evidence = formed.told["evidence"]

@@ -9,7 +9,7 @@ import pytest
 
 import deepmine_auto
 from deepmine_auto.bundle.manifest import sealed
-from deepmine_auto.ensemble.load import ENSEMBLE
+from deepmine_auto.ensemble.load import CARD, ENSEMBLE
 from deepmine_auto.errors import BadInput
 
 
@@ -49,6 +49,13 @@ def test_changed_weights_of_a_member_are_refused(copied):
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(BadInput, match=r"model\.safetensors was changed after the bundle was made"):
+        deepmine_auto.load(copied)
+
+
+@pytest.mark.parametrize("spoil", [lambda card: card.unlink(), lambda card: card.write_text("Better than all.")])
+def test_a_card_that_is_another_or_gone_is_refused(copied, spoil):
+    spoil(copied / CARD)
+    with pytest.raises(BadInput, match=r"README\.md was changed after the ensemble was made"):
         deepmine_auto.load(copied)
 
 
@@ -92,6 +99,7 @@ CHANGES = {
     "a weight below zero": lambda plain: plain["members"][0].update(weight=-0.5),
     "weights of another sum": lambda plain: plain["members"][0].update(weight=1.0),
     "a weight that is no number": lambda plain: plain["members"][0].update(weight="much"),
+    "no hash of the card": lambda plain: plain.pop("card"),
     "no hash": lambda plain: plain["members"][0].pop("manifest"),
 }
 
