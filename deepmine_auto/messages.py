@@ -61,6 +61,10 @@ class Assignment:
         return cls(**{**plain, "checkpoints": tuple(plain["checkpoints"]), "rungs": tuple(plain["rungs"])})
 
 
+WHOLE = 1000
+"""The share of a training that has taken all its steps: shares are thousandths."""
+
+
 @dataclass(frozen=True)
 class Reported:
     """An evaluation: the step, its share of the budget in thousandths, the value of the first objective, all metrics

@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 from deepmine_auto.errors import DeepmineError
-from deepmine_auto.messages import Assignment, Beat, Because, Ended, Message, Reported, Saved
+from deepmine_auto.messages import WHOLE, Assignment, Beat, Because, Ended, Message, Reported, Saved
 from deepmine_auto.study import hanging
 from deepmine_auto.study.budget import Budget, most_reserved, reserve
 from deepmine_auto.study.finals import Rerun, finalists, in_order
@@ -77,7 +77,9 @@ class Agenda:
 
     def _take(self, assignment: Assignment, message: Message) -> bool:
         if isinstance(message, Reported):
-            return self.ledger.report(assignment, message, out_of_time=self._out_of_time(assignment))
+            # what has taken its last step is complete, and says so next, whatever the time is
+            out_of_time = message.share < WHOLE and self._out_of_time(assignment)
+            return self.ledger.report(assignment, message, out_of_time=out_of_time)
         if isinstance(message, Saved):
             self.ledger.saved(assignment, message)
             return True
@@ -210,7 +212,7 @@ class Agenda:
     def expected(self, trial: int) -> float:
         """Seconds that a rerun of a trial will take: its own whole length, at its own pace."""
         last = self.ledger.history.of("trial", trial).reports[-1]
-        return float(last["seconds"]) * 1000 / max(1, int(last["share"]))
+        return float(last["seconds"]) * WHOLE / max(1, int(last["share"]))
 
     def _rerun(self) -> Assignment | None:
         if any(kind == "trial" for kind, _ in self.running) or self._may_search():

@@ -44,8 +44,8 @@ def finalists(
     direction: Direction,
     able_here: Callable[[int], bool] = lambda _: True,
 ) -> list[int]:
-    """The best trials by their best value. One that was stopped competes by its best checkpoint: what its time cut off may
-    lead all that ended. Of equal ones those that are complete come first.
+    """The best trials by their best value. One that was stopped competes by its best checkpoint: what the deadline cut
+    off may lead all that ended. Of equal ones those that are complete come first.
 
     `able_here` says whether a trial can be trained again; it is asked of the best alone.
     """

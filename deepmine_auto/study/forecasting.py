@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.linear_model import LinearRegression
 
 from deepmine_auto.contracts import Pruner, Report
+from deepmine_auto.messages import WHOLE
 from deepmine_auto.study.budget import reserve
 from deepmine_auto.study.finals import FINALISTS, REPEATS
 from deepmine_auto.study.pruning import judge
@@ -117,7 +118,7 @@ class Pruned:
 def pruned(pruner: Pruner, objectives: int, seed: int) -> Pruned:
     """Put trials before a pruner, one after the other, whose order by value is random and never changes."""
     rng = np.random.default_rng(seed)
-    steps = [round(1000 * (each + 1) / FEWEST_REPORTS) for each in range(FEWEST_REPORTS)]
+    steps = [round(WHOLE * (each + 1) / FEWEST_REPORTS) for each in range(FEWEST_REPORTS)]
     reports: list[Report] = []
     shares = []
     for trial in range(SIMULATED):
@@ -126,7 +127,7 @@ def pruned(pruner: Pruner, objectives: int, seed: int) -> Pruned:
             reports.append(Report(trial, share, values[0], len(reports) + 1, values))
             if not judge(pruner, reports, len(reports)).keep:
                 break
-        shares.append(reports[-1].share / 1000)
+        shares.append(reports[-1].share / WHOLE)
     return Pruned(tuple(shares))
 
 

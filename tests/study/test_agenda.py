@@ -174,6 +174,18 @@ def test_at_the_deadline_what_runs_stops_with_its_best_checkpoint(desk, clock):
     assert len(agenda.finalists()) == 2, "they compete by their best checkpoint"
 
 
+def test_what_takes_its_last_step_at_the_deadline_is_complete(desk, clock):
+    study = desk.begin()
+    agenda = desk.agenda(study, Budget(seconds=100.0))
+    running = agenda.next()
+    *_, last, end = quick(running, None)
+    clock[0] = 99.0
+    assert agenda.heard(running.key, last)
+    assert not agenda.heard(running.key, end)
+    (row,) = desk.trials(study)
+    assert (row.state.name, row.user_attrs["cause"]) == ("COMPLETE", "budget")
+
+
 def test_a_trial_adopted_after_the_deadline_stops_at_its_next_report(desk, clock):
     study = desk.begin()
     first = desk.agenda(study, Budget(seconds=100.0)).next()
