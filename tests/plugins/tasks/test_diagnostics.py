@@ -5,8 +5,6 @@ from functools import reduce
 from itertools import pairwise
 from statistics import median
 
-import pytest
-
 from deepmine_auto import Source
 from deepmine_auto.testing.task import ClassificationPromises, TaskPromises
 from deepmine_plugins.tasks.associative_recall import AssociativeRecall
@@ -69,9 +67,16 @@ def test_the_secret_is_asked_for_after_the_silence():
         assert set(answers[:-8]) == {"_"}
 
 
-@pytest.mark.parametrize("task", [Induction, Needle])
-def test_the_last_symbol_stands_once_before_and_asks_what_followed(task):
-    for symbols, answers in lines(task):
+def test_every_symbol_of_a_line_but_its_last_asks_once_what_followed_it_there():
+    for symbols, answers in lines(Induction):
+        line, asked = symbols[:16], symbols[16:]
+        assert len({*line}) == 16
+        assert sorted(asked) == sorted(line[:-1])
+        assert answers == ["_"] * 16 + [after(each, line) for each in asked]
+
+
+def test_the_needle_stands_once_before_the_end_and_asks_what_followed():
+    for symbols, answers in lines(Needle):
         assert symbols.count(symbols[-1]) == 2
         assert answers[-1] == after(symbols[-1], symbols)
 
