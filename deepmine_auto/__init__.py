@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from deepmine_auto.data.rows import Rows, Source
     from deepmine_auto.loading import load
     from deepmine_auto.model.blocks import SparseSoftmax, WindowSoftmax
-    from deepmine_auto.model.dense import DenseAttention
+    from deepmine_auto.model.dense import DenseAttention, repeated
     from deepmine_auto.model.encoder_decoder import PairOfStacks
     from deepmine_auto.model.flex import Pattern
     from deepmine_auto.model.kernelized import kernel_attention
@@ -96,6 +96,7 @@ _LATE = {
     "offsets": "deepmine_auto.model.offsets",
     "original_of": "deepmine_auto.pretrained.files",
     "read_rows": "deepmine_auto.data.read",
+    "repeated": "deepmine_auto.model.dense",
     "search": "deepmine_auto.searching",
     "word_rows": "deepmine_auto.model.words",
     "word_weights": "deepmine_auto.model.words",
@@ -170,6 +171,7 @@ __all__ = [
     "offsets",
     "original_of",
     "read_rows",
+    "repeated",
     "search",
     "word_rows",
     "word_weights",

@@ -11,7 +11,18 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import AttentionCore, AttentionShape, Caps, Cost, DenseAttention, Int, Mask, Mixed, fused_softmax
+from deepmine_auto import (
+    AttentionCore,
+    AttentionShape,
+    Caps,
+    Cost,
+    DenseAttention,
+    Int,
+    Mask,
+    Mixed,
+    fused_softmax,
+    repeated,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +66,7 @@ class _Latents(nn.Module):
         if weights:
             read = self.dense(latents_BHRK, k_BGSK, k_BGSK, mask, weights=True)
             weights_BHLS = self.dense.weigh(q_BHLK, read.out, Mask()) @ read.weights
-            v_BHSK = v_BGSK.repeat_interleave(q_BHLK.shape[1] // v_BGSK.shape[1], 1)
+            v_BHSK = repeated(v_BGSK, q_BHLK.shape[1])
             return Mixed(weights_BHLS @ v_BHSK, weights_BHLS)
         k_BHRK, v_BHRK = (fused_softmax(latents_BHRK, k_BGSK, x, mask) for x in (k_BGSK, v_BGSK))
         return Mixed(fused_softmax(q_BHLK, k_BHRK, v_BHRK, Mask()))

@@ -25,6 +25,7 @@ from deepmine_auto import (
     Mask,
     Mixed,
     fused_softmax,
+    repeated,
 )
 
 STEPS = 6
@@ -69,14 +70,14 @@ class Nystrom(AttentionCore):
 
 class _Landmarks(NamedTuple):
     """Landmarks of queries and keys, the tokens that each is the mean of, the inverse between them, the landmarks that
-    stand for a token at all, and the rows in which each stands for one alone."""
+    stand for a token at all, and where there is padding, the rows in which each stands for one alone."""
 
     q_BHRK: Tensor
     k_BGRK: Tensor
     means_B1RS: Tensor
     inverse_BHRR: Tensor
     real: Mask
-    single_B111: Tensor
+    single_B111: Tensor | None
 
 
 class _Nystrom(FusedSoftmax):
@@ -91,7 +92,8 @@ class _Nystrom(FusedSoftmax):
         else:
             few = self._chosen(q_BHLK, k_BGSK, mask)
             read_BHRS = few.inverse_BHRR @ super().weigh(few.q_BHRK, k_BGSK, mask)
-            read_BHRS = torch.where(few.single_B111, few.means_B1RS, read_BHRS)
+            if few.single_B111 is not None:
+                read_BHRS = torch.where(few.single_B111, few.means_B1RS, read_BHRS)
             weights_BHLS = super().weigh(q_BHLK, few.k_BGRK, few.real) @ read_BHRS
         return weights_BHLS if self.taps_HW is None else weights_BHLS + self._band(self.taps_HW, k_BGSK.shape[2], mask)
 
@@ -101,11 +103,12 @@ class _Nystrom(FusedSoftmax):
         if q_BHLK.shape[2] <= self.landmarks:
             out_BHLK = fused_softmax(q_BHLK, k_BGSK, v_BGSK, mask)
         else:
-            few, group = self._chosen(q_BHLK, k_BGSK, mask), q_BHLK.shape[1] // k_BGSK.shape[1]
-            own_BHRK = (few.means_B1RS @ v_BGSK).repeat_interleave(group, 1)
+            few, heads = self._chosen(q_BHLK, k_BGSK, mask), q_BHLK.shape[1]
             read_BHRK = few.inverse_BHRR @ fused_softmax(few.q_BHRK, k_BGSK, v_BGSK, mask)
-            read_BHRK = torch.where(few.single_B111, own_BHRK, read_BHRK)
-            out_BHLK = fused_softmax(q_BHLK, few.k_BGRK.repeat_interleave(group, 1), read_BHRK, few.real)
+            if few.single_B111 is not None:
+                own_BHRK = repeated(few.means_B1RS @ v_BGSK, heads)
+                read_BHRK = torch.where(few.single_B111, own_BHRK, read_BHRK)
+            out_BHLK = fused_softmax(q_BHLK, repeated(few.k_BGRK, heads), read_BHRK, few.real)
         return Mixed(out_BHLK if self.taps_HW is None else out_BHLK + self._convolved(self.taps_HW, v_BGSK, mask))
 
     def _chosen(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask) -> _Landmarks:
@@ -113,14 +116,16 @@ class _Nystrom(FusedSoftmax):
         members_BRS = _members(real_BS, self.landmarks)
         sizes_BR1 = members_BRS.sum(-1, keepdim=True)
         means_B1RS = (members_BRS / sizes_BR1.clamp(min=1)).to(q_BHLK.dtype)[:, None]
-        real, single_B = Mask(padding=sizes_BR1[..., 0] > 0), real_BS.sum(-1) <= self.landmarks
         q_BHRK, k_BGRK = means_B1RS @ q_BHLK, means_B1RS @ k_BGSK
         inverse_BHRR = pseudo_inverse(super().weigh(q_BHRK, k_BGRK, Mask()))
+        if mask.padding is None:
+            return _Landmarks(q_BHRK, k_BGRK, means_B1RS, inverse_BHRR, Mask(), None)
+        real, single_B = Mask(padding=sizes_BR1[..., 0] > 0), real_BS.sum(-1) <= self.landmarks
         return _Landmarks(q_BHRK, k_BGRK, means_B1RS, inverse_BHRR, real, single_B[:, None, None, None])
 
     def _convolved(self, taps_HW: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
         heads, width = taps_HW.shape
-        v_BHSK = v_BGSK.repeat_interleave(heads // v_BGSK.shape[1], 1)
+        v_BHSK = repeated(v_BGSK, heads)
         if mask.padding is not None:
             v_BHSK = v_BHSK * mask.padding[:, None, :, None]
         return F.conv2d(v_BHSK, taps_HW[:, None, :, None], padding=(width // 2, 0), groups=heads)

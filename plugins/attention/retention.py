@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepmine_auto import AttentionCore, AttentionShape, Caps, Choice, Cost, Mask, Mixed
+from deepmine_auto import AttentionCore, AttentionShape, Caps, Choice, Cost, Mask, Mixed, repeated
 
 CHUNK = 64
 
@@ -57,8 +57,7 @@ class _Retention(nn.Module):
 
     def forward(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, weights: bool = False) -> Mixed:
         length, source = q_BHLK.shape[2], k_BGSK.shape[2]
-        each = q_BHLK.shape[1] // k_BGSK.shape[1]
-        k_BHSK, v_BHSK = k_BGSK.repeat_interleave(each, 1), v_BGSK.repeat_interleave(each, 1)
+        k_BHSK, v_BHSK = (repeated(x, q_BHLK.shape[1]) for x in (k_BGSK, v_BGSK))
         real_BS = q_BHLK.new_ones((1, source)) if mask.padding is None else mask.padding.to(q_BHLK.dtype)
         real_BHS1 = real_BS[:, None, :, None]
         q, k = q_BHLK * q_BHLK.shape[-1] ** -0.5, k_BHSK * real_BHS1
