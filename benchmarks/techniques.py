@@ -22,6 +22,7 @@ from random import Random
 from statistics import fmean, stdev
 
 from deepmine_auto.data import kept
+from deepmine_auto.data.rows import Extra
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import Assignment
 from deepmine_auto.planning import Plan, Request, plan
@@ -70,7 +71,7 @@ def planned(asked: argparse.Namespace, seed: int, names: list[str], place: Path)
     drawn = [*dict.fromkeys([*{found.rows.labels[each]: each for each in drawn}.values(), *drawn])]  # of each label one
     with_labels, without = sorted(drawn[:labelled]), [] if labelled is None else drawn[labelled:]
     texts = [found.rows.inputs[each] for each in without]
-    kept.keep(place, found.rows, {kept.SEARCH: split._replace(train=with_labels)}, texts)
+    kept.keep(place, found.rows, {kept.SEARCH: split._replace(train=with_labels)}, Extra(texts))
     return found
 
 
@@ -110,7 +111,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--labelled", type=int, metavar="N")
-    able = [name for name, each in sorted(host.offered("technique").items()) if not each.thing.unlabelled]
+    able = [name for name, each in sorted(host.offered("technique").items()) if each.thing.learns_from is None]
     parser.add_argument("--techniques", nargs="+", default=able)
     asked = parser.parse_args()
     names, table = asked.techniques, dict[str, list[float]]()

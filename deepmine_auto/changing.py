@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from deepmine_auto.contracts import Backbone, Task
-from deepmine_auto.data.kept import SEARCH, rows_of, unlabelled_of
+from deepmine_auto.data.kept import SEARCH, extra_of, rows_of
 from deepmine_auto.host import Host
 from deepmine_auto.planning import WORKERS, admission, check_workers, faults
 from deepmine_auto.pretrained.choosing import kept_origins, longest_reader
 from deepmine_auto.space import Space
-from deepmine_auto.space_file import SpaceFile, build_space, bundled, loosened, read_space
+from deepmine_auto.space_file import SpaceFile, build_space, bundled, read_space, with_learners
 from deepmine_auto.storage.store import StudyRow
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.spaces import Spaces
@@ -69,7 +69,8 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     if not change.another_space:
         return spaces.name_now, spaces.now, ()
     file, left_out = kept_origins(_file(spaces.name_now, change), spaces.now), list[str]()
-    file = loosened(file, bool(unlabelled_of(Path(study.folder))), host)
+    given = [name for name, each in extra_of(Path(study.folder))._asdict().items() if each]
+    file = with_learners(file, given, host)
     task = host.get("task", study.spec["task"])
     lengths = _lengths(Path(study.folder), task(), longest_reader(file, host))
     admit = admission(lengths, left_out, faults(host, study.spec.get("unchecked", False)))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from deepmine_auto.contracts import Direction, Original, Prepared, Task
 from deepmine_auto.data.foreign import foreign_ids, load_foreign
+from deepmine_auto.data.paraphrases import read_paraphrases
 from deepmine_auto.data.read import read_rows
 from deepmine_auto.data.rows import Rows, Source
 from deepmine_auto.data.tokenize import count_words, load_tokenizer, subword_tokenizer, token_ids, word_tokenizer
@@ -168,6 +169,10 @@ class TextClassification(Task):
     def read_unlabelled(self, file: Path, text_column: str | None, rows: Rows) -> Sequence[Any]:
         """Read the texts of a file that no row has. Raises BadInput where none is left, or for another language."""
         return read_unlabelled(file, text_column, rows.inputs)
+
+    def read_paraphrases(self, file: Path, text_column: str | None, rows: Rows, test: Rows) -> Sequence[Sequence[Any]]:
+        """Read other words for texts of rows. Raises BadInput where none is left, or for another language."""
+        return read_paraphrases(file, text_column, rows.inputs, test.inputs)
 
     def strata(self, rows: Rows) -> Sequence[Any]:
         """The labels."""

@@ -120,7 +120,7 @@ def estimate(planned: Plan, space: Space, crew: Crew, host: Host) -> Estimates:
     spec, seconds = planned.spec, seconds_in(planned.budget, crew)
     with tempfile.TemporaryDirectory(prefix="deepmine-auto-dry-") as scratch:
         folder = Path(scratch)
-        kept.keep(folder, planned.rows, planned.splits, planned.unlabelled)
+        kept.keep(folder, planned.rows, planned.splits, planned.extra)
         files_mb = megabytes(folder)
         found = sample(space, spec, host, folder)
         files_mb += megabytes(folder / "prepared") * (1 + REPEATS)

@@ -56,7 +56,7 @@ def begin(planned: Plan, store: Store) -> tuple[StudyRow, tuple[str, ...]]:
     """Write a planned study: its folder with the rows of all splits, and its row; return it with what to tell."""
     originals = contents_of(Space.from_json(planned.spec["space"]))
     planned.folder.mkdir(parents=True, exist_ok=True)
-    kept.keep(planned.folder, planned.rows, planned.splits, planned.unlabelled)
+    kept.keep(planned.folder, planned.rows, planned.splits, planned.extra)
     spec = {**planned.spec, "kept": kept.digest(planned.folder), "originals": originals}
     objectives = [Objective(*each) for each in zip(spec["objectives"], spec["directions"], strict=True)]
     study = store.create_study(planned.name, objectives, str(planned.folder), spec)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
@@ -17,13 +17,13 @@ from deepmine_auto.contracts import Attention, AttentionModifier, Backbone, Mask
 from deepmine_auto.data.fingerprint import fingerprint
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.read import source_from
-from deepmine_auto.data.rows import Rows, Source
+from deepmine_auto.data.rows import NOTHING_MORE, Extra, Rows, Source
 from deepmine_auto.data.split import Split, resplit, split, without_duplicates
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.pretrained.choosing import chosen_from, longest_reader
-from deepmine_auto.space_file import Admit, SpaceFile, build_space, loosened, read_space, space_for
+from deepmine_auto.space_file import Admit, SpaceFile, build_space, read_space, space_for, with_learners
 from deepmine_auto.storage.place import Place, place_of, read
 from deepmine_auto.storage.store import Row, Store
 from deepmine_auto.study.budget import Budget, seconds_of
@@ -41,13 +41,13 @@ class Request:
     """What a user may ask of a search; each field is an option of `deepmine-auto search`.
 
     data: files (`FILE`, or `train=FILE` and so on) or one folder; none is the task's own data. unlabelled: a file of
-    texts without labels, which techniques such as `pseudo_labels` learn from. attention: variants to
-    choose from instead of the space's. backbone: backbones by name, or pretrained models: folders, or names of the hub.
-    time_budget: seconds, or text such as 5m. storage: a SQLite file or a PostgreSQL URL without password; none is that
-    of the environment. output: the study's folder. gpus: in all; None is as many as there are. objective: one or
-    several scores or costs; trials are pruned by the first. limit: bounds such as `latency_ms<=5`. warm_start: earlier
-    studies of the task, by name in this storage, or as STORAGE:NAME. unchecked: trust attention variants of others
-    without holding them to their promises.
+    texts without labels, which techniques such as `pseudo_labels` learn from. paraphrases: a table of texts of the
+    data, each with a `paraphrase` beside it. attention: variants to choose from instead of the space's. backbone:
+    backbones by name, or pretrained models: folders, or names of the hub. time_budget: seconds, or text such as 5m.
+    storage: a SQLite file or a PostgreSQL URL without password; none is that of the environment. output: the study's
+    folder. gpus: in all; None is as many as there are. objective: one or several scores or costs; trials are pruned by
+    the first. limit: bounds such as `latency_ms<=5`. warm_start: earlier studies of the task, by name in this storage,
+    or as STORAGE:NAME. unchecked: trust attention variants of others without holding them to their promises.
     """
 
     task: str = "sentiment"
@@ -55,6 +55,7 @@ class Request:
     text_column: str | None = None
     label_column: str | None = None
     unlabelled: str | None = None
+    paraphrases: str | None = None
     space: str | None = None
     attention: Sequence[str] = ()
     backbone: Sequence[str] | str = ()
@@ -92,7 +93,7 @@ class Plan:
     spec: Mapping[str, Any]
     notes: tuple[str, ...]
     evidence: tuple[Row, ...] = ()
-    unlabelled: Sequence[Any] = ()
+    extra: Extra = NOTHING_MORE
 
 
 def plan(request: Request, host: Host) -> Plan:
@@ -104,13 +105,14 @@ def plan(request: Request, host: Host) -> Plan:
     limits = limits_from(_listed(request.limit), scores, request.task)
     backbones = chosen_from(_listed(request.backbone), host)
     file = _overridden(read_space(request.space or backbones.space or space_for(task_class)), request, host)
-    file = loosened(backbones.over(file), request.unlabelled is not None, host)
+    given = [each for each in Extra._fields if getattr(request, each) is not None]
+    file = with_learners(backbones.over(file), given, host)
     storage, folder, name = _places(request)
     task = task_class()
     rows = without_duplicates(task.read(_source(request)))
-    unlabelled = _unlabelled(request, task, rows)
     strata = task.strata(rows)
     splits = _splits(strata, request.seed, rows)
+    extra = _extra(request, task, rows, splits[SEARCH].test)
     train = rows.take(splits[SEARCH].train)
     lengths = sorted(map(len, prepared_by(task, longest_reader(file, host), train).encode(rows.inputs)))
     left_out: list[str] = []
@@ -130,16 +132,15 @@ def plan(request: Request, host: Host) -> Plan:
         "pruner": file.pruner,
         "versions": {each: version(each) for each in VERSIONS},
         "fingerprint": fingerprint(rows),
-        "described": {**task.describe(rows), **({"unlabelled": len(unlabelled)} if unlabelled else {})},
+        "described": {**task.describe(rows), **{name: len(each) for name, each in extra._asdict().items() if each}},
         "parts": {part: len(getattr(splits[SEARCH], part)) for part in Split._fields},
         "unchecked": request.unchecked,
         "workers": {each: getattr(request, each) for each in WORKERS},
     }
     warmth = warm_start(_studies(request, storage), spec, space)
     spec["space"] = replace(space, recipes=warmth.recipes).to_json()
-    loose = (f"{len(unlabelled):,} rows without labels are learned from.",) if unlabelled else ()
-    notes = (*rows.notes, *loose, *left_out, *warmth.notes)
-    return Plan(name, storage, folder, rows, splits, file.budget, spec, notes, warmth.evidence, unlabelled)
+    notes = (*rows.notes, *_told(extra), *left_out, *warmth.notes)
+    return Plan(name, storage, folder, rows, splits, file.budget, spec, notes, warmth.evidence, extra)
 
 
 def _studies(request: Request, storage: Place) -> list[tuple[Store, str]]:
@@ -217,9 +218,22 @@ def _source(request: Request) -> Source:
     return source_from(paths, request.text_column, request.label_column) if paths else Source()
 
 
-def _unlabelled(request: Request, task: Task, rows: Rows) -> Sequence[Any]:
-    file = request.unlabelled
-    return () if file is None else task.read_unlabelled(Path(file).expanduser(), request.text_column, rows)
+def _extra(request: Request, task: Task, rows: Rows, test: Sequence[int]) -> Extra:
+    """Read what is given beside the rows."""
+    loose, reworded, column = request.unlabelled, request.paraphrases, request.text_column
+    visible, tested = rows.take(sorted({*range(len(rows))} - {*test})), rows.take(test)
+    return Extra(
+        () if loose is None else task.read_unlabelled(Path(loose).expanduser(), column, rows),
+        () if reworded is None else task.read_paraphrases(Path(reworded).expanduser(), column, visible, tested),
+    )
+
+
+def _told(extra: Extra) -> Iterator[str]:
+    if extra.unlabelled:
+        yield f"{len(extra.unlabelled):,} rows without labels are learned from."
+    if extra.paraphrases:
+        texts = len({text for text, _ in extra.paraphrases})
+        yield f"{len(extra.paraphrases):,} paraphrases of {texts:,} texts are learned from."
 
 
 def _splits(strata: Sequence[Any], seed: int, rows: Rows) -> dict[str, Split]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmine_auto.admission import natural, unsuited
-from deepmine_auto.contracts import Attention, Backbone, Plugin, Task
+from deepmine_auto.contracts import Attention, Backbone, Given, Plugin, Task
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.space import Choice, Float, Name, Param, Range, Space, Value, join
@@ -22,7 +22,10 @@ LISTS = ("attention", "backbone", "tuning", "optimizer", "technique")
 HYBRID = "hybrid"
 """The list of attention variants that may take some layers in place of the one that has most."""
 SINGLE = ("sampler", "pruner")
-PSEUDO_LABELS = "pseudo_labels"
+LEARNERS: Mapping[Given, str] = {"unlabelled": "pseudo_labels", "paraphrases": "paraphrases"}
+"""What is searched for what a user gives beside the rows, where the space names nothing that learns from it."""
+
+SPOKEN_GIVEN: Mapping[Given, str] = {"unlabelled": "rows without labels", "paraphrases": "other words for texts"}
 """The technique for rows without labels where a file names none."""
 
 
@@ -133,23 +136,30 @@ def _ranges(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
     return flat
 
 
-# -- rows without labels ---------------------------------------------------------------------------------------------
+# -- what is given beside the rows -----------------------------------------------------------------------------------
 
 
-def loosened(file: SpaceFile, unlabelled: bool, host: Host) -> SpaceFile:
-    """A space file for a study with rows without labels, or for one with none. With them, and no technique that learns
-    from them, it searches `pseudo_labels` too, and tries its first recipe without and with that. Raises BadInput where
-    a technique needs such rows and there are none."""
-    named = file.plugins.get("technique", ())
-    needing = [each for each in named if host.get("technique", each).unlabelled]
-    if needing and not unlabelled:
-        raise BadInput(f"The technique '{needing[0]}' learns from rows without labels.", "Give --unlabelled FILE.")
-    if needing or not unlabelled:
-        return file
-    use = f"technique/{PSEUDO_LABELS}/use"
+def with_learners(file: SpaceFile, given: Collection[str], host: Host) -> SpaceFile:
+    """A space file for a study that is given this beside its rows. Where no technique of it learns from something that
+    is given, it searches one that does too, and tries its first recipe without and with that. Raises BadInput where a
+    technique needs something that is not given."""
+    named = {each: host.get("technique", each).learns_from for each in file.plugins.get("technique", ())}
+    for each, needed in named.items():
+        if needed is not None and needed not in given:
+            raise BadInput(f"The technique '{each}' learns from {SPOKEN_GIVEN[needed]}.", f"Give --{needed} FILE.")
+    for each, learner in LEARNERS.items():
+        if each in given and each not in named.values():
+            file = _with_technique(file, learner)
+    return file
+
+
+def _with_technique(file: SpaceFile, name: str) -> SpaceFile:
+    """The file with one technique more, and its first recipe without and with it."""
+    use = f"technique/{name}/use"
     recipes = [{use: False, **each} for each in file.recipes]
     recipes[1:1] = [{**each, use: True} for each in recipes[:1]]
-    return replace(file, plugins={**file.plugins, "technique": (*named, PSEUDO_LABELS)}, recipes=recipes)
+    techniques = (*file.plugins.get("technique", ()), name)
+    return replace(file, plugins={**file.plugins, "technique": techniques}, recipes=recipes)
 
 
 # -- narrowing what plugins declare ----------------------------------------------------------------------------------

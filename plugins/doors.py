@@ -135,6 +135,7 @@ def techniques() -> Iterable[str]:
         "deepmine_plugins.techniques.layer_decay:LayerDecay",
         "deepmine_plugins.techniques.mixed_precision:MixedPrecision",
         "deepmine_plugins.techniques.mixup:Mixup",
+        "deepmine_plugins.techniques.paraphrases:Paraphrases",
         "deepmine_plugins.techniques.pseudo_labels:PseudoLabels",
         "deepmine_plugins.techniques.r_drop:RDrop",
         "deepmine_plugins.techniques.synonyms:Synonyms",

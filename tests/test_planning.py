@@ -7,6 +7,7 @@ from fakes import Desk
 from tiny_texts import rows
 
 from deepmine_auto.data.kept import SEARCH
+from deepmine_auto.data.rows import Extra
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.planning import Request, plan
@@ -161,7 +162,7 @@ def loose(here, *texts):
 
 def test_rows_without_labels_are_kept_counted_and_searched(here):
     found = loose(here, "a good day", "a rude road", planned().rows.inputs[0])
-    assert found.unlabelled == ["a good day", "a rude road"]
+    assert found.extra.unlabelled == ["a good day", "a rude road"]
     assert found.spec["described"]["unlabelled"] == 2
     assert "2 rows without labels are learned from." in found.notes
     space = Space.from_json(found.spec["space"])
@@ -174,7 +175,7 @@ def test_rows_without_labels_are_kept_counted_and_searched(here):
 
 def test_without_them_nothing_that_needs_them_is_searched(here):
     found = planned()
-    assert found.unlabelled == ()
+    assert found.extra == Extra()
     assert "unlabelled" not in found.spec["described"]
     assert USE not in {each.name for each in Space.from_json(found.spec["space"]).params}
 
@@ -187,6 +188,56 @@ def test_a_technique_that_needs_them_is_refused_without(here):
     (here / "more.txt").write_text("a good day\n")
     found = planned(space="own.toml", unlabelled="more.txt")
     assert USE in {each.name for each in Space.from_json(found.spec["space"]).params}
+
+
+PARAPHRASES = "technique/paraphrases/use"
+
+
+def reworded(here, texts):
+    lines = [f'"{text}","other words {at}"' for at, text in enumerate(texts)]
+    (here / "reworded.csv").write_text("\n".join(["text,paraphrase", *lines]) + "\n")
+    return "reworded.csv"
+
+
+def test_paraphrases_are_kept_counted_and_searched_but_for_those_of_the_test(here):
+    plain = planned()
+    found = planned(paraphrases=reworded(here, plain.rows.inputs))
+    test = {plain.rows.inputs[each] for each in plain.splits[SEARCH].test}
+    assert {text for text, _ in found.extra.paraphrases} == {*plain.rows.inputs} - test
+    count = 80 - len(test)
+    assert found.spec["described"]["paraphrases"] == count
+    assert f"{count} paraphrases of {count} texts are learned from." in found.notes
+    space = Space.from_json(found.spec["space"])
+    assert [each[PARAPHRASES] for each in space.recipes[:2]] == [False, True]
+
+
+def test_what_learns_from_both_is_searched_where_both_are_given(here):
+    (here / "more.txt").write_text("a good day\n")
+    found = planned(unlabelled="more.txt", paraphrases=reworded(here, planned().rows.inputs))
+    space = Space.from_json(found.spec["space"])
+    assert {USE, PARAPHRASES} <= {each.name for each in space.params}
+    assert [(each[USE], each[PARAPHRASES]) for each in space.recipes[:3]] == [
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+
+
+def test_a_technique_that_needs_paraphrases_is_refused_without(here):
+    (here / "own.toml").write_text('[plugins]\ntechnique = ["paraphrases"]\n')
+    with pytest.raises(BadInput, match=r"'paraphrases' learns from other words for texts\. Give --paraphrases FILE"):
+        planned(space="own.toml")
+
+
+@pytest.mark.parametrize("given", ["unlabelled", "paraphrases"])
+def test_an_empty_name_of_a_file_is_one_that_is_not_there(here, given):
+    with pytest.raises(BadInput, match="has an extension that is not read"):
+        planned(**{given: ""})
+
+
+def test_a_task_of_other_rows_refuses_paraphrases(here):
+    with pytest.raises(BadInput, match=r"'copy_memory' learns nothing from paraphrases\. Leave --paraphrases"):
+        planned(task="copy_memory", data=(), paraphrases="reworded.csv")
 
 
 def test_a_task_of_other_rows_refuses_them(here):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmine_auto.data.kept import SEARCH, keep
-from deepmine_auto.data.rows import Rows
+from deepmine_auto.data.rows import Extra, Rows
 from deepmine_auto.data.split import resplit, split
 from deepmine_auto.messages import Assignment
 
@@ -63,13 +63,13 @@ def rows(count: int = 80) -> Rows:
     return Rows(texts, labels)
 
 
-def kept(folder: Path, unlabelled: Sequence[str] = ()) -> Path:
-    """A study's folder with the texts and their splits, and perhaps texts without labels."""
+def kept(folder: Path, unlabelled: Sequence[str] = (), paraphrases: Sequence[tuple[str, str]] = ()) -> Path:
+    """A study's folder with the texts and their splits, and perhaps texts without labels, or other words for some."""
     made = rows()
     first = split(made.labels, 1)
     again = {f"rerun-{each}": resplit(first, made.labels, each) for each in range(3)}
     folder.mkdir(parents=True, exist_ok=True)
-    keep(folder, made, {SEARCH: first, **again}, unlabelled)
+    keep(folder, made, {SEARCH: first, **again}, Extra(unlabelled, paraphrases))
     return folder
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--text-column", metavar="NAME", help="The column of texts, where its name does not tell.")
 @click.option("--label-column", metavar="NAME", help="The column of labels, where its name does not tell.")
 @click.option("--unlabelled", metavar="FILE", help="Texts without labels, which pseudo-labels let models learn from.")
+@click.option("--paraphrases", metavar="FILE", help="A table of your texts, with a `paraphrase` beside each.")
 @click.option("--space", metavar="NAME|FILE", help="Plugins and ranges to search: a bundled space or a TOML file.")
 @click.option("--attention", metavar="A,B", multiple=True, help="Attention variants to choose from instead.")
 @click.option("--backbone", metavar="A,B", multiple=True, help="Backbones, or pretrained models: folders, hub names.")

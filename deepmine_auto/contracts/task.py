@@ -106,6 +106,12 @@ class Task(Plugin):
         del file, text_column, rows
         raise BadInput(f"'{self.name}' learns nothing from rows without labels.", "Leave --unlabelled out.")
 
+    def read_paraphrases(self, file: Path, text_column: str | None, rows: Rows, test: Rows) -> Sequence[Sequence[Any]]:
+        """Read pairs of an input of `rows` and other words for it, at least one, of which none is a row of the locked
+        test, or tells what stands there. Raises BadInput, too where the task can make nothing of them."""
+        del file, text_column, rows, test
+        raise BadInput(f"'{self.name}' learns nothing from paraphrases.", "Leave --paraphrases out.")
+
     @abstractmethod
     def strata(self, rows: Rows) -> Sequence[Any]:
         """One value a row; a split keeps their shares equal in all parts."""

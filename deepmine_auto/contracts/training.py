@@ -6,7 +6,8 @@ Shapes: B batch, N rows, L length.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
 from deepmine_auto.contracts.plugin import Plugin
@@ -22,6 +23,10 @@ Touches = Literal["input", "weights", "loss", "judged"]
 judged and exported. Of those that declare the last a trial uses one at most."""
 
 
+Given = Literal["unlabelled", "paraphrases"]
+"""What a user may give beside the rows: inputs without labels, and other words for inputs."""
+
+
 class Optimizer(Plugin):
     """How weights move. The learning rate is a field named `lr`; its schedule over steps is the host's."""
 
@@ -34,7 +39,8 @@ class Optimizer(Plugin):
 
 class TrainingFacts(NamedTuple):
     """What a technique may know when it is built. `unknown` is the token that stands for any other; `marks` are those
-    that a pretrained model's tokenizer puts at the ends of a text, and no words."""
+    that a pretrained model's tokenizer puts at the ends of a text, and no words. `paraphrases` are other words for
+    training rows, as token ids, by the row that they may stand for; of most rows there may be none."""
 
     model: nn.Module
     prepared: Prepared
@@ -42,6 +48,7 @@ class TrainingFacts(NamedTuple):
     generator: torch.Generator
     unknown: int = 1
     marks: tuple[int, ...] = ()
+    paraphrases: Mapping[int, Sequence[np.ndarray]] = MappingProxyType({})
 
     def words(self, batch: Batch) -> Tensor:
         """Which tokens of a batch are words, bool (B, L): neither padding nor marks."""
@@ -174,8 +181,8 @@ class Technique(Plugin):
 
     kind = "technique"
     touches: ClassVar[frozenset[Touches]]
-    unlabelled: ClassVar[bool] = False
-    """Whether it learns from rows without labels, so that there is nothing for it to do where the user gives none."""
+    learns_from: ClassVar[Given | None] = None
+    """What it learns from beside the rows, so that there is nothing for it to do where the user gives none."""
 
     @abstractmethod
     def build(self, facts: TrainingFacts) -> Applied:

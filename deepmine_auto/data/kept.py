@@ -11,16 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto.data.rows import Rows
+from deepmine_auto.data.rows import NOTHING_MORE, Extra, Rows
 from deepmine_auto.data.split import Split
 
-OPEN, LOCKED, SPLITS, UNLABELLED = "rows.json", "test.json", "splits.json", "unlabelled.json"
+OPEN, LOCKED, SPLITS = "rows.json", "test.json", "splits.json"
+EXTRA = {each: f"{each}.json" for each in Extra._fields}
 SEARCH = "search"
 """The split that the trials use; the reruns have others."""
 
 
-def keep(folder: Path, rows: Rows, splits: Mapping[str, Split], unlabelled: Sequence[Any] = ()) -> None:
-    """Write rows and splits, and inputs without labels where there are; every split has the same test rows."""
+def keep(folder: Path, rows: Rows, splits: Mapping[str, Split], extra: Extra = NOTHING_MORE) -> None:
+    """Write rows and splits, and what there is beside them; every split has the same test rows."""
     test = splits[SEARCH].test
     visible = sorted({*range(len(rows))} - {*test})
     place = {row: at for at, row in enumerate(visible)}
@@ -29,8 +30,9 @@ def keep(folder: Path, rows: Rows, splits: Mapping[str, Split], unlabelled: Sequ
     _write(folder / OPEN, _plain(rows.take(visible)))
     _write(folder / LOCKED, _plain(rows.take(test)))
     _write(folder / SPLITS, named)
-    if unlabelled:
-        _write(folder / UNLABELLED, list(unlabelled))
+    for name, each in extra._asdict().items():
+        if each:
+            _write(folder / EXTRA[name], list(each))
 
 
 def rows_of(folder: Path, split: str, part: str) -> Rows:
@@ -40,11 +42,10 @@ def rows_of(folder: Path, split: str, part: str) -> Rows:
     return rows.take(indices)
 
 
-def unlabelled_of(folder: Path) -> list[Any]:
-    """The inputs without labels; none where the user gave none."""
-    file = folder / UNLABELLED
-    found: list[Any] = json.loads(file.read_text()) if file.exists() else []
-    return found
+def extra_of(folder: Path) -> Extra:
+    """What there is beside the rows; empty where the user gave nothing."""
+    files = {name: folder / file for name, file in EXTRA.items()}
+    return Extra(**{name: json.loads(file.read_text()) for name, file in files.items() if file.exists()})
 
 
 def test_rows(folder: Path) -> Rows:
@@ -55,7 +56,7 @@ def test_rows(folder: Path) -> Rows:
 def digest(folder: Path) -> str:
     """The sha256, in hex, of all that is kept. Nothing is looked at, so that this opens no test."""
     files = [folder / name for name in (OPEN, LOCKED, SPLITS)]
-    files += [folder / UNLABELLED] if (folder / UNLABELLED).exists() else []
+    files += [folder / each for each in EXTRA.values() if (folder / each).exists()]
     hashes = [hashlib.sha256(each.read_bytes()).hexdigest() for each in files]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 

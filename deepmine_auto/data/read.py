@@ -49,12 +49,29 @@ def read_texts(path: Path, text_column: str | None = None) -> list[str]:
     if extension(path) in LINES:
         return _texts(read_lines(path), path)
     table = read_table(path, also=LINES)
+    return _texts(_column(table, _texts_in(table, text_column, path), path), path)
+
+
+def read_pairs(path: Path, column: str, text_column: str | None = None) -> list[tuple[str, str]]:
+    """Read the texts of one file, found as `read_rows` finds them, each with what this column has beside it; both
+    stripped. Raises BadInput."""
+    table = read_table(path)
+    if column not in table:
+        columns = ", ".join(table)
+        raise BadInput(f"{path} has no column '{column}'; its columns: {columns}.", f"Name one of them '{column}'.")
+    name = _texts_in({each: values for each, values in table.items() if each != column}, text_column, path)
+    texts, beside = (_texts(_column(table, each, path), path) for each in (name, column))
+    return list(zip(texts, beside, strict=True))
+
+
+def _texts_in(table: Columns, text_column: str | None, path: Path) -> str:
+    """The column of texts in a table that need not have labels."""
     if text_column is not None and text_column not in table:
         raise unknown(text_column, table, f"column of {path}")
     name = text_column or _usual(TEXT_NAMES, table, but=None) or _longest(table, but=None)
     if name is None:
         raise BadInput(f"{path} has no column of texts; its columns: {', '.join(table)}.", "Name one: --text-column.")
-    return _texts(_column(table, name, path), path)
+    return name
 
 
 def read_labelled(path: Path, text_column: str | None = None, label_column: str | None = None) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PARTS = ("train", "validation", "test")
 
@@ -17,6 +17,16 @@ class Source:
     files: Mapping[str, Path] = field(default_factory=dict)
     text_column: str | None = None
     label_column: str | None = None
+
+
+class Extra(NamedTuple):
+    """What a user gives beside the rows: inputs without labels, and other words for inputs, as pairs of both."""
+
+    unlabelled: Sequence[Any] = ()
+    paraphrases: Sequence[Sequence[Any]] = ()
+
+
+NOTHING_MORE = Extra()
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,12 @@ def read_unlabelled(path: Path, text_column: str | None, inputs: Sequence[str]) 
     fresh = {plain: each for each in texts if (plain := essence(each)) not in known}
     if not fresh:
         raise BadInput(f"All {len(texts):,} texts of {path} are rows of the data too.", "Give others, or leave it out.")
-    _refuse_other_language(path, list(fresh.values()), inputs)
+    refuse_other_language(path, list(fresh.values()), inputs)
     return list(fresh.values())
 
 
-def _refuse_other_language(path: Path, texts: Sequence[str], inputs: Sequence[str]) -> None:
+def refuse_other_language(path: Path, texts: Sequence[str], inputs: Sequence[str]) -> None:
+    """Raise BadInput where texts of a file know too few words of the rows."""
     if len(inputs) < LEAST_ROWS:
         return
     words = set(_words(inputs[::2]))

@@ -28,6 +28,8 @@ from deepmine_auto.training import checkpoint
 
 VOCABULARY, CLASSES, DIM = 12, 3, 4
 STEPS = 8
+PARAPHRASES = {0: (np.array([7, 8]),), 2: (np.array([3]), np.array([4, 5, 6, 7, 8, 9]))}
+"""Other words for two of the four texts of a batch."""
 
 
 def _vectors() -> np.ndarray:
@@ -84,7 +86,8 @@ class Trial:
     def __init__(self, technique: Technique) -> None:
         self.model = Classifier()
         self.generator = torch.Generator().manual_seed(0)
-        self.applied = technique.build(TrainingFacts(self.model, Words(), STEPS, self.generator))
+        facts = TrainingFacts(self.model, Words(), STEPS, self.generator, paraphrases=PARAPHRASES)
+        self.applied = technique.build(facts)
 
     def train(self, steps: range) -> list[float]:
         """Take steps of plain gradient descent, with an evaluation after every second, and return their losses."""

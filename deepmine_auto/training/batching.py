@@ -5,6 +5,7 @@ Shapes: B batch, L length, N rows.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -52,6 +53,13 @@ class Columns:
     def load(cls, file: Path) -> Columns:
         """Map what `save` wrote: all workers of a machine share its memory."""
         return cls(**{name: each.numpy() for name, each in load_file(file).items()})
+
+    def by_target(self) -> dict[int, list[np.ndarray]]:
+        """Token ids of rows by their target, a number."""
+        found = defaultdict[int, list[np.ndarray]](list)
+        for row, target in enumerate(self.targets.tolist()):
+            found[target].append(self.tokens[self.offsets[row] : self.offsets[row + 1]])
+        return dict(found)
 
     def batch(self, indices: np.ndarray | Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """Pad the rows at `indices` to the longest of them."""

@@ -21,7 +21,7 @@ from torch.func import functional_call
 
 from deepmine_auto.contracts import Applied, Batch, Optimizer, Prepared, Task, TrainingFacts
 from deepmine_auto.host import Host
-from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
+from deepmine_auto.messages import WHOLE, Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
 from deepmine_auto.model.assemble import backbone_of, build_model, task_of, used
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.memory import remember
@@ -96,7 +96,7 @@ class Training:
         self.task: Task = task_of(assignment.task, params, host)
         backbone = backbone_of(params, host)
         self.prepared: Prepared
-        self.prepared, self.train, self.validation, self.unlabelled = ready(
+        self.prepared, self.train, self.validation, self.unlabelled, paraphrases = ready(
             self.folder, assignment.split, self.task, backbone
         )
         self.recipe = plugin_from(Recipe, params, "training")
@@ -107,13 +107,14 @@ class Training:
         backbone.begin(self.model.backbone)
         self.model.to(self.device)
         remember(self.model.backbone, self.folder / "prepared", (self.train, self.validation))
-        read = [each for each in (self.train, self.unlabelled) if each is not None]
+        read = [each for each in (self.train, self.unlabelled, paraphrases) if each is not None]
         leave_unseen(self.model.backbone, read, getattr(self.prepared, "unknown", None))
         self.adapting: list[Any] = [each for each in self.model.modules() if hasattr(each, "step")]
         self.losses: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(assignment.seed)
         told = {name: each for name in ("unknown", "marks") if (each := getattr(self.prepared, name, None)) is not None}
-        facts = TrainingFacts(self.model, self.prepared, self.steps, self.generator, **told)
+        reworded = {} if paraphrases is None else paraphrases.by_target()
+        facts = TrainingFacts(self.model, self.prepared, self.steps, self.generator, paraphrases=reworded, **told)
         self.techniques = {name: self._technique(host, name).build(facts) for name in used(params, "technique")}
         self._refuse_two_judged()
         self.optimizer = self._optimizer(host)
@@ -233,7 +234,7 @@ class Training:
         return Saved(self.progress.step, self._write(), self.progress.seconds)
 
     def _share(self, step: int) -> int:
-        return round(1000 * step / self.steps)
+        return round(WHOLE * step / self.steps)
 
     def _end(self, cause: Any) -> Ended:
         best = self.progress

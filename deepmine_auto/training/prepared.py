@@ -17,22 +17,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepmine_auto.contracts import Backbone, Prepared, Task
-from deepmine_auto.data.kept import rows_of, unlabelled_of
+from deepmine_auto.data.kept import extra_of, rows_of
 from deepmine_auto.data.rows import Rows
 from deepmine_auto.training.batching import Columns
 
 PARTS = ("train", "validation")
-UNLABELLED = "unlabelled.safetensors"
+UNLABELLED, PARAPHRASES = "unlabelled.safetensors", "paraphrases.safetensors"
 
 
 class Ready(NamedTuple):
-    """A split, ready for training: what the task fitted on its training rows, and both parts as token ids; and inputs
-    without labels, where the study has such."""
+    """A split, ready for training: what the task fitted on its training rows, and both parts as token ids; where the
+    study has such, inputs without labels, and paraphrases, whose targets are the training rows that they stand for."""
 
     prepared: Prepared
     train: Columns
     validation: Columns
     unlabelled: Columns | None = None
+    paraphrases: Columns | None = None
 
 
 def prepared_by(task: Task, backbone: Backbone, train: Rows) -> Prepared:
@@ -52,8 +53,10 @@ def ready(folder: Path, split: str, task: Task, backbone: Backbone) -> Ready:
 @lru_cache(maxsize=8)
 def _loaded(place: Path, task: Task) -> Ready:
     train, validation = (Columns.load(place / f"{part}.safetensors") for part in PARTS)
-    unlabelled = place / UNLABELLED
-    return Ready(task.load(place), train, validation, Columns.load(unlabelled) if unlabelled.exists() else None)
+    extra = (place / each for each in (UNLABELLED, PARAPHRASES))
+    return Ready(
+        task.load(place), train, validation, *(Columns.load(each) if each.exists() else None for each in extra)
+    )
 
 
 def _make_once(place: Path, folder: Path, split: str, task: Task, backbone: Backbone) -> None:
@@ -84,6 +87,18 @@ def _make(place: Path, folder: Path, split: str, task: Task, backbone: Backbone)
     for part in PARTS:
         rows = rows_of(folder, split, part)
         Columns.of(prepared.encode(rows.inputs), prepared.targets(rows)).save(unfinished / f"{part}.safetensors")
-    if inputs := unlabelled_of(folder):
-        Columns.of(prepared.encode(inputs), np.zeros(len(inputs), np.int64)).save(unfinished / UNLABELLED)
+    for name, each in _extra(prepared, folder, split).items():
+        each.save(unfinished / name)
     unfinished.rename(place)
+
+
+def _extra(prepared: Prepared, folder: Path, split: str) -> dict[str, Columns]:
+    """What the study has beside its rows; of paraphrases, those of this split's training rows."""
+    extra, found = extra_of(folder), dict[str, Columns]()
+    if inputs := extra.unlabelled:
+        found[UNLABELLED] = Columns.of(prepared.encode(inputs), np.zeros(len(inputs), np.int64))
+    row_of = {text: row for row, text in enumerate(rows_of(folder, split, "train").inputs)} if extra.paraphrases else {}
+    if pairs := [(row_of[text], words) for text, words in extra.paraphrases if text in row_of]:
+        rows, reworded = zip(*pairs, strict=True)
+        found[PARAPHRASES] = Columns.of(prepared.encode(reworded), np.array(rows, np.int64))
+    return found

@@ -29,7 +29,7 @@ class PseudoLabels(Technique):
     name: ClassVar[str] = "pseudo_labels"
     source: ClassVar[str] = "arXiv:2001.07685"
     touches = frozenset({"loss"})
-    unlabelled: ClassVar[bool] = True
+    learns_from = "unlabelled"
 
     weight: Annotated[float, Float(0.1, 2.0, log=True)] = 0.5
     sure: Annotated[float, Float(0.6, 0.98)] = 0.9

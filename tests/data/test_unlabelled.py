@@ -6,7 +6,8 @@ import json
 import pytest
 from tiny_texts import rows
 
-from deepmine_auto.data.kept import SEARCH, digest, keep, unlabelled_of
+from deepmine_auto.data.kept import SEARCH, digest, extra_of, keep
+from deepmine_auto.data.rows import Extra
 from deepmine_auto.data.split import split
 from deepmine_auto.data.unlabelled import read_unlabelled
 from deepmine_auto.errors import BadInput
@@ -105,8 +106,8 @@ def test_rows_without_blanks_between_words_say_nothing_of_a_language(tmp_path, t
 
 def test_the_study_s_folder_keeps_them_and_notices_other_ones(tmp_path):
     made = rows()
-    keep(tmp_path, made, {SEARCH: split(made.labels, 1)}, ["one", "two"])
-    assert unlabelled_of(tmp_path) == ["one", "two"]
+    keep(tmp_path, made, {SEARCH: split(made.labels, 1)}, Extra(["one", "two"]))
+    assert extra_of(tmp_path).unlabelled == ["one", "two"]
     before = digest(tmp_path)
     (tmp_path / "unlabelled.json").write_text('["one", "three"]')
     assert digest(tmp_path) != before
@@ -115,5 +116,5 @@ def test_the_study_s_folder_keeps_them_and_notices_other_ones(tmp_path):
 def test_without_any_nothing_is_kept(tmp_path):
     made = rows()
     keep(tmp_path, made, {SEARCH: split(made.labels, 1)})
-    assert unlabelled_of(tmp_path) == []
+    assert extra_of(tmp_path) == Extra()
     assert not (tmp_path / "unlabelled.json").exists()
