@@ -62,7 +62,10 @@ def main() -> None:
 
     torch.manual_seed(asked.seed)
     with open(asked.data, newline="", encoding="utf-8") as file:
-        texts = list(dict.fromkeys(row[asked.text_column] for row in csv.DictReader(file)))
+        rows = csv.DictReader(file)
+        if asked.text_column not in (rows.fieldnames or ()):
+            options.error(f"{asked.data} has no column '{asked.text_column}'; name another with --text-column")
+        texts = list(dict.fromkeys(row[asked.text_column] for row in rows))
     there, back = Translator(asked.there, draws=True), Translator(asked.back, draws=False)
     pairs = {pair for _ in range(asked.times) for pair in reworded(texts, there, back)}
     with open(asked.output, "w", newline="", encoding="utf-8") as file:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from deepmine_auto.contracts import Mixed
-from deepmine_auto.messages import Message, Reported
+from deepmine_auto.host import the_host
+from deepmine_auto.messages import Assignment, Message, Reported
 from deepmine_auto.model.assemble import Model
-from deepmine_auto.training import checkpoint
+from deepmine_auto.training import checkpoint, trial
+from deepmine_auto.training.loop import Training
 
 CERTAIN = {"model/encoder/dropout": 0.0, "data/head_dropout": 0.0}
 """Params without dropout: rows that are worked off apart draw other masks."""
@@ -38,6 +42,28 @@ def assert_alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert one.keys() == other.keys()
     for name, each in one.items():
         torch.testing.assert_close(each, other[name], rtol=0, atol=1e-5, msg=lambda said, name=name: f"{name}: {said}")
+
+
+def run(work: Assignment) -> list[Message]:
+    """All that a training says."""
+    return list(trial.messages(work, the_host()))
+
+
+def assert_goes_on(work: Assignment, patch: Any) -> None:
+    """Fail unless a training that is interrupted in its middle goes on bit for bit."""
+    patch.setattr(Training, "_due", lambda _: True)
+    whole = run(work)
+    middle = next(each for each in whole if isinstance(each, Reported) and each.step >= 8)
+    rest = run(replace(work, attempt=2, checkpoints=(str(middle.checkpoint),)))
+    assert curve(rest) == [(step, value) for step, value in curve(whole) if step > middle.step]
+    assert curve(rest)
+
+
+def assert_learns_the_same(work: Assignment, **otherwise: Any) -> None:
+    """Fail unless it learns the same where its batches are worked off otherwise."""
+    folder, whole, other = Path(work.folder), run(work), run(replace(work, number=work.number + 1, **otherwise))
+    assert curve(other) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(whole)]
+    assert_alike(last_weights(other, folder), last_weights(whole, folder))
 
 
 def add_extra_losses(patch: Any) -> None:

@@ -1,15 +1,11 @@
 """Rows without labels in a training: each step brings some, however its batches are worked off."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from alike import CERTAIN, SGD, assert_alike, curve, last_weights
+from alike import CERTAIN, SGD, assert_goes_on, assert_learns_the_same
 from tiny_texts import assignment, kept, rows
 
 from deepmine_auto.host import the_host
-from deepmine_auto.messages import Reported
-from deepmine_auto.training import trial
 from deepmine_auto.training.loop import Training
 from deepmine_auto.training.step import OneStep, take_step
 
@@ -61,30 +57,16 @@ def test_it_changes_what_is_learned(folder):
     assert any(not torch.equal(one, other) for one, other in weights)
 
 
-def run(work):
-    return list(trial.messages(work, the_host()))
-
-
 def test_interrupted_it_goes_on_bit_for_bit(folder, monkeypatch):
-    monkeypatch.setattr(Training, "_due", lambda self: True)
-    work = assignment(folder, number=3, params=ON)
-    whole = run(work)
-    middle = next(each for each in whole if isinstance(each, Reported) and each.step >= 8)
-    rest = run(replace(work, attempt=2, checkpoints=(middle.checkpoint,)))
-    assert curve(rest) == [(step, value) for step, value in curve(whole) if step > middle.step]
-    assert curve(rest)
+    assert_goes_on(assignment(folder, number=3, params=ON), monkeypatch)
 
 
 def test_in_parts_it_learns_the_same(folder):
     work = assignment(folder, number=5, params={**CERTAIN, **SGD, **ON, "training/batch": 21})
-    whole, parts = run(work), run(replace(work, number=6, halvings=2))
-    assert curve(parts) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(whole)]
-    assert_alike(last_weights(parts, folder), last_weights(whole, folder))
+    assert_learns_the_same(work, halvings=2)
 
 
 @pytest.mark.slow
 def test_several_processes_learn_the_same(folder):
     work = assignment(folder, number=7, params={**CERTAIN, **SGD, **ON, "training/batch": 21})
-    whole, several = run(work), run(replace(work, number=8, processes=2))
-    assert curve(several) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(whole)]
-    assert_alike(last_weights(several, folder), last_weights(whole, folder))
+    assert_learns_the_same(work, processes=2)
