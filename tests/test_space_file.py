@@ -1,11 +1,15 @@
 """Search space files: what they choose, and errors that name the file, the key, and the nearest right one."""
 
+from typing import get_args
+
 import pytest
 
+from deepmine_auto.contracts import Given
+from deepmine_auto.data.rows import Extra
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.space import Choice, Float, Int, Param
-from deepmine_auto.space_file import build_space, bundled, narrowed, read_space, space_for
+from deepmine_auto.space_file import LEARNERS, SPOKEN_GIVEN, build_space, bundled, narrowed, read_space, space_for
 from deepmine_auto.study.budget import Budget
 
 BASE = """
@@ -213,3 +217,8 @@ def test_a_narrowed_range_keeps_its_log_and_takes_whole_numbers_for_numbers():
 def test_what_a_range_does_not_hold_is_refused_with_the_range(wishes, told):
     with pytest.raises(BadInput, match=told):
         narrowed(PARAMS, wishes, "x.toml")
+
+
+def test_what_a_user_may_give_beside_the_rows_has_one_name_in_every_room():
+    assert get_args(Given) == Extra._fields
+    assert {*get_args(Given)} == {*LEARNERS} == {*SPOKEN_GIVEN}

@@ -31,8 +31,8 @@ def verdicts(seen: Seen) -> Findings:
     written = {row["seq"]: row for row in seen.rows_of("verdicts")}
     rows = {row["seq"]: row for row in seen.rows_of("reports")}
     reports = seen.history.reports
-    for at, report in enumerate(reports, 1):
-        row, given = written.pop(report.seq, None), judge(seen.pruner, reports[:at], report.seq)
+    for report in reports:
+        row, given = written.pop(report.seq, None), judge(seen.pruner, reports, report.seq)
         limited = any(each.excess(rows[report.seq]["metrics"]) > 0 for each in _costs(seen))
         if row is not None:
             yield _compared(row, given, limited)
@@ -82,14 +82,14 @@ def ends(seen: Seen) -> Findings:
 
 
 def _values(trial: FrozenTrial, seen: Seen) -> list[float] | None:
-    study, reports = seen.record.study, seen.history.of("trial", trial.number).reports
-    if trial.state == TrialState.FAIL or not reports:
+    study, standing = seen.record.study, seen.history.of("trial", trial.number)
+    best = standing.best(seen.history.direction)
+    if trial.state == TrialState.FAIL or best is None:
         return None
     if len(study.objectives) > 1:
-        metrics = seen.history.metrics_at_best(trial.number)
-        return [metrics[each.name] for each in study.objectives] if trial.state == TrialState.COMPLETE else None
-    best = seen.history.best_values()[trial.number]
-    return [best if trial.state == TrialState.COMPLETE else reports[-1]["value"]]
+        of_best = [best["metrics"][each.name] for each in study.objectives]
+        return of_best if trial.state == TrialState.COMPLETE else None
+    return [best["value"] if trial.state == TrialState.COMPLETE else standing.reports[-1]["value"]]
 
 
 def budget(seen: Seen) -> Findings:

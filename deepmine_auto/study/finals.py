@@ -72,17 +72,22 @@ def in_order(numbers: Sequence[int]) -> list[Rerun]:
 def winner(
     numbers: Sequence[int], reruns: Iterable[Row], best: Mapping[int, float], direction: Direction
 ) -> Winner | None:
-    """The finalist with the best mean over its reruns, among those with most reruns; without any, the best trial."""
+    """The finalist with the best mean over as many reruns as the one with the second most has: where the time ends
+    between two reruns of one repeat, nobody wins for having had the first. Without any rerun, the best trial."""
     values: dict[int, list[Row]] = {number: [] for number in numbers}
     for row in reruns:
         if row["state"] == "COMPLETE" and row["trial"] in values:
             values[row["trial"]].append(row)
-    most = max(map(len, values.values()), default=0)
+    most, second, *_ = [*sorted(map(len, values.values()), reverse=True), 0, 0]
     if not most:
         return Winner(numbers[0], None, (best[numbers[0]],)) if numbers else None
-    able = {number: rows for number, rows in values.items() if len(rows) == most}
-    means = {number: oriented(fmean(row["value"] for row in rows), direction) for number, rows in able.items()}
+    shared = second or most
+    means = {
+        number: oriented(fmean(row["value"] for row in rows[:shared]), direction)
+        for number, rows in values.items()
+        if len(rows) >= shared
+    }
     number = max(means, key=lambda each: means[each])
-    rows = able[number]
+    rows = values[number]
     exported = max(rows, key=lambda row: oriented(row["value"], direction))
     return Winner(number, exported["number"], tuple(row["value"] for row in rows))

@@ -6,6 +6,7 @@ A trial that went on from a checkpoint reports some steps twice; the first repor
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ def curve(rows: Iterable[Mapping[str, Any]], objectives: Sequence[Objective]) ->
 
 
 def judge(pruner: Pruner, reports: list[Report], seq: int) -> Verdict:
-    """The verdict on the report `seq`, from the reports up to it: the same whenever it is asked for."""
-    known = [each for each in reports if each.seq <= seq]
+    """The verdict on the report `seq`, from the reports up to it: the same whenever it is asked for. They stand in the
+    order of seq."""
+    known = reports[: bisect_right(reports, seq, key=lambda each: each.seq)]
     judged = known[-1]
     return pruner.keep(known, judged.trial, judged.share)

@@ -253,6 +253,13 @@ def test_only_finalists_with_as_many_reruns_as_the_others_can_win():
     assert winner([1, 2, 3], rows, {}, "maximize").trial == 1
 
 
+def test_the_first_finalist_does_not_win_unopposed_where_the_time_ends_between_two_reruns():
+    rows = [rerun(0, 1, 0.70), rerun(1, 2, 0.75), rerun(2, 1, 0.99)]
+    assert winner([1, 2], rows, {}, "maximize") == Winner(2, 1, (0.75,))
+    rows[1] = rerun(1, 2, 0.65)
+    assert winner([1, 2], rows, {}, "maximize") == Winner(1, 2, (0.70, 0.99))
+
+
 def test_reruns_that_failed_or_still_run_do_not_count():
     rows = [rerun(0, 1, 0.6), rerun(1, 2, 0.9, "FAIL"), rerun(2, 2, None, "RUNNING")]
     assert winner([1, 2], rows, {}, "maximize") == Winner(1, 0, (0.6,))
