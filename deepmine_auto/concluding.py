@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from optuna.trial import TrialState
 
 from deepmine_auto.bundle.card import Story
-from deepmine_auto.bundle.parity import INPUTS
+from deepmine_auto.bundle.parity import INPUTS, refuse_beyond_rounding
 from deepmine_auto.bundle.save import Exported, save
 from deepmine_auto.classification import TextPrepared
 from deepmine_auto.contracts import Prepared
@@ -159,18 +160,26 @@ def examine(training: Training, chosen: Chosen, study: StudyRow, seed: int) -> E
 
 def outputs_for(training: Training, inputs: Sequence[Any]) -> np.ndarray:
     """The judged weights' outputs (N, ...) for raw inputs."""
-    columns = Columns.of(training.prepared.encode(inputs), np.zeros(len(inputs), np.int64))
-    return outputs_of(training.model, training.evaluated(), columns, training.device)
+    return outputs_of(training.model, training.evaluated(), columns_of(training.prepared, inputs), training.device)
+
+
+def columns_of(prepared: Prepared, inputs: Sequence[Any]) -> Columns:
+    """Raw inputs as a model reads them, without targets."""
+    return Columns.of(prepared.encode(inputs), np.zeros(len(inputs), np.int64))
 
 
 def export(bundle: Path, training: Training, story: Story, rows: Rows) -> float:
-    """Write the judged weights as a bundle; return how far its reload differed. The training's model is then merged."""
+    """Write the judged weights as a bundle; return how far its reload differed. The training's model is then merged,
+    and on the CPU: what a reload must say to the bit is what that says, since to merge is to round otherwise, and so is
+    another device. Raises NotEqual where it is more than rounding."""
     judged, model = training.evaluated(), training.model
     asked = list(rows.inputs[:INPUTS])
-    outputs = outputs_for(training, asked)
+    learned = outputs_for(training, asked)
     model.load_state_dict({**model.state_dict(), **({} if judged is None else judged)})
     params = model_params(story.params, merged=merge(model.backbone))
     prepared: Prepared = training.prepared
+    outputs = outputs_of(model.cpu(), None, columns_of(prepared, asked), torch.device("cpu"))
+    refuse_beyond_rounding(outputs, learned)
     return save(bundle, Exported(model.state_dict(), prepared, params, story), asked, outputs)
 
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import deepmine_auto
+from deepmine_auto import concluding
+from deepmine_auto.bundle.parity import NotEqual, difference
 from deepmine_auto.commands.export import export
 from deepmine_auto.errors import BadInput
 from deepmine_auto.storage import tables
@@ -70,6 +73,32 @@ def test_another_trial_is_exported_without_opening_the_test(study, tmp_path):
     store = Store(study.storage.open_reader())
     events = store.rows(tables.events, store.study("small").id)
     assert sum(each["kind"] == "test opened" for each in events) == 1
+
+
+def merging(by):
+    """A way to merge that changes each weight by so much of itself."""
+
+    def merge(model):
+        with torch.no_grad():
+            for each in model.parameters():
+                each.mul_(1 + by)
+        return True
+
+    return merge
+
+
+def test_what_is_rounded_otherwise_once_it_is_merged_is_exported(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(concluding, "merge", merging(1e-5))
+    folder = Path(run(study, "small", "--output", str(tmp_path / "merged")))
+    off = difference(deepmine_auto.load(folder).outputs(TEXTS), deepmine_auto.load(study.bundle).outputs(TEXTS))
+    assert 1e-6 < off < 1e-3
+
+
+def test_what_says_something_else_once_it_is_merged_is_not_exported(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(concluding, "merge", merging(0.2))
+    with pytest.raises(NotEqual, match=r"differs by .* once what it learned is merged into it\."):
+        run(study, "small", "--output", str(tmp_path / "merged"))
+    assert not (tmp_path / "merged").exists()
 
 
 def test_without_output_the_bundle_stands_in_the_studys_folder(study):
