@@ -189,7 +189,7 @@ class Bench:
         return Sized(
             params=params,
             steps=training.steps,
-            evaluations=len(training.recipe.evaluations(training.steps)),
+            evaluations=len(training.recipe.evaluations(training.steps, len(training.validation))),
             rows_judged=len(training.validation),
             parameters=sum(each.numel() for each in weights),
             moving=sum(each.numel() for each in weights if each.requires_grad),

@@ -174,7 +174,7 @@ class Training:
     def messages(self) -> Iterator[Message]:
         """Train and report until the budget ends or patience does. A diverged trial ends at its last finite step. One
         that is asked to stop ends with `Saved`, and goes on from there as if it had not."""
-        for stop in self.recipe.evaluations(self.steps):
+        for stop in self.recipe.evaluations(self.steps, len(self.validation)):
             if stop <= self.progress.step:
                 continue
             if self.progress.stale >= self.recipe.patience:  # asked first: a checkpoint may stand where patience ended

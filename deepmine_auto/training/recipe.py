@@ -12,6 +12,16 @@ MOST_REPORTS = 200
 """No trial reports more often, so that the study database stays small."""
 
 FEWEST_REPORTS = 9
+"""No trial reports less often, unless its evaluations would be dear."""
+
+DEAR = 0.25
+"""Evaluations are dear where they would take more than this share of what the steps take."""
+
+THINNED = ((1, 3, 5, 7, 9), (1, 3, 9))
+"""The ninths of a trial after which it is evaluated where evaluations are dear, and where these still are."""
+
+READINGS = 3
+"""A step takes as long as reading its rows so often: forward once, and backward twice that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +34,14 @@ class Recipe:
     patience: Annotated[int, Int(1, 200)] = 4
     clip: Annotated[float, Float(0.1, 10.0, log=True)] = 1.0
 
-    def evaluations(self, steps: int) -> list[int]:
-        """The steps after which a trial of `steps` is evaluated; the last is always one of them."""
+    def evaluations(self, steps: int, judged: int = 0) -> list[int]:
+        """The steps after which a trial of `steps` is evaluated on `judged` rows; the last is always one of them."""
         count = min(steps, MOST_REPORTS, max(self.epochs, FEWEST_REPORTS))
-        return [round(steps * (each + 1) / count) for each in range(count)]
+        most = DEAR * READINGS * self.batch * steps / max(1, judged)
+        if count <= most or count < FEWEST_REPORTS:
+            return [round(steps * (each + 1) / count) for each in range(count)]
+        ninths = next((each for each in THINNED if len(each) <= most), THINNED[-1])
+        return [round(steps * each / 9) for each in ninths]
 
 
 @dataclass(frozen=True, kw_only=True)

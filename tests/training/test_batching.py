@@ -91,6 +91,21 @@ def test_evaluations_are_at_most_200_and_the_last_is_at_the_end(steps, epochs):
     assert len(set(shares)) == len(shares), "no two reports of a trial stand at one share"
 
 
+@given(st.integers(9, 100_000), st.sampled_from([8, 32, 256]), st.integers(1, 1_000_000))
+def test_where_evaluations_are_dear_there_are_fewer_and_both_rungs_are_among_them(steps, batch, judged):
+    found = Recipe(epochs=1, batch=batch).evaluations(steps, judged)
+    assert {round(steps / 9), round(steps / 3), steps} <= set(found)
+    assert found == sorted(set(found))
+    assert len(found) == 3 or len(found) * judged <= 0.25 * 3 * batch * steps
+    assert len(found) == 9 or 9 * judged > 0.25 * 3 * batch * steps
+
+
+def test_a_trial_is_evaluated_each_ninth_or_each_second_or_at_its_rungs_alone():
+    assert Recipe(epochs=1, batch=32).evaluations(90, 10) == [10, 20, 30, 40, 50, 60, 70, 80, 90]
+    assert Recipe(epochs=1, batch=32).evaluations(90, 300) == [10, 30, 50, 70, 90]
+    assert Recipe(epochs=30, batch=32).evaluations(90, 3000) == [10, 30, 90]
+
+
 @given(st.integers(1, 5000), st.floats(0, 0.3), st.sampled_from(["cosine", "linear", "constant"]))
 def test_the_learning_rate_rises_to_its_height_and_falls_from_there(steps, warmup, kind):
     schedule = Schedule(kind=kind, warmup=warmup)
