@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from deepmine_auto import Applied, Mixed, Technique, TrainingFacts
 
+MULTIPLIES = ("amx_tile", "avx512_bf16")
+"""What a CPU has that multiplies bfloat16 in hardware made for it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MixedPrecision(Technique):
-    """On GPUs with tensor cores, and on CPUs with tiles (AMX), a step takes a fraction of its time and less memory.
-    Where a device has neither, nothing is changed: there bfloat16 is slower. Models are judged and exported in float32.
-    """
+    """On GPUs with tensor cores, and on CPUs that multiply bfloat16 (AMX, AVX512_BF16), a step takes a fraction of its
+    time and less memory. Elsewhere nothing is changed: there bfloat16 is slower. Models are judged and exported in
+    float32."""
 
     name: ClassVar[str] = "mixed_precision"
     source: ClassVar[str] = "arXiv:1905.12322"
@@ -33,7 +36,7 @@ def pays(device: str) -> bool:
     """Whether a kind of device multiplies bfloat16 in hardware made for it."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and bool(torch.cpu.get_capabilities().get("amx_tile", False))
+    return device == "cpu" and any(torch.cpu.get_capabilities().get(each) for each in MULTIPLIES)
 
 
 def autocast(model: nn.Module, device: str) -> None:

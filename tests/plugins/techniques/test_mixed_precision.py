@@ -29,9 +29,10 @@ class TestWhereItPays(TechniquePromises):
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "expected"), [({}, False), ({"avx512_bf16": True}, False), ({"amx_tile": True}, True)]
+    ("capabilities", "expected"),
+    [({}, False), ({"avx512_f": True}, False), ({"avx512_bf16": True}, True), ({"amx_tile": True}, True)],
 )
-def test_on_a_cpu_it_pays_with_tiles_alone(monkeypatch, capabilities, expected):
+def test_on_a_cpu_it_pays_where_it_multiplies_bfloat16(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert pays("cpu") == expected
 
