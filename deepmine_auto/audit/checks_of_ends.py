@@ -22,8 +22,8 @@ from deepmine_auto.study.pruning import judge
 MANIFEST = "manifest.json"
 """The file of a checkpoint that has the sha256 of every other."""
 
-BY_VERDICT = ("pruned", "deadline", "limit")
-"""Causes of an end that a verdict names."""
+BY_VERDICT = ("pruned", "limit")
+"""Causes of an end that a verdict names; the deadline may come between two reports."""
 
 
 def verdicts(seen: Seen) -> Findings:

@@ -130,6 +130,17 @@ def test_an_unfinished_study_holds_while_a_driver_is_alive(tmp_path):
                                             for each in (first, second))}  # fmt: skip
 
 
+@pytest.mark.parametrize("reports", [0, 1, 2])
+def test_a_trial_that_the_deadline_ended_between_two_reports_holds(tmp_path, reports):
+    desk = Desk(tmp_path)
+    agenda = desk.agenda(give(desk, desk.begin()), TRIALS)
+    trial = agenda.next()
+    for message in list(keeping(trial, None))[:reports]:
+        agenda.heard(trial.key, message)
+    agenda.ledger.stop_at_deadline(trial.key)
+    assert wrong(desk) == {}
+
+
 @pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
