@@ -160,12 +160,8 @@ def examine(training: Training, chosen: Chosen, study: StudyRow, seed: int) -> E
 
 def outputs_for(training: Training, inputs: Sequence[Any]) -> np.ndarray:
     """The judged weights' outputs (N, ...) for raw inputs."""
-    return outputs_of(training.model, training.evaluated(), columns_of(training.prepared, inputs), training.device)
-
-
-def columns_of(prepared: Prepared, inputs: Sequence[Any]) -> Columns:
-    """Raw inputs as a model reads them, without targets."""
-    return Columns.of(prepared.encode(inputs), np.zeros(len(inputs), np.int64))
+    columns = Columns.of(training.prepared.encode(inputs))
+    return outputs_of(training.model, training.evaluated(), columns, training.device)
 
 
 def export(bundle: Path, training: Training, story: Story, rows: Rows) -> float:
@@ -178,7 +174,7 @@ def export(bundle: Path, training: Training, story: Story, rows: Rows) -> float:
     model.load_state_dict({**model.state_dict(), **({} if judged is None else judged)})
     params = model_params(story.params, merged=merge(model.backbone))
     prepared: Prepared = training.prepared
-    outputs = outputs_of(model.cpu(), None, columns_of(prepared, asked), torch.device("cpu"))
+    outputs = outputs_of(model.cpu(), None, Columns.of(prepared.encode(asked)), torch.device("cpu"))
     refuse_beyond_rounding(outputs, learned)
     return save(bundle, Exported(model.state_dict(), prepared, params, story), asked, outputs)
 

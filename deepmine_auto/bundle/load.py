@@ -49,7 +49,7 @@ class Bundle:
 
     def outputs(self, inputs: Sequence[Any]) -> np.ndarray:
         """The head's outputs (N, ...) for raw inputs, at least one."""
-        columns = Columns.of(self.prepared.encode(inputs), np.zeros(len(inputs), np.int64))
+        columns = Columns.of(self.prepared.encode(inputs))
         return outputs_of(self.compiled or self.model, None, columns, next(self.model.parameters()).device)
 
     def predict(self, inputs: Sequence[Any] | str) -> list[dict[str, Any]]:

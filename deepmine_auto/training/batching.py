@@ -31,11 +31,11 @@ class Columns:
     targets: np.ndarray
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]], targets: np.ndarray) -> Columns:
-        """Lay rows end to end."""
+    def of(cls, rows: Sequence[Sequence[int]], targets: np.ndarray | None = None) -> Columns:
+        """Lay rows end to end; without targets they are zeros, which mean nothing."""
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         tokens = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(offsets[-1]))
-        return cls(tokens, offsets, targets)
+        return cls(tokens, offsets, np.zeros(len(rows), np.int64) if targets is None else targets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -96,7 +96,7 @@ def _extra(prepared: Prepared, folder: Path, split: str) -> dict[str, Columns]:
     """What the study has beside its rows; of paraphrases, those of this split's training rows."""
     extra, found = extra_of(folder), dict[str, Columns]()
     if inputs := extra.unlabelled:
-        found[UNLABELLED] = Columns.of(prepared.encode(inputs), np.zeros(len(inputs), np.int64))
+        found[UNLABELLED] = Columns.of(prepared.encode(inputs))
     row_of = {text: row for row, text in enumerate(rows_of(folder, split, "train").inputs)} if extra.paraphrases else {}
     if pairs := [(row_of[text], words) for text, words in extra.paraphrases if text in row_of]:
         rows, reworded = zip(*pairs, strict=True)
