@@ -4,9 +4,9 @@ not?
     DEEPMINE_AUTO_TEST_DATA=... python benchmarks/surgery.py [--tokens 2048] [--mails 8] [--rows 400] [--epochs 2]
 
 Several mails are joined; is one of them spam? MiniLM-L6 reads them, with its table of 512 positions repeated. Every way
-is trained alike, from the same weights, on the same rows in the same order, on one thread; beside its score on rows
-that it has not seen stands what a step took in processor time, and the operations of its attention as a share of those
-of full attention.
+is trained alike, from the same weights, on the same rows in the same order, on one thread, and as a search does in
+bfloat16 where the hardware has it; beside its score on rows that it has not seen stands what a step took in processor
+time, and the operations of its attention as a share of those of full attention.
 
 Shapes: B batch, L length.
 """
@@ -38,6 +38,7 @@ from deepmine_auto.pretrained.files import original_of
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 from deepmine_plugins.techniques.healing import Healing
+from deepmine_plugins.techniques.mixed_precision import autocast, pays
 
 TESTED = 200
 HEALED = "sliding_window, healed"
@@ -96,6 +97,8 @@ class Course:
         self.steps = asked.epochs * (len(train) // asked.batch)
         facts = TrainingFacts(self.model, self.prepared, self.steps, torch.Generator().manual_seed(0))
         self.healing = Healing(share=0.4).build(facts) if way == HEALED else None
+        if pays("cpu"):
+            autocast(self.model, "cpu")
         self.optimizer = torch.optim.AdamW(self.model.parameters(), asked.rate)
 
     def batches(self, rows: Rows, epochs: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -124,6 +127,8 @@ class Course:
             if self.healing is not None:
                 self.healing.after_step(self.model)
             taken.append(time.process_time() - begun)
+            if self.asked.verbose:
+                print(f"step {step + 1} of {self.steps}: loss {loss.item():.3f}, {taken[-1]:.1f} s", flush=True)
         return taken
 
     @torch.inference_mode()
@@ -146,6 +151,7 @@ def main() -> None:
     for name, value in (("tokens", 2048), ("mails", 8), ("rows", 400), ("epochs", 2), ("batch", 8), ("window", 128)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     asked = parser.parse_args()
     rows = joined(asked.rows + TESTED, asked.mails)

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_texts import assignment, kept
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepmine_auto import Applied
 from deepmine_auto.contracts import AttentionModifier
@@ -11,7 +13,7 @@ from deepmine_auto.model.guard import Refused
 from deepmine_auto.testing.technique import STEPS, TechniquePromises, Trial, batch_of
 from deepmine_auto.training.loop import Training
 from deepmine_plugins.techniques import mixed_precision
-from deepmine_plugins.techniques.mixed_precision import MixedPrecision, autocast, pays
+from deepmine_plugins.techniques.mixed_precision import AttentionInFloat32, MixedPrecision, autocast, pays
 
 VARIANTS = sorted(the_host().offered("attention"))
 
@@ -68,6 +70,29 @@ def test_training_computes_in_bfloat16_and_judging_in_float32():
     assert all(each.dtype == torch.float32 for each in model.parameters())
 
 
+class AttentionTypes(TorchDispatchMode):
+    """Notes the type of what fused attention is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "scaled_dot_product" in func.__name__:
+            self.seen.append(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+def test_attention_in_float32_takes_masks_of_both_kinds_and_heads_in_groups():
+    q, k = torch.randn(2, 4, 3, 8, dtype=torch.bfloat16), torch.randn(2, 2, 3, 8, dtype=torch.bfloat16)
+    for mask in (torch.ones(3, 3, dtype=torch.bool).tril(), torch.zeros(3, 3, dtype=torch.bfloat16)):
+        wide = mask.float() if mask.is_floating_point() else mask
+        expected = F.scaled_dot_product_attention(q.float(), k.float(), k.float(), wide, enable_gqa=True)
+        with AttentionInFloat32():
+            found = F.scaled_dot_product_attention(q, k, k, attn_mask=mask, enable_gqa=True)
+        assert torch.equal(found, expected.to(torch.bfloat16))
+
+
 def test_a_model_that_raises_leaves_mixed_precision():
     model = Trial(Plain()).model
     autocast(model, "cpu")
@@ -99,6 +124,15 @@ def loss_and_slope(training):
     loss.backward()
     slopes = [each.grad.norm() for each in training.model.parameters() if each.grad is not None]
     return loss.item(), torch.stack(slopes).norm().item()
+
+
+def test_on_a_cpu_attention_stays_in_float32(folder):
+    training = training_with(folder, "multi_head")
+    autocast(training.model, "cpu")
+    with AttentionTypes() as noted:
+        loss_and_slope(training)
+    assert len(noted.seen) >= 2  # forward and backward
+    assert set(noted.seen) == {torch.float32}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
