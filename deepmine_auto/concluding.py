@@ -94,7 +94,7 @@ def _show(ledger: Ledger, training: Training, examined: Examined, result: Row) -
 
 def _nothing(agenda: Agenda) -> NothingLearned:
     ledger = agenda.ledger
-    remedy = f"deepmine-auto resume {ledger.study.name} --time-budget 10m"
+    remedy = f"deepmine-auto resume {ledger.study.typed} --time-budget 10m"
     if agenda.best_values() and ledger.study.limits:
         limits = ", ".join(map(str, ledger.study.limits))
         return NothingLearned(f"No trial keeps the limits: {limits}.", f"Ease them in a new study, or go on: {remedy}")

@@ -51,7 +51,7 @@ def study_in(storage: Place, study: str) -> tuple[Store, StudyRow]:
 def winner_of(row: StudyRow, store: Store) -> Chosen:
     """The weights that won. Raises BadInput where the study has not ended."""
     if row.result is None:
-        raise BadInput(f"The study '{row.name}' has no winner yet.", f"Finish it: deepmine-auto resume {row.name}")
+        raise BadInput(f"The study '{row.name}' has no winner yet.", f"Finish it: deepmine-auto resume {row.typed}")
     number, seed = row.result["rerun"], int(row.spec["seed"])
     if number is None:
         return _best_of(row.result["winner"], row, store)

@@ -24,7 +24,7 @@ from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.pretrained.choosing import chosen_from, longest_reader
 from deepmine_auto.space_file import Admit, SpaceFile, build_space, read_space, space_for, with_learners
-from deepmine_auto.storage.place import Place, place_of, read
+from deepmine_auto.storage.place import Place, flag_of, place_of, read
 from deepmine_auto.storage.store import Row, Store
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.finals import REPEATS
@@ -154,7 +154,7 @@ def refuse_known(planned: Plan) -> None:
     if planned.name in planned.storage.names():
         raise BadInput(
             f"There is a study '{planned.name}' in {planned.storage} already.",
-            f"Go on with it: deepmine-auto resume {planned.name}; or choose another --study.",
+            f"Go on with it: deepmine-auto resume {planned.name}{flag_of(planned.storage)}; or choose another --study.",
         )
 
 

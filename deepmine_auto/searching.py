@@ -101,7 +101,7 @@ def resume(
         notes = (*replayed, *told)
         if row.result is not None:
             return _result(row, place)
-        with workers(row.spec["workers"], f"deepmine-auto resume {study}") as on:
+        with workers(row.spec["workers"], f"deepmine-auto resume {row.typed}") as on:
             opened = Opened(row, place, store, fence, notes)
             _refuse_endless(opened.budget, on)
             return _conduct(opened, on, watcher, host)

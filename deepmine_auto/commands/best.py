@@ -21,4 +21,4 @@ def best(study: str | None, storage: str | None, storage_file: str | None, as_js
     if as_json:
         print_json(to_json(seen, place))
     else:
-        click.echo(as_text(seen, place, width()))
+        click.echo(as_text(seen, width()))

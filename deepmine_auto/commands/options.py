@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -53,13 +52,6 @@ def database(storage: str | None, storage_file: str | None) -> Place:
     if storage is not None:
         raise BadInput("--storage and --storage-file were both given.", "Give one of them.")
     return place_in(storage_file)
-
-
-def storage_flag(storage: Place) -> str:
-    """What a command about a study in `storage` needs beside its name; nothing for the usual place."""
-    from deepmine_auto.storage.place import is_usual
-
-    return "" if is_usual(storage) else f" --storage {shlex.quote(str(storage))}"
 
 
 def listed(given: Iterable[str]) -> list[str]:

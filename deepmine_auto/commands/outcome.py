@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
-from deepmine_auto.commands.options import storage_flag
 from deepmine_auto.storage.place import Place
 from deepmine_auto.study.budget import duration
 from deepmine_auto.terminal.looking import SeenStudy, SeenTrial
@@ -16,11 +15,11 @@ from deepmine_auto.terminal.words import model_words, table
 SHOWN = 5
 
 
-def as_text(study: SeenStudy, storage: Place, width: int | None) -> str:
+def as_text(study: SeenStudy, width: int | None) -> str:
     """The best trials, the verdict, and the next commands."""
     verdict = _finished(study) if study.result else _unfinished(study)
     facts = _aligned([("study", study.name), *_aims(study), *verdict])
-    return "\n\n".join([trial_table(study.best(SHOWN), width), facts, _aligned(_next(study, storage))])
+    return "\n\n".join([trial_table(study.best(SHOWN), width), facts, _aligned(_next(study))])
 
 
 def to_json(study: SeenStudy, storage: Place) -> dict[str, Any]:
@@ -98,16 +97,16 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _next(study: SeenStudy, storage: Place) -> list[tuple[str, str]]:
-    flag = storage_flag(storage)
-    trials = f"deepmine-auto trials {study.name}{flag}"
+def _next(study: SeenStudy) -> list[tuple[str, str]]:
+    typed = study.row.typed
+    trials = f"deepmine-auto trials {typed}"
     if study.result is None:
-        commands = [f"deepmine-auto resume {study.name}{flag}", trials]
+        commands = [f"deepmine-auto resume {typed}", trials]
     else:
         bundle = shlex.quote(study.result["bundle"])
-        commands = [f'deepmine-auto predict {bundle} "your text"', f"deepmine-auto best {study.name}{flag}", trials]
+        commands = [f'deepmine-auto predict {bundle} "your text"', f"deepmine-auto best {typed}", trials]
     if find_spec("optuna_dashboard"):
-        commands.append(f"deepmine-auto dashboard {study.name}{flag}")
+        commands.append(f"deepmine-auto dashboard {typed}")
     return [("next" if at == 0 else "", command) for at, command in enumerate(commands)]
 
 

@@ -30,4 +30,4 @@ def resume(
 
     place = database(storage, storage_file)
     change = {**options, "attention": listed(options["attention"])}
-    conducted(lambda watcher: go_on(study, place, watcher, take_over=take_over, **change), place, as_json)
+    conducted(lambda watcher: go_on(study, place, watcher, take_over=take_over, **change), as_json)

@@ -9,29 +9,27 @@ from collections.abc import Callable
 import click
 
 from deepmine_auto import interrupts
-from deepmine_auto.commands.options import print_json, storage_flag, width
+from deepmine_auto.commands.options import print_json, width
 from deepmine_auto.commands.outcome import as_text, to_json
 from deepmine_auto.searching import Result, Watcher
-from deepmine_auto.storage.place import Place
 from deepmine_auto.terminal.looking import see
 from deepmine_auto.terminal.watching import EventLines, Onlooker
 
 
-def conducted(begin: Callable[[Watcher], Result], storage: Place, as_json: bool) -> None:
+def conducted(begin: Callable[[Watcher], Result], as_json: bool) -> None:
     """Run a study under the eyes of an onlooker, and print what it found. An interrupt learns how to go on."""
     with onlooker(interrupts.listen) as watcher:
         try:
             result = begin(watcher)
         except KeyboardInterrupt as interrupt:
-            if watcher.study:
-                flag = storage_flag(storage)
-                interrupt.add_note(f"go on later: deepmine-auto resume {watcher.study}{flag}")
+            if watcher.typed:
+                interrupt.add_note(f"go on later: deepmine-auto resume {watcher.typed}")
             raise
     study = see(result.storage, result.study)
     if as_json:
         print_json(to_json(study, result.storage))
     else:
-        click.echo(as_text(study, result.storage, width()))
+        click.echo(as_text(study, width()))
 
 
 def onlooker(on_open: Callable[[], None]) -> Onlooker:

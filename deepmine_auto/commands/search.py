@@ -58,7 +58,7 @@ def _conduct(place: Place, fields: dict[str, Any], as_json: bool) -> None:
     from deepmine_auto.commands.running import conducted
     from deepmine_auto.searching import search as begin
 
-    conducted(lambda watcher: begin(watcher, storage=place, **fields), place, as_json)
+    conducted(lambda watcher: begin(watcher, storage=place, **fields), as_json)
 
 
 def _foretell(place: Place, fields: dict[str, Any], as_json: bool) -> None:

@@ -56,10 +56,10 @@ def pool_of(row: StudyRow, store: Store, host: Host) -> Pool:
     if len(found) < 2:
         kept = f"trial {found[0].trial} alone" if found else "no trial"
         what = f"An ensemble needs two trials, and the study '{row.name}' has whole weights of {kept}."
-        raise BadInput(what, f"Search further: deepmine-auto resume {row.name} --trials N")
+        raise BadInput(what, f"Search further: deepmine-auto resume {row.typed} --trials N")
     if found[0].outputs.shape[-1] < 2:
         what = f"The task '{row.spec['task']}' has no classes, so that there are no probabilities to average."
-        raise BadInput(what, f"Use its winner: deepmine-auto best {row.name}")
+        raise BadInput(what, f"Use its winner: deepmine-auto best {row.typed}")
     return Pool(tuple(found), training.task, training.validation.targets)
 
 

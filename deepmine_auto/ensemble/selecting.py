@@ -60,7 +60,7 @@ def select(pool: Pool, row: StudyRow, members: int) -> Selection:
     picked = greedy(len(trials), worth, members)
     if picked is None or picked.worth <= alone:
         what = f"On the validation rows no ensemble is better than trial {trials[-at]} alone."
-        raise NoBetter(what, f"Export that one: deepmine-auto export {row.name} --trial {trials[-at]}")
+        raise NoBetter(what, f"Export that one: deepmine-auto export {row.typed} --trial {trials[-at]}")
     shares = {trials[each]: share for each, share in sorted(_shares(picked.picks).items())}
     return Selection(
         shares, oriented(picked.worth, row.direction), trials[-at], oriented(alone, row.direction), len(trials)

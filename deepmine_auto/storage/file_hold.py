@@ -84,7 +84,7 @@ def _refusal(opened: IO[str], study: str, remedy: str = "") -> StudyHeld:
         who = f"process {holder['pid']} on {holder['host']}, since {holder['started']}"
     except (ValueError, KeyError, TypeError):  # it has the lock, and has not written its line yet
         who = "another process"
-    remedy = remedy or f"Wait for it, end it, or take over: deepmine-auto resume {study} --take-over"
+    remedy = remedy or "Wait for it, end it, or `resume` the study with --take-over."
     return StudyHeld(f"The study '{study}' is held by {who}.", remedy)
 
 

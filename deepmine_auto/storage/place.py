@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from deepmine_auto.errors import BadInput
@@ -66,7 +67,12 @@ def read(place: Place) -> Store:
     storage = place.open_reader()
     with storage.engine.connect() as connection:
         refuse_older(connection, place)
-    return Store(storage)
+    return Store(storage, flag_of(place))
+
+
+def flag_of(place: Place) -> str:
+    """What a command about a study here needs beside its name; nothing for the usual place."""
+    return "" if is_usual(place) else f" --storage {shlex.quote(str(place))}"
 
 
 def is_usual(place: Place) -> bool:

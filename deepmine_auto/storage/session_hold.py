@@ -104,7 +104,7 @@ class SessionHold:
                 raise self._refusal(holders, "It is another user's: ask them to end it.") from error
 
     def _refusal(self, holders: list[tuple[Any, ...]], remedy: str = "") -> StudyHeld:
-        remedy = remedy or f"Wait for it, end it, or take over: deepmine-auto resume {self.study} --take-over"
+        remedy = remedy or "Wait for it, end it, or `resume` the study with --take-over."
         return StudyHeld(f"The study '{self.study}' is held by {_words(holders)}.", remedy)
 
 

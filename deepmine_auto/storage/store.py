@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -89,6 +90,12 @@ class StudyRow:
     folder: str
     spec: Row
     result: Row | None
+    flag: str = ""
+
+    @property
+    def typed(self) -> str:
+        """The study as a command takes it: its name, and where it is unless every command knows."""
+        return f"{shlex.quote(self.name)}{self.flag}"
 
     @property
     def direction(self) -> Direction:
@@ -119,8 +126,8 @@ class Conflict(DeepmineError):
 class Store:
     """The queries over one engine."""
 
-    def __init__(self, storage: RDBStorage) -> None:
-        self.storage = storage
+    def __init__(self, storage: RDBStorage, flag: str = "") -> None:
+        self.storage, self.flag = storage, flag
         self.engine = storage.engine
 
     # -- studies -----------------------------------------------------------------------------------------------------
@@ -154,7 +161,7 @@ class Store:
         if not found:
             raise BadInput(f"The study '{name}' was not begun by deepmine-auto.", "Choose another name.")
         row, directions = found[0], tuple(self.storage.get_study_directions(study_id))
-        return StudyRow(study_id, name, directions, row["folder"], row["spec"], row["result"])
+        return StudyRow(study_id, name, directions, row["folder"], row["spec"], row["result"], self.flag)
 
     def set_result(self, study_id: int, result: Row, epoch: int = 0, spent: float = 0.0) -> None:
         """Write what the finals found, and how long the session of this epoch has lasted."""

@@ -185,7 +185,7 @@ class Agenda:
         self.ledger.end(assignment.key, message)
         reason = self.ledger.unexplained() if assignment.kind == "trial" else None
         if reason is not None:
-            remedy = f"See `deepmine-auto trials {self.ledger.study.name}`."
+            remedy = f"See `deepmine-auto trials {self.ledger.study.typed}`."
             raise DeepmineError(f"The last trials all failed: {reason.rstrip('.')}.", remedy)
 
     def _out_of_time(self, assignment: Assignment) -> bool:

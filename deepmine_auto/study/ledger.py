@@ -154,7 +154,7 @@ class Ledger:
         out = set_aside(self.trials.values())
         proposed = self.mirror.ask(number, bar(out, self.space, self.seed, number))
         write_known(proposed, self.history.seq, self.trials.values())
-        refuse(out, self.study.spec["task"], self.space.complete(proposed.params), self.study.name)
+        refuse(out, self.study.spec["task"], self.space.complete(proposed.params), self.study.typed)
         return proposed
 
     def adopt(self, key: Key, because: Because) -> Assignment | None:

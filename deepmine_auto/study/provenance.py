@@ -113,7 +113,8 @@ def _check_plugin(study: StudyRow, plugin: Plugin, row: Row | None, host: Host) 
     except BadInput as error:
         what = f"The study '{study.name}' needs the {plugin[0]} '{plugin[1]}': {error.what}"
         again = f"Install {row['distribution']} {row['version']}" if row else "Install its distribution"
-        raise BadInput(what, f"{again}, or go on without it: deepmine-auto resume {study.name} --space FILE") from error
+        remedy = f"{again}, or go on without it: deepmine-auto resume {study.typed} --space FILE"
+        raise BadInput(what, remedy) from error
 
 
 def _check_rows(study: StudyRow) -> None:

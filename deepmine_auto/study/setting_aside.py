@@ -44,7 +44,7 @@ def bar(out: set[str], space: Space, seed: int, number: int) -> Barred:
     return instead
 
 
-def refuse(out: set[str], task: str, params: Mapping[str, Any], study: str) -> None:
+def refuse(out: set[str], task: str, params: Mapping[str, Any], typed: str) -> None:
     """Raise DeepmineError where params still ask for what is set aside: nothing could take its place."""
     if not out:
         return
@@ -53,7 +53,7 @@ def refuse(out: set[str], task: str, params: Mapping[str, Any], study: str) -> N
     for kind, name in plugins_of(task, params):
         if f"{kind}/{name}" in out:
             what = f"The {kind} '{name}' raised in {SET_ASIDE_AFTER} trials, and this space has nothing in its place."
-            raise DeepmineError(what, f"See `deepmine-auto trials {study}`.")
+            raise DeepmineError(what, f"See `deepmine-auto trials {typed}`.")
 
 
 def _options(space: Space, name: str) -> tuple[Value, ...]:

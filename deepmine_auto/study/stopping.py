@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from deepmine_auto.host import Host
 from deepmine_auto.storage.engine import Fence
+from deepmine_auto.storage.place import Place, flag_of
 from deepmine_auto.storage.store import Store
 from deepmine_auto.study.history import Key
 from deepmine_auto.study.ledger import Ledger
-
-if TYPE_CHECKING:
-    from deepmine_auto.storage.place import Place
 
 REASON = "stopped by `deepmine-auto studies stop`"
 
@@ -22,7 +18,7 @@ def stop_study(place: Place, name: str, host: Host, reason: str = REASON) -> lis
     Raises StudyHeld where a driver is alive, BadInput where the study's sampler or pruner is gone.
     """
     fence = Fence()
-    store = Store(place.open_writer(fence))
+    store = Store(place.open_writer(fence), flag_of(place))
     with place.hold(name) as hold:
         fence.hold = hold
         study = store.study(name)

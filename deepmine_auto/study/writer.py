@@ -89,7 +89,7 @@ class Writer:
         """Wait for room in the outbox, or for the database."""
         if time.monotonic() > until:
             what = f"Neither the study database nor {self.outbox.file} can be written: {error.strerror}."
-            raise DatabaseAway(what, f"Make room, then: deepmine-auto resume {self.study.name}") from error
+            raise DatabaseAway(what, f"Make room, then: deepmine-auto resume {self.study.typed}") from error
         if not self.full:
             self.full = True
             self.watch("full", f"waiting: {self.outbox.file} cannot be written: {error.strerror}", None)
@@ -149,7 +149,7 @@ class Writer:
     def given_up(self) -> DatabaseAway:
         """What is said when the driver ends without its database."""
         what = f"The study database cannot be reached; {len(self.outbox)} entries wait in {self.outbox.file}."
-        return DatabaseAway(what, f"They are written first by: deepmine-auto resume {self.study.name}")
+        return DatabaseAway(what, f"They are written first by: deepmine-auto resume {self.study.typed}")
 
     def _come_back(self, *more: Entry) -> bool:
         """Write what waits, and what finds no room to wait."""

@@ -54,9 +54,9 @@ class LiveView(Onlooker):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.keys.close()
-        if self.study:
+        if self.typed:
             self._take("stopped" if error else "done")
-        self.live.transient = self.study is None  # a refusal needs no picture above it
+        self.live.transient = self.typed is None  # a refusal needs no picture above it
         self.live.stop()
 
     def opened(self, agenda: Agenda, notes: tuple[str, ...], baseline: Callable[[], float | None]) -> None:
@@ -69,19 +69,19 @@ class LiveView(Onlooker):
 
     def happened(self, kind: str, text: str, trial: int | None) -> None:
         """Keep the last events."""
-        line = told(self.agenda, self.beside, kind, text, trial) if self.study else plain(text)
+        line = told(self.agenda, self.beside, kind, text, trial) if self.typed else plain(text)
         if line:
-            spent = self.agenda.ledger.spent if self.study else 0.0
+            spent = self.agenda.ledger.spent if self.typed else 0.0
             self.events.append(f"{duration(spent):>6}  {line}")
         self.tick()
 
     def tick(self) -> None:
         """Hear of keys, and take another picture, if the last one is old enough."""
         super().tick()
-        if self.study and "q" in self.keys.pressed() and not self.agenda.stopped:
+        if self.typed and "q" in self.keys.pressed() and not self.agenda.stopped:
             self.agenda.stop()
             self.happened("stopping", "no new trial begins; the finals follow those that run", None)
-        if self.study and time.monotonic() >= self.due:
+        if self.typed and time.monotonic() >= self.due:
             self._take()
 
     def concluding(self) -> None:
@@ -98,7 +98,7 @@ class LiveView(Onlooker):
     def drawn(self) -> RenderableType:
         """What the terminal shows now; called by the drawing thread."""
         picture = self.picture
-        if picture is None or self.study is None:
+        if picture is None or self.typed is None:
             return Text("reading the data and starting the workers ...", style="dim")
         past, width = time.monotonic() - self.taken, self.console.width
         parts: list[RenderableType] = [*self.head, *best_lines(picture, width), *bar_lines(picture, past, width)]
@@ -106,7 +106,7 @@ class LiveView(Onlooker):
         parts += [Text(each, style="dim", no_wrap=True, overflow="ellipsis") for each in tuple(self.events)]
         if picture.phase not in ENDINGS:
             keys = "q: stop after the running trials   " if self.keys.saved else ""
-            keys += f"ctrl-c: stop now   go on later: deepmine-auto resume {plain(self.study)}"
+            keys += f"ctrl-c: stop now   go on later: deepmine-auto resume {plain(self.typed)}"
             parts.append(Text(keys, style="dim"))
         return Group(*parts)
 

@@ -21,13 +21,13 @@ TOLD_AS_FAILED = ("plugin", "error", "memory", "diverged")
 
 
 class Onlooker(Watcher):
-    """A watcher that shows something, from `with` on; `study` is the study's name once it is open."""
+    """A watcher that shows something, from `with` on; `typed` is how a command takes the study, once it is open."""
 
     agenda: Agenda
     beside: Beside
 
     def __init__(self, on_open: Callable[[], None]) -> None:
-        self.study: str | None = None
+        self.typed: str | None = None
         self.on_open = on_open
 
     def __enter__(self) -> Self:
@@ -40,7 +40,7 @@ class Onlooker(Watcher):
         """Remember what there is to look at."""
         task = the_host().get("task", agenda.ledger.study.spec["task"])
         self.agenda, self.beside = agenda, Beside(task.baseline_name, baseline)
-        self.study = agenda.ledger.study.name
+        self.typed = agenda.ledger.study.typed
         self.on_open()
 
     def tick(self) -> None:
@@ -63,7 +63,7 @@ class EventLines(Onlooker):
 
     def happened(self, kind: str, text: str, trial: int | None) -> None:
         """Write an event that is worth a line."""
-        line = told(self.agenda, self.beside, kind, text, trial) if self.study else plain(text)
+        line = told(self.agenda, self.beside, kind, text, trial) if self.typed else plain(text)
         if line:
             self._say(line)
 
@@ -72,7 +72,7 @@ class EventLines(Onlooker):
         self._say("trials are over: the bundle is made and checked")
 
     def _say(self, line: str) -> None:
-        spent = self.agenda.ledger.spent if self.study else 0.0
+        spent = self.agenda.ledger.spent if self.typed else 0.0
         self.write(f"{duration(spent):>6}  {plain(line)}")
 
 

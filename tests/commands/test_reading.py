@@ -1,13 +1,16 @@
 """`best`, `trials`, `studies`: what they show of studies that are unfinished, running, or finished."""
 
 import json
+import re
 import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 from fakes import Desk, ending
 from typed import command
 
+import deepmine_auto
 from deepmine_auto.cli import run
 from deepmine_auto.host import the_host
 from deepmine_auto.study.budget import Budget
@@ -64,6 +67,22 @@ def test_the_best_of_an_unfinished_study_says_how_to_go_on(desk, capsys):
     out = shown(capsys, "best")
     assert "not yet: the finals have not been held" in out
     assert f"deepmine-auto resume mine --storage {desk.folder / 'studies.db'}" in out
+
+
+@pytest.mark.parametrize("args", [["export", "mine", "--output", "there"], ["ensemble", "mine"]])
+def test_a_command_that_a_refusal_names_says_where_the_study_is(args, desk, capsys):
+    assert run([*args, "--storage", "studies.db"], the_host()) == 2
+    assert f"deepmine-auto resume mine --storage {desk.folder / 'studies.db'}" in capsys.readouterr().err
+
+
+ABOUT_A_STUDY = re.compile(r"deepmine-auto (?:resume|trials|best|export|ensemble|dashboard) \{(.*?)\}(.*)")
+
+
+def test_every_command_about_a_study_that_is_told_says_where_it_is():
+    package = Path(deepmine_auto.__file__).parent
+    told = [found for file in package.rglob("*.py") for found in ABOUT_A_STUDY.findall(file.read_text())]
+    assert len(told) > 10
+    assert not [each for each in told if not each[0].endswith(("typed", "typed)")) and "flag_of" not in each[1]]
 
 
 def test_the_best_trials_come_best_first(desk, capsys):

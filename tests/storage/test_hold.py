@@ -92,7 +92,7 @@ def texts(desk):
 def test_a_study_has_one_driver_and_another_is_told_who_that_is(desk):
     with driver_of(desk) as driver:
         held_by = rf"The study 'study' is held by process {driver.pid} on {re.escape(socket.gethostname())}, since 20"
-        with pytest.raises(StudyHeld, match=held_by + r".*resume study --take-over"), desk.place.hold("study"):
+        with pytest.raises(StudyHeld, match=held_by + r".*`resume` .* --take-over"), desk.place.hold("study"):
             pass
         with desk.place.hold("other"):
             pass

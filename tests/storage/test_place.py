@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from postgres import ENCODED, PASSWORD
 from sqlalchemy import URL
 
-from deepmine_auto.commands.options import database, storage_flag
+from deepmine_auto.commands.options import database
 from deepmine_auto.errors import BadInput, MissingExtra
 from deepmine_auto.storage import VARIABLE, postgresql, sqlite
-from deepmine_auto.storage.place import place_in, place_of, trusted
+from deepmine_auto.storage.place import flag_of, place_in, place_of, trusted
 from deepmine_auto.storage.sqlite import SqliteFile, file_of
 
 SECRET = f"postgresql://me:{ENCODED}@db.example:5433/studies?sslmode=require"
@@ -121,7 +121,7 @@ def test_the_environment_says_where_studies_are_and_may_hold_the_password(monkey
     assert place_of(OPEN).secrets == {"password": PASSWORD}, "it is the same database"
     assert place_of(OPEN.replace("5433", "5434")).secrets == {}
     assert place_of(OPEN.replace("me@", "you@")).secrets == {}
-    assert storage_flag(place_of(OPEN)) == ""
+    assert flag_of(place_of(OPEN)) == ""
 
 
 def test_a_storage_file_may_hold_the_password(here):
@@ -147,14 +147,14 @@ def test_two_places_at_once_are_refused():
 
 
 def test_the_next_command_needs_no_storage_at_the_usual_place_and_a_quoted_one_elsewhere(here):
-    assert storage_flag(place_of()) == ""
-    assert storage_flag(place_of("my studies.db")) == f" --storage '{here}/my studies.db'"
-    assert storage_flag(place_of("postgresql://me@host/name")) == " --storage postgresql://me@host/name"
+    assert flag_of(place_of()) == ""
+    assert flag_of(place_of("my studies.db")) == f" --storage '{here}/my studies.db'"
+    assert flag_of(place_of("postgresql://me@host/name")) == " --storage postgresql://me@host/name"
 
 
 def test_where_nothing_can_be_kept_the_next_command_is_told_the_storage(here, monkeypatch):
     monkeypatch.setattr(sqlite, "filesystem_of", lambda folder: "nfs4")
-    assert storage_flag(SqliteFile(here / "a.db")) == f" --storage {here}/a.db"
+    assert flag_of(SqliteFile(here / "a.db")) == f" --storage {here}/a.db"
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
