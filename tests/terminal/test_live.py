@@ -54,7 +54,11 @@ def agenda(ended=2, trials=10, reruns=()):
     }
     ledger = SimpleNamespace(
         study=SimpleNamespace(
-            name="evil\x1b[2Jname", spec=spec, objectives=[Objective("macro_f1", "maximize")], limits=[]
+            name="evil\x1b[2Jname",
+            typed="evil\x1b[2Jname --storage away.db",
+            spec=spec,
+            objectives=[Objective("macro_f1", "maximize")],
+            limits=[],
         ),
         trials=rows,
         history=SimpleNamespace(standing=standing, of=lambda *key: standing[key]),
