@@ -105,7 +105,7 @@ def crew_of(asked: Mapping[str, Any]) -> Crew:
     """Count what would run at a time without starting it; a cluster is taken to be like this machine. Raises
     BadInput."""
     if asked["executor"] == "inline":
-        with workers(asked, "") as on:
+        with workers(asked) as on:
             return Crew(on.slots, on.gpus)
     gpus = torch.cuda.device_count() if asked["gpus"] is None else asked["gpus"]
     share = (asked["gpus_per_trial"] or 1.0) if gpus else 0.0

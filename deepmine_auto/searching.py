@@ -70,7 +70,7 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
     planned = plan(request, host)
     refuse_known(planned)
     refuse_existing(planned.folder)
-    with workers(planned.spec["workers"], _command(request)) as on:
+    with workers(planned.spec["workers"]) as on:
         _refuse_endless(planned.budget, on)
         refuse_known(planned)  # workers take seconds to start: another command may have taken the name since
         with held(planned.storage, planned.name) as (store, fence):
@@ -101,7 +101,7 @@ def resume(
         notes = (*replayed, *told)
         if row.result is not None:
             return _result(row, place)
-        with workers(row.spec["workers"], f"deepmine-auto resume {row.typed}") as on:
+        with workers(row.spec["workers"]) as on:
             opened = Opened(row, place, store, fence, notes)
             _refuse_endless(opened.budget, on)
             return _conduct(opened, on, watcher, host)
@@ -164,7 +164,7 @@ def _bundle_folder(study: StudyRow) -> Path:
 
 
 @contextmanager
-def workers(asked: Mapping[str, Any], command: str) -> Iterator[Workers]:
+def workers(asked: Mapping[str, Any]) -> Iterator[Workers]:
     """Open what trials run on: this process, or Ray."""
     if asked["executor"] == "inline":
         if asked["gpus"]:
@@ -174,7 +174,7 @@ def workers(asked: Mapping[str, Any], command: str) -> Iterator[Workers]:
     from deepmine_auto.executors import ray
 
     with ray.started(asked["address"], asked["gpus"], asked.get("insecure_cluster", False)):
-        resources = ray.resources_of(asked["gpus"], asked["gpus_per_trial"], asked["workers"], command)
+        resources = ray.resources_of(asked["gpus"], asked["gpus_per_trial"], asked["workers"])
 
         def run(agenda: Agenda, _host: Host, tick: Callable[[], None]) -> None:
             ray.run(agenda, resources, tick)
@@ -186,9 +186,3 @@ def _refuse_endless(budget: Budget, on: Workers) -> None:
     """Without GPUs, GPU hours never pass. Raises BadInput."""
     if budget.gpu_hours is not None and not on.gpus:
         raise BadInput("There is no GPU here, so that GPU hours never pass.", "Give --time-budget or --trials instead.")
-
-
-def _command(request: Request) -> str:
-    """The search command as it would be typed without GPUs."""
-    given = [f"--data {request.data}"] if isinstance(request.data, str) else [f"--data {each}" for each in request.data]
-    return " ".join(["deepmine-auto search --task", request.task, *given])

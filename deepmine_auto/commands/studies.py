@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -122,7 +123,7 @@ def export(study: str, output: str, storage: str | None, storage_file: str | Non
     if as_json:
         print_json({"study": study, "file": str(file)})
     else:
-        click.echo(f"{file}\nreplay it: deepmine-auto studies replay {file}")
+        click.echo(f"{file}\nreplay it: deepmine-auto studies replay {shlex.quote(str(file))}")
 
 
 studies.add_command(replay)

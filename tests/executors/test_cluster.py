@@ -111,11 +111,11 @@ class Seen(Worker):
 
 def test_eight_logical_gpus_are_eight_workers(closed):
     with started(closed.address, 8):
-        found = resources_of(8, None, None, "x")
+        found = resources_of(8, None, None)
         assert (found.slots, found.gpus_per_trial) == (8, 1.0)
-        assert resources_of(8, 0.25, None, "x").slots == 32
-        with pytest.raises(BadInput, match=r"10 GPUs were asked for, and Ray reports 9\. This runs: x --gpus 9"):
-            resources_of(10, None, None, "x")
+        assert resources_of(8, 0.25, None).slots == 32
+        with pytest.raises(BadInput, match=r"10 GPUs were asked for, and Ray reports 9\. The same with --gpus 9 runs"):
+            resources_of(10, None, None)
 
 
 @pytest.mark.parametrize(("share", "trials", "gpus", "processes"), [(0.25, 2, 1, 1), (2.0, 1, 2, 2)])
@@ -125,7 +125,7 @@ def test_a_trial_has_its_share_of_gpus_and_a_process_for_each(
     monkeypatch.setattr(running, "Worker", Seen)
     with started(closed.address, 8):
         desk, study = study_in(tmp_path)
-        found = resources_of(8, share, trials, "x")
+        found = resources_of(8, share, trials)
         run(agenda_of(desk, study, trials, found.slots), found, lambda: None)
     assert [each.state.name for each in desk.trials(study)] == ["COMPLETE"] * trials
     seen = sorted(each.name for each in (tmp_path / "files").glob("seen-*"))
@@ -178,7 +178,7 @@ def test_a_search_asks_every_other_node_before_its_first_trial(closed, tmp_path,
     monkeypatch.setattr(nodes, "answer", blind)
     desk, study = study_in(tmp_path)
     with started(closed.address, None), pytest.raises(BadInput, match=r"does not see .*/files\. Give --output"):
-        run(agenda_of(desk, study, 1), resources_of(None, None, 1, "x"), lambda: None)
+        run(agenda_of(desk, study, 1), resources_of(None, None, 1), lambda: None)
     assert desk.trials(study) == []
 
 
@@ -211,7 +211,7 @@ def test_trials_of_a_node_that_is_killed_go_on_elsewhere(closed, tmp_path, monke
     with started(closed.address, 0):
         there = study_in(tmp_path / "ray")
         agenda = agenda_of(*there, 3, slots=3)
-        run(agenda, resources_of(0, None, None, "x"), kill)
+        run(agenda, resources_of(0, None, None), kill)
     assert killed
     lost = [number for number in range(3) if attempts(*there, number) == ["begun", "lost"]]
     assert len(lost) == 1

@@ -51,12 +51,12 @@ def alive() -> list[Node]:
     return [Node(float(has.get("CPU", 0.0)), int(has.get("GPU", 0))) for has in each]
 
 
-def resources_of(gpus: int | None, gpus_per_trial: float | None, workers: int | None, command: str) -> Resources:
-    """Count what Ray reports. Raises BadInput if that is less than asked for; `command` would run without GPUs."""
+def resources_of(gpus: int | None, gpus_per_trial: float | None, workers: int | None) -> Resources:
+    """Count what Ray reports. Raises BadInput if that is less than asked for."""
     nodes = alive()
     there = sum(each.gpus for each in nodes)
     if gpus is not None and gpus > there:
-        remedy = f"This runs: {command} --gpus {there}" if there else f"Without GPUs: {command}"
+        remedy = f"The same with --gpus {there} runs." if there else "The same without --gpus runs, on its CPU cores."
         raise BadInput(f"{gpus} GPUs were asked for, and Ray reports {there}.", remedy)
     use = there if gpus is None else gpus
     share = (gpus_per_trial or 1.0) if use else 0.0
