@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import replace
 
 import pytest
+import torch
 from fakes import Desk
 from tiny_texts import rows
 
@@ -58,6 +59,7 @@ def dry(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
         folder = prepared(tmp_path_factory.mktemp("dry"), patch)
         (folder / "scratch").mkdir()
+        torch.optim.SGD([torch.zeros(1)])  # the first optimizer of a process makes a folder for what torch compiles
         patch.setattr(tempfile, "tempdir", str(folder / "scratch"))
         before = state_of(folder)
         assert run(ASKED, the_host()) == 0

@@ -192,7 +192,7 @@ def test_a_study_that_has_not_ended_is_refused(averaged_study, tmp_path):
     with sqlite3.connect(str(averaged_study.storage)) as database, sqlite3.connect(tmp_path / "copy.db") as copy:
         database.backup(copy)
         copy.execute(f"UPDATE {tables.studies.name} SET result = 'null'")
-    told = r"'small' has no winner yet\. Finish it: deepmine-auto resume small"
+    told = r"'small' has no winner yet\. Finish it: deepmine-auto resume small --storage .*\.db"
     refuses(averaged_study, tmp_path, told, storage=tmp_path / "copy.db")
 
 
@@ -222,7 +222,7 @@ def test_a_winner_whose_weights_are_lost_is_refused_before_the_test_is_opened(av
 
 def test_where_one_trial_alone_is_as_good_the_test_stays_locked(averaged_study, tmp_path, monkeypatch):
     monkeypatch.setattr(selecting, "greedy", lambda *_: None)
-    told = r"no ensemble is better than trial \d alone\. Export that one: deepmine-auto export small --trial \d"
+    told = r"no ensemble is better than trial \d alone\. Export that one: deepmine-auto export small --storage .*\.db --trial \d"
     refuses(averaged_study, tmp_path, told, error=selecting.NoBetter)
 
 
