@@ -222,7 +222,7 @@ def test_a_winner_whose_weights_are_lost_is_refused_before_the_test_is_opened(av
 
 def test_where_one_trial_alone_is_as_good_the_test_stays_locked(averaged_study, tmp_path, monkeypatch):
     monkeypatch.setattr(selecting, "greedy", lambda *_: None)
-    told = r"no ensemble is better than trial \d alone\. Export that one: deepmine-auto export small --storage .*\.db --trial \d"
+    told = r"than trial \d alone\. Export that one: deepmine-auto export small --storage .*\.db --trial \d"
     refuses(averaged_study, tmp_path, told, error=selecting.NoBetter)
 
 
