@@ -52,9 +52,7 @@ def test_too_few_gpus_are_refused_with_what_there_is_and_what_would_run(nodes):
     with pytest.raises(BadInput, match=r"9 GPUs were asked for, and Ray reports 8\. The same with --gpus 8 runs\.$"):
         resources_of(9, None, None)
     nodes(Node(4.0, 0))
-    with pytest.raises(
-        BadInput, match=r"1 GPUs were asked for, and Ray reports 0\. The same without --gpus runs"
-    ):
+    with pytest.raises(BadInput, match=r"1 GPUs were asked for, and Ray reports 0\. The same without --gpus runs"):
         resources_of(1, None, None)
 
 
