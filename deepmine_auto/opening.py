@@ -16,7 +16,7 @@ from deepmine_auto.pretrained.choosing import contents_of
 from deepmine_auto.space import Space
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
-from deepmine_auto.storage.place import Place, flag_of
+from deepmine_auto.storage.place import Place, write
 from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.provenance import check, checked_originals
@@ -44,8 +44,7 @@ def held(place: Place, study: str, *, take_over: bool = False) -> Iterator[tuple
     """Open a database whose study this process alone may write. Raises StudyHeld, DatabaseAway, BadInput."""
     fence = Fence()
     with place.hold(study, take_over=take_over) as hold:
-        # a driver that was stopped while it wrote keeps others from opening
-        store = Store(place.open_writer(fence), flag_of(place))
+        store = write(place, fence)  # a driver that was stopped while it wrote keeps others from opening
         fence.hold = hold
         yield store, fence
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.storage import USUAL, VARIABLE
+from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.postgresql import PostgresqlDatabase, database_of
 from deepmine_auto.storage.sqlite import SqliteFile, file_of
 from deepmine_auto.storage.store import Store
@@ -68,6 +69,11 @@ def read(place: Place) -> Store:
     with storage.engine.connect() as connection:
         refuse_older(connection, place)
     return Store(storage, flag_of(place))
+
+
+def write(place: Place, fence: Fence) -> Store:
+    """Open a study database for writing, as long as the fence lets it. Raises BadInput, DatabaseAway."""
+    return Store(place.open_writer(fence), flag_of(place))
 
 
 def flag_of(place: Place) -> str:

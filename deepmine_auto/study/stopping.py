@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from deepmine_auto.host import Host
 from deepmine_auto.storage.engine import Fence
-from deepmine_auto.storage.place import Place, flag_of
-from deepmine_auto.storage.store import Store
+from deepmine_auto.storage.place import Place, write
 from deepmine_auto.study.history import Key
 from deepmine_auto.study.ledger import Ledger
 
@@ -18,7 +17,7 @@ def stop_study(place: Place, name: str, host: Host, reason: str = REASON) -> lis
     Raises StudyHeld where a driver is alive, BadInput where the study's sampler or pruner is gone.
     """
     fence = Fence()
-    store = Store(place.open_writer(fence), flag_of(place))
+    store = write(place, fence)
     with place.hold(name) as hold:
         fence.hold = hold
         study = store.study(name)

@@ -58,8 +58,8 @@ def autocast(model: nn.Module, device: str) -> None:
 
 
 class AttentionInFloat32(TorchFunctionMode):
-    """On a CPU, going back through attention in bfloat16 takes as long as in float32, and eight times as long for texts
-    of a dozen tokens."""
+    """On a CPU, going back through attention in bfloat16 takes about as long as in float32, and eight times as long for
+    texts of a dozen tokens."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch; SDPA in float32, with a result of the query's type."""
