@@ -75,8 +75,9 @@ class DeepmineForSequenceClassification(PreTrainedModel):
         self.backbone, self.head = model.backbone, model.head
         self.post_init()
 
-    def _init_weights(self, module: torch.nn.Module) -> None:
-        """Leave the weights as the bundle has them."""
+    def init_weights(self) -> None:
+        """Leave the weights as the bundle has them, those too that were put into a model of transformers: it would draw
+        them again."""
 
     @classmethod
     def from_pretrained(cls, folder: Any, *_: Any, config: DeepmineConfig | None = None, **options: Any) -> Any:

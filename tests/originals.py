@@ -62,6 +62,14 @@ def llama(folder: Path) -> Path:
     return _saved(folder, LlamaModel, config, word_pieces())
 
 
+def albert(folder: Path) -> Path:
+    """An ALBERT, whose three layers are one."""
+    from transformers import AlbertConfig, AlbertModel
+
+    sizes = {"embedding_size": 16, "max_position_embeddings": 64, **SIZES}
+    return _saved(folder, AlbertModel, AlbertConfig(vocab_size=len(WORDS), **sizes), word_pieces())
+
+
 def word_pieces() -> Tokenizer:
     """BERT's kind of tokenizer."""
     tokenizer = Tokenizer(WordPiece({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))

@@ -4,14 +4,20 @@ import subprocess
 import sys
 from functools import cache
 
+import originals
 import pytest
 import tiny
 import torch
+from tiny_texts import rows
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 import deepmine_auto
 import deepmine_auto.hf
 from deepmine_auto.errors import BadInput
+from deepmine_auto.host import the_host
+from deepmine_auto.model.assemble import build_model
+from deepmine_auto.pretrained.files import original_of
+from deepmine_plugins.tasks.text_classification import OwnTexts
 
 TEXTS = ["so good :)", "awful [PAD] thing [UNK]", "", "word " * 600, "x" * 30_000, "I can't even"]
 AUTOS = (AutoConfig, AutoTokenizer, AutoModelForSequenceClassification)
@@ -56,6 +62,18 @@ def test_the_weights_keep_their_names():
     model = AutoModelForSequenceClassification.from_pretrained(tiny.bundle())
     assert model.state_dict().keys() == bundle().model.state_dict().keys()
     assert (model.config.id2label, model.config.label2id["positive"]) == ({0: "negative", 1: "positive"}, 1)
+
+
+@pytest.mark.parametrize("put_in", [{"tuning/kind": "houlsby"}, {"attention/query_temperature/use": True}])
+def test_what_was_put_into_a_pretrained_model_is_not_drawn_again(tmp_path, put_in):
+    folder, task = str(originals.bert(tmp_path / "bert")), OwnTexts()
+    params = {"attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": folder, **put_in}
+    model = build_model(params, task, task.prepare_for(rows(), original_of(folder)), the_host())
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    config = AutoConfig.from_pretrained(tiny.bundle())
+    after = deepmine_auto.hf.DeepmineForSequenceClassification(config, model).state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], each) for name, each in before.items())
 
 
 def test_labels_add_the_cross_entropy():

@@ -49,6 +49,8 @@ class Tuning(Plugin):
     kind = "tuning"
     neutral: ClassVar[bool] = True
     """Whether a model says at first what it said before."""
+    needs: ClassVar[str] = ""
+    """The library beyond torch and transformers that it imports."""
 
     @abstractmethod
     def apply(self, model: nn.Module) -> None:

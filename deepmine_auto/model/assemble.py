@@ -24,6 +24,7 @@ from deepmine_auto.contracts import (
 )
 from deepmine_auto.host import Host
 from deepmine_auto.model.multi_head import token_mixer
+from deepmine_auto.pretrained.surgery import variants_learning
 from deepmine_auto.space import plugin_from
 
 Params = Mapping[str, Any]
@@ -89,7 +90,8 @@ def build_model(params: Params, task: Task, prepared: Prepared, host: Host) -> M
 
     stack = backbone.build(prepared, attention)
     if "tuning/kind" in params:
-        tuning_of(params, host).apply(stack)
+        with variants_learning(stack):
+            tuning_of(params, host).apply(stack)
     return Model(stack, task.head(cast(int, stack.dim), prepared))
 
 

@@ -61,6 +61,13 @@ def origins_of(space: Space) -> list[str]:
     return [str(each) for each in options.get(ORIGIN, [space.fixed[ORIGIN]] if ORIGIN in space.fixed else [])]
 
 
+def chosen_in(space: Space) -> Chosen:
+    """The choice of backbones that a space was built with."""
+    options = {each.name: each.range.options for each in space.params if isinstance(each.range, Choice)}
+    kinds = options.get("model/kind") or ([space.fixed["model/kind"]] if "model/kind" in space.fixed else [])
+    return Chosen(tuple(map(str, kinds)), tuple(origins_of(space)))
+
+
 def contents_of(space: Space) -> dict[str, str]:
     """What the folders of pretrained models hold, as a sha256 each. A commit of the hub is what its name says."""
     return {each: content_of(Path(each)) for each in origins_of(space) if Path(each).is_dir()}

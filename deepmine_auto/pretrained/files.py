@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,11 @@ def folder_of(name: str) -> Path:
     repository, _, revision = name.partition("@")
     fetch = partial(snapshot_download, repository, revision=revision or None, allow_patterns=list(WANTED))
     try:
-        try:
-            return Path(str(fetch(local_files_only=True)))
-        except LocalEntryNotFoundError:
-            return Path(str(fetch()))
+        with suppress(LocalEntryNotFoundError):
+            cached = Path(str(fetch(local_files_only=True)))
+            if _is_whole(cached):  # another library may have fetched a part of it
+                return cached
+        return Path(str(fetch()))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         why = str(error).strip().splitlines()[0].rstrip(".")
         what = f"The model '{name}' is no folder, and the hub did not give it: {why}."
@@ -57,12 +59,20 @@ def original_of(name: str) -> Original:
 
 
 def architecture(folder: Path) -> dict[str, Any]:
-    """What config.json says of how a model is built. Raises BadInput where it cannot be trusted."""
-    return trusted(read_json(_there(folder, "config.json")).plain, str(folder / "config.json"))
+    """What config.json says of how a model is built. Raises BadInput where it cannot be trusted, or where the weights
+    are quantised, which would be read as if they were not."""
+    config = read_json(_there(folder, "config.json")).plain
+    if config.get("quantization_config"):
+        raise BadInput(f"The model in {folder} is quantised.", "Give the model in full precision.")
+    return trusted(config, str(folder / "config.json"))
 
 
 def weights_of(folder: Path) -> list[Path]:
-    """The files of weights. Raises BadInput where there is none that can be read without unpickling."""
+    """The files of weights. Raises BadInput where there is none that can be read without unpickling, or where they are
+    not all of the model."""
+    if (folder / "adapter_config.json").is_file():
+        what = f"{folder} holds an adapter beside the model."
+        raise BadInput(what, "Merge it into the model first, and give the folder of the merged model.")
     index = folder / "model.safetensors.index.json"
     names = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
     return [_there(folder, name) for name in sorted(names)]
@@ -70,8 +80,18 @@ def weights_of(folder: Path) -> list[Path]:
 
 def content_of(folder: Path) -> str:
     """The sha256, in hex, of a model's files. Raises BadInput where one is missing."""
-    files = [_there(folder, "config.json"), _there(folder, "tokenizer.json"), *weights_of(folder)]
-    return hashlib.sha256("".join(sha256(each) for each in files).encode()).hexdigest()
+    return hashlib.sha256("".join(sha256(each) for each in _files(folder)).encode()).hexdigest()
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return bool(_files(folder))
+    except (BadInput, KeyError, ValueError):  # of an index that was cut off
+        return False
+
+
+def _files(folder: Path) -> list[Path]:
+    return [_there(folder, "config.json"), _there(folder, "tokenizer.json"), *weights_of(folder)]
 
 
 def _there(folder: Path, name: str) -> Path:

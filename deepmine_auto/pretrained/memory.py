@@ -2,7 +2,8 @@
 trial that trains the head or the top alone pays only for these.
 
 Rows are known by their tokens, so that a text that a technique has changed is computed as ever. Nothing is kept where
-the lower part learns, drops out, or has attention that was put into it.
+the lower part learns, drops out, or has attention that was put into it, nor of a model whose blocks share their weights
+or pass on more than vectors.
 
 Shapes: B batch, L length, D dim, T tokens of all rows.
 """
@@ -83,7 +84,7 @@ def remember(stack: Any, folder: Path, parts: Sequence[Columns]) -> None:
     first. Any other module, and one that has no frozen part, computes as ever."""
     count = frozen_blocks(stack.model) if hasattr(stack, "memory") else 0
     tokens = sum(len(each.tokens) for each in parts)
-    if not count or 4 * tokens * stack.dim > MOST_BYTES:
+    if not count or 4 * tokens * stack.dim > MOST_BYTES or not _pass_on(stack, count):
         return
     _watch(stack, count)
     file = folder / f"frozen-{_key(stack, count, parts)}.safetensors"
@@ -91,6 +92,25 @@ def remember(stack: Any, folder: Path, parts: Sequence[Columns]) -> None:
         _make_once(file, stack, parts)
     if file.exists():
         stack.memory = Memory(load_file(file)["vectors"], parts)
+
+
+def _pass_on(stack: PretrainedStack, count: int) -> bool:
+    """Whether each of the lowest blocks is asked once for a text, and passes on nothing but its vectors (B, L, D). A
+    block may be asked again where several share their weights, and may pass on what others need beside."""
+    blocks, asked = [*blocks_of(stack.model)][:count], list[nn.Module | None]()
+    tokens_BL = torch.ones((1, 2), dtype=torch.long, device=next(stack.parameters()).device)
+    shape = (*tokens_BL.shape, stack.dim)
+
+    def hear(block: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        asked.append(block if args and isinstance(out, Tensor) and out.shape == shape else None)
+
+    hooks, was = [each.register_forward_hook(hear) for each in blocks], stack.training
+    with torch.inference_mode():
+        stack.eval()(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool))
+    stack.train(was)
+    for each in hooks:
+        each.remove()
+    return asked == blocks
 
 
 def _key(stack: PretrainedStack, count: int, parts: Sequence[Columns]) -> str:

@@ -15,6 +15,7 @@ from deepmine_auto.contracts import Mixed, Prepared
 from deepmine_auto.errors import BadInput
 from deepmine_auto.pretrained.files import folder_of, weights_of
 from deepmine_auto.pretrained.memory import Memory
+from deepmine_auto.pretrained.peft import take_lengths
 from deepmine_auto.pretrained.surgery import Attend, losses_of, operate
 from deepmine_auto.pretrained.trust import trusted
 
@@ -41,6 +42,7 @@ class PretrainedStack(nn.Module):
             raise BadInput(f"A model of the architecture '{config.model_type}' reads no text.", "Choose another one.")
         self.padding = int(config.pad_token_id or 0)
         self.dim = int(config.hidden_size)
+        self.own = frozenset(self.model.state_dict())  # the names of what others trained
         operate(self.model, attention, prepared.max_len)
         self.memory: Memory | None = None
         self.given: Tensor | None = None
@@ -78,11 +80,12 @@ class PretrainedStack(nn.Module):
             found.pooler = None
         state, given = self.model.state_dict(), found.state_dict()
         wrapped = {key: key.replace(".base_layer", "") for key in state}
-        lacking = sorted(set(told["missing_keys"]) & set(wrapped.values()))
+        lacking = sorted(self.own.intersection(told["missing_keys"]) | self.own.difference(given))
         if lacking:
             what = f"The weights in {folder} lack {len(lacking)} that the model needs, such as '{lacking[0]}'."
             raise BadInput(what, "Give the folder of a whole model.")
         self.model.load_state_dict({key: given.get(wrapped[key], each) for key, each in state.items()})
+        take_lengths(self.model)
 
 
 def _architecture(prepared: Prepared) -> dict[str, Any]:

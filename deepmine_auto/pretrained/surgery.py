@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from deepmine_auto.contracts import AttentionShape
 from deepmine_auto.errors import BadInput
-from deepmine_auto.model.guard import Refused
+from deepmine_auto.model.guard import Refused, check_call
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import Mixer, MultiHead
+from deepmine_auto.pretrained.parts import blocks_of
 from deepmine_auto.training.parts import total
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ class Transplant(Insert):
         self.losses: dict[str, Tensor] = {}
 
     def mix(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
-        """Mix by the variant, and keep what it adds to the loss."""
+        """Mix by the variant, and keep what it adds to the loss. Raises Refused for a mask that it does not declare."""
+        for variant in self.mixing.variants:
+            check_call(variant, mask, q_BHLK)
         mixed = self.mixing.mix(q_BHLK, k_BGSK, v_BGSK, mask, weights=False)
         self.losses = {**mixed.losses, **self.mixing.losses()}
         return mixed.out
@@ -119,7 +122,10 @@ def _asks_for_nothing(attend: Attend, config: Any, max_len: int) -> bool:
 
 
 def put_in(model: Any, calls: Sequence[Call], inserts: Sequence[Insert]) -> None:
-    """Let each layer that asked for attention be answered by its insert."""
+    """Let each layer that asked for attention be answered by its insert. Raises Refused where one asked twice."""
+    if len({id(each.layer) for each in calls}) < len(calls):
+        what = f"Layers of {type(model).__name__} share one attention, and each would need its own."
+        raise Refused(what, "Choose multi_head, or another tuning.")
     for call, insert in zip(calls, inserts, strict=True):
         call.layer.add_module(NAME, insert)
     model.set_attn_implementation(NAME)
@@ -139,6 +145,28 @@ def restored(model: Any) -> None:
     for each in layers:
         delattr(each, NAME)
     model.set_attn_implementation(before)
+
+
+@contextmanager
+def variants_learning(model: nn.Module) -> Iterator[None]:
+    """Let variants go on learning although a tuning freezes the model around them meanwhile; but for those below all
+    that it lets learn, where it wants no gradient."""
+    variants = [each for each in model.modules() if isinstance(each, Transplant)]
+    learning = [each for variant in variants for each in variant.parameters() if each.requires_grad]
+    yield
+    reached = {id(each) for block in _reached(model) for each in block.parameters()} if learning else set()
+    for each in learning:
+        each.requires_grad_(id(each) in reached)
+
+
+def _reached(model: nn.Module) -> list[nn.Module]:
+    """The blocks that gradients go through: from the lowest on that learns, or all where something beside them does."""
+    blocks = [*blocks_of(model)]
+    learns = [any(each.requires_grad for each in block.parameters()) for block in blocks]
+    inside = {id(each) for block in blocks for each in block.parameters()}
+    if any(each.requires_grad and id(each) not in inside for each in model.parameters()):
+        return blocks
+    return blocks[learns.index(True) :] if True in learns else []
 
 
 def losses_of(model: nn.Module) -> dict[str, Tensor]:
@@ -191,7 +219,8 @@ def attention(
     """Compute attention for a layer by what was put into it. Raises Refused for what we do not honour."""
     del dropout  # a pretrained stack has switched it off
     bias = told.pop("position_bias", None)
-    causal = bool(told.pop("is_causal", None) or getattr(layer, "is_causal", False))
+    asked = told.pop("is_causal", None)
+    causal = bool(getattr(layer, "is_causal", False) if asked is None else asked)
     unknown = [name for name, each in told.items() if each is not None and name not in IGNORED]
     if unknown:
         raise Refused(f"The pretrained model asks for '{unknown[0]}', which no variant knows.", "Choose multi_head.")

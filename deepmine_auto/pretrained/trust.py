@@ -8,9 +8,10 @@ from typing import Any
 from deepmine_auto.bundle.plain import asks_for_code
 from deepmine_auto.errors import BadInput
 
-ELSEWHERE = ("transformers_version", "architectures", "torch_dtype", "dtype", "quantization_config",
-             "attn_implementation", "experts_implementation")  # fmt: skip
-"""What says where a model comes from and what runs it, and not how it is built; a name of the hub may stand there."""
+ELSEWHERE = ("transformers_version", "transformers_weights", "architectures", "torch_dtype", "dtype",
+             "quantization_config", "attn_implementation", "experts_implementation")  # fmt: skip
+"""What says where a model comes from and what runs it, and not how it is built; a name of the hub may stand there, or
+another file of weights than the one that was looked at."""
 
 
 def trusted(config: Mapping[str, Any], where: str) -> dict[str, Any]:

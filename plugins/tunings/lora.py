@@ -16,6 +16,7 @@ class Lora(Tuning):
 
     name: ClassVar[str] = "lora"
     source: ClassVar[str] = "arXiv:2106.09685"
+    needs: ClassVar[str] = "peft"
     form: ClassVar[dict[str, Any]] = {}
     """What peft must know of a relative of it."""
 

@@ -12,8 +12,8 @@ from deepmine_auto import Int, Tuning, blocks_of
 
 @dataclass(frozen=True, kw_only=True)
 class TopLayers(Tuning):
-    """So many blocks learn, and what comes after them; with 0 the head alone does. What is frozen drops nothing out,
-    so that it says the same of a text every time."""
+    """So many blocks learn, and the head; with 0 the head alone does. All else is frozen, a norm after the last block
+    too, and drops nothing out, so that it says the same of a text every time."""
 
     name: ClassVar[str] = "top_layers"
     source: ClassVar[str] = "arXiv:1911.03090"
@@ -21,7 +21,7 @@ class TopLayers(Tuning):
     layers: Annotated[int, Int(0, 12)] = 2
 
     def apply(self, model: nn.Module) -> None:
-        """Freeze word vectors and lower blocks. Raises BadInput where the model has no blocks."""
+        """Freeze all but the highest blocks. Raises BadInput where the model has none."""
         blocks = blocks_of(model)
         learning = {id(each) for block in blocks[max(0, len(blocks) - self.layers) :] for each in block.modules()}
         for module in model.modules():

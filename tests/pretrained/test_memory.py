@@ -1,12 +1,15 @@
 """What a frozen part says of a text is computed once, and nobody can tell."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import originals
 import pytest
 import torch
 from tiny_texts import kept, rows
 
-from deepmine_auto.data.kept import SEARCH
+from deepmine_auto import concluding
+from deepmine_auto.data.kept import SEARCH, rows_of
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment, Beat, Reported
 from deepmine_auto.model.assemble import build_model
@@ -151,6 +154,32 @@ def test_what_drops_out_counts_as_not_frozen(tmp_path):
     assert frozen_blocks(model.backbone.model) == 0
 
 
+def mpnet(folder):
+    """Its blocks say tuples, as those of T5 do."""
+    from transformers import MPNetConfig, MPNetModel
+
+    tokenizer = originals.byte_pairs()
+    config = MPNetConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=66, **originals.SIZES)
+    return originals._saved(folder, MPNetModel, config, tokenizer)
+
+
+@pytest.mark.parametrize("kind", [originals.albert, mpnet, originals.t5])
+def test_a_model_whose_blocks_are_asked_again_or_pass_on_more_than_vectors_is_computed(tmp_path, kind):
+    model, batch = remembering(kind(tmp_path / "model"), tmp_path, layers=0)
+    assert frozen_blocks(model.backbone.model) > 0
+    assert model.backbone.memory is None
+    assert not [*tmp_path.glob("frozen-*")]
+    assert outputs(model, batch).isfinite().all()
+
+
+def test_looking_how_blocks_are_asked_leaves_the_model_as_it_trains(tmp_path):
+    model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    hooks = [len(each._forward_hooks) for each in model.train().modules()]
+    assert memory._pass_on(model.backbone, 2)
+    assert all(each.training for each in model.modules())
+    assert [len(each._forward_hooks) for each in model.modules()] == hooks
+
+
 def test_what_would_be_too_large_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "MOST_BYTES", 100)
     model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
@@ -160,13 +189,16 @@ def test_what_would_be_too_large_is_not_kept(tmp_path, monkeypatch):
 # -- in a trial --------------------------------------------------------------------------------------------------------
 
 
-def run(study, folder, number, forget=False, **changed):
+def work(study, folder, number):
     params = {
         **params_of(folder, 1), "optimizer/kind": "adamw", "schedule/kind": "constant", "training/epochs": 3,
-        "training/batch": 16, "data/tokens": "subword", **changed,
+        "training/batch": 16, "data/tokens": "subword",
     }  # fmt: skip
-    work = Assignment("trial", number, 1, str(study), "text_classification", "log_loss", SEARCH, 11, params)
-    training = Training(work, the_host())
+    return Assignment("trial", number, 1, str(study), "text_classification", "log_loss", SEARCH, 11, params)
+
+
+def run(study, folder, number, forget=False):
+    training = Training(work(study, folder, number), the_host())
     assert training.model.backbone.memory is not None
     if forget:
         training.model.backbone.memory = None
@@ -199,3 +231,13 @@ def test_costs_are_those_of_the_whole_model(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "costs_of", counted)
     run(study, folder, 2)
     assert seen
+
+
+def test_an_export_computes_everything_as_its_reload_will(tmp_path, monkeypatch):
+    study, folder = kept(tmp_path / "study"), originals.bert(tmp_path / "bert")
+    training = Training(work(study, folder, 3), the_host())
+    story = SimpleNamespace(params=training.assignment.params)
+    monkeypatch.setattr(concluding, "save", lambda *_: 0.0)
+    monkeypatch.setattr(memory.Memory, "recall", lambda *_: pytest.fail("an export remembers nothing"))
+    concluding.export(tmp_path / "bundle", training, story, rows_of(study, SEARCH, "validation"))
+    assert training.model.backbone.memory is not None

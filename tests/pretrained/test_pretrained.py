@@ -8,15 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_texts import rows
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 import deepmine_auto
+from deepmine_auto import inject
 from deepmine_auto.classification import TextPrepared
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.model.multi_head import token_mixer
 from deepmine_auto.planning import Request, plan
-from deepmine_auto.pretrained.files import original_of, pinned
+from deepmine_auto.pretrained.files import folder_of, original_of, pinned, weights_of
 from deepmine_auto.pretrained.stack import PretrainedStack
 from deepmine_auto.searching import resume
 from deepmine_auto.space import Space
@@ -144,6 +145,28 @@ def test_a_path_that_leads_nowhere_is_not_asked_of_the_hub(path):
         plan(Request(task="text_classification", data="moods.csv", backbone=path, trials=1), the_host())
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_what_the_cache_of_the_hub_lacks_is_fetched(bert, monkeypatch, name):
+    whole = (bert / name).read_bytes()
+    (bert / name).unlink()
+
+    def snapshot_download(repository, local_files_only=False, **asked):
+        if not local_files_only:
+            (bert / name).write_bytes(whole)
+        return str(bert)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert folder_of("somebody/bert") == bert
+    assert (bert / name).read_bytes() == whole
+
+
+def test_a_whole_cache_is_not_asked_of_the_hub_again(bert, monkeypatch):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **told: asked.append(told) or str(bert))
+    assert folder_of("somebody/bert") == bert
+    assert [each["local_files_only"] for each in asked] == [True]
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 def test_a_missing_file_is_named(bert, name):
     (bert / name).unlink()
@@ -176,6 +199,44 @@ def test_a_strangers_bundle_cannot_ask_for_code_either(bert):
 def test_what_would_run_a_model_is_not_taken_from_its_config(bert):
     originals.rewrite(bert / "config.json", _attn_implementation="kernels-community/evil", attn_implementation="evil/x")
     assert not [each for each in original_of(str(bert)).architecture if "attn_implementation" in each]
+
+
+def test_other_files_of_weights_than_those_that_were_looked_at_are_not_read(bert):
+    originals.rewrite(bert / "config.json", transformers_weights="adapter_model.bin")
+    (bert / "adapter_model.bin").write_bytes(b"a pickle")
+    assert "transformers_weights" not in original_of(str(bert)).architecture
+    _, stack = stack_of(bert)
+    own = originals.weights(bert)["encoder.layer.0.output.dense.weight"]
+    assert torch.equal(stack.model.encoder.layer[0].output.dense.weight, own)
+
+
+def test_a_quantised_model_is_refused(bert):
+    originals.rewrite(bert / "config.json", quantization_config={"quant_method": "fp8"})
+    with pytest.raises(BadInput, match=r"The model in .*bert is quantised\. Give the model in full precision"):
+        original_of(str(bert))
+
+
+def test_an_adapter_beside_the_model_is_refused(bert):
+    _, stack = stack_of(bert)
+    (bert / "adapter_config.json").write_text("{}")
+    for refused in (lambda: weights_of(bert), lambda: stack.take_weights(str(bert))):
+        with pytest.raises(BadInput, match=r"bert holds an adapter beside the model\. Merge it into the model first"):
+            refused()
+
+
+def test_weights_that_come_under_other_names_are_missed(bert, monkeypatch):
+    from transformers import BertModel
+
+    read = BertModel.from_pretrained
+
+    def adapted(*args, **options):
+        found, told = read(*args, **options)
+        inject("LoraConfig", found, target_modules=["query"])
+        return found, told
+
+    monkeypatch.setattr(BertModel, "from_pretrained", adapted)
+    with pytest.raises(BadInput, match=r"lack 6 that the model needs, such as 'encoder\.layer\.0\.attention"):
+        stack_of(bert)
 
 
 def test_an_architecture_that_nobody_knows_is_refused(bert):
@@ -310,6 +371,8 @@ technique = ["healing"]
 @pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["lora", "houlsby"])
 def test_surgery_and_what_was_learned_beside_stand_in_the_bundle(tmp_path, bert, moods, tuning):
+    import deepmine_auto.hf
+
     (tmp_path / "space.toml").write_text(SURGEON.format(tuning=tuning))
     result = searched(tmp_path, moods, bert, space=str(tmp_path / "space.toml"), trials=1)
     bundle = deepmine_auto.load(result.bundle)
@@ -318,6 +381,8 @@ def test_surgery_and_what_was_learned_beside_stand_in_the_bundle(tmp_path, bert,
     assert any("base_layer" in name for name in names) == (tuning == "houlsby")
     params = json.loads((bundle.folder / "config.json").read_text())["deepmine"]["params"]
     assert ("tuning/kind" in params) == (tuning == "houlsby")
+    theirs = AutoModelForSequenceClassification.from_pretrained(result.bundle).state_dict()
+    assert all(torch.equal(theirs[name], each) for name, each in bundle.model.state_dict().items())
 
 
 @pytest.mark.slow

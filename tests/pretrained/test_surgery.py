@@ -18,10 +18,10 @@ KINDS = {"bert": originals.bert, "roberta": originals.roberta, "t5": originals.t
 TEXTS = ["good day", "the cold road of my house"]
 
 
-def model_of(folder, **attention):
+def model_of(folder, tuning="full", **attention):
     params = {
         "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
-        "model/pretrained/dropout": 0.0, "tuning/kind": "full",
+        "model/pretrained/dropout": 0.0, "tuning/kind": tuning,
         **{f"attention/{name}": value for name, value in attention.items()},
     }  # fmt: skip
     task = OwnTexts()
@@ -80,6 +80,23 @@ def test_what_it_learns_is_trained_and_saved_with_the_model(tmp_path):
     assert set(learned) <= model.state_dict().keys()
 
 
+def layers_learning(model):
+    """The layers whose variants learn."""
+    learned = [name for name, each in model.named_parameters() if surgery.NAME in name and each.requires_grad]
+    return [int(name.split("layer.")[1].split(".")[0]) for name in learned]
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora", "bitfit", "houlsby", "prompt"])
+def test_what_was_put_in_learns_although_a_tuning_freezes_the_model_around_it(tmp_path, tuning):
+    _, model = model_of(originals.bert(tmp_path / "bert"), tuning, kind="sigmoid")
+    assert layers_learning(model) == [0, 1, 2]
+
+
+def test_what_was_put_in_stays_where_the_lower_layers_shall_have_no_gradient(tmp_path):
+    _, model = model_of(originals.bert(tmp_path / "bert"), "top_layers", kind="sigmoid")
+    assert layers_learning(model) == [1, 2]
+
+
 def test_the_losses_of_what_was_put_in_are_those_of_all_layers(tmp_path):
     prepared, model = model_of(originals.bert(tmp_path / "bert"), **{"adaptive_span/use": True})
     ids = torch.tensor(prepared.encode(["good day"]))
@@ -116,6 +133,21 @@ def test_a_variant_that_wants_other_heads_is_refused(tmp_path):
         model_of(originals.bert(tmp_path / "bert"), kind="grouped_query", **{"grouped_query/kv_heads": 1})
 
 
+@pytest.mark.parametrize("attention", [{"kind": "linear"}, {"kind": "sliding_window"}, {"talking_heads/use": True}])
+def test_what_takes_no_bias_is_refused_where_the_positions_of_a_model_are_one(tmp_path, attention):
+    with pytest.raises(Refused, match=r"'\w+' does not declare the mask feature 'bias'\. Choose another variant\."):
+        model_of(originals.t5(tmp_path / "t5"), **attention)
+
+
+def test_what_takes_a_bias_hears_of_the_positions_of_a_model(tmp_path):
+    prepared, model = model_of(originals.t5(tmp_path / "t5"), kind="sigmoid")
+    before, keep_BL = outputs(prepared, model)
+    with torch.no_grad():
+        for name, each in model.named_parameters():
+            each.mul_(0.0 if "relative_attention_bias" in name else 1.0)
+    assert not torch.allclose(outputs(prepared, model)[0][keep_BL], before[keep_BL])
+
+
 def deberta(folder):
     """It computes its attention by itself."""
     from transformers import DebertaV2Config, DebertaV2Model
@@ -147,6 +179,7 @@ def fnet(folder):
         (fnet, "computes its attention by itself"),
         (deberta, "computes its attention by itself.*multi_head alone"),
         (mistral, "hides more than"),
+        (originals.albert, r"AlbertModel share one attention, and each would need its own\. Choose multi_head"),
     ],
 )
 def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path, kind, told):
@@ -154,7 +187,7 @@ def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path, kind, t
         model_of(kind(tmp_path / "model"), kind="sliding_window")
 
 
-@pytest.mark.parametrize("kind", [deberta, fnet, mistral])
+@pytest.mark.parametrize("kind", [deberta, fnet, mistral, originals.albert])
 def test_with_its_own_softmax_such_a_model_is_fine_tuned_as_it_is(tmp_path, kind):
     _, model = model_of(kind(tmp_path / "model"), kind="multi_head")
     own = model.backbone.model
@@ -173,3 +206,12 @@ def test_what_a_layer_asks_beside_is_refused():
     x_BHLK = torch.zeros(1, 1, 2, 4)
     with pytest.raises(Refused, match="asks for 'softcap', which no variant knows"):
         surgery.attention(torch.nn.Identity(), x_BHLK, x_BHLK, x_BHLK, None, softcap=30.0)
+
+
+@pytest.mark.parametrize(("asked", "causal"), [(None, True), (True, True), (False, False)])
+def test_a_layer_is_causal_unless_the_model_tells_it_not_to_be(asked, causal):
+    layer, x_BHLK = torch.nn.Identity(), torch.zeros(1, 1, 2, 4)
+    layer.is_causal = True
+    with surgery._probing() as calls:
+        surgery.attention(layer, x_BHLK, x_BHLK, x_BHLK, None, is_causal=asked)
+    assert [each.causal for each in calls] == [causal]

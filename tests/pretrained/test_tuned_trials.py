@@ -71,7 +71,7 @@ def test_a_training_interrupted_after_any_report_goes_on_bit_for_bit(folder, ber
 
 @pytest.mark.parametrize("tuning", NEW)
 def test_a_trial_learns_by_it(folder, bert, tuning):
-    told = reports(run(work(folder, bert, tuning, 10 + NEW.index(tuning))))
+    told = reports(run(work(folder, bert, tuning, 10 + NEW.index(tuning), **{"optimizer/adamw/lr": 3e-3})))
     assert told[-1].value < told[0].value
 
 

@@ -25,14 +25,14 @@ def bert(tmp_path):
     return originals.bert(tmp_path / "bert")
 
 
-def model_of(folder, kind, **tuning):
+def model_of(folder, kind, seed=0, **tuning):
     params = {
         "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
         "model/pretrained/dropout": 0.0, "tuning/kind": kind,
         **{f"tuning/{kind}/{name}": value for name, value in tuning.items()},
     }  # fmt: skip
     task = OwnTexts()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = build_model(params, task, task.prepare_for(rows(), original_of(str(folder))), the_host())
     Pretrained(origin=str(folder)).begin(model.backbone)
     return model
@@ -56,7 +56,8 @@ def trained(model):
 
 @pytest.mark.parametrize("kind", BESIDE)
 def test_it_begins_as_the_model_that_others_trained(bert, kind):
-    torch.testing.assert_close(outputs(model_of(bert, kind)), outputs(model_of(bert, "full")))
+    tuned = model_of(bert, kind, seed=1)  # with 0 it would draw at first the very weights that are in the folder
+    torch.testing.assert_close(outputs(tuned), outputs(model_of(bert, "full")))
 
 
 @pytest.mark.parametrize("kind", [*BESIDE, "prompt"])
