@@ -27,6 +27,8 @@ def contradiction(core: type[Attention], modifier: type[AttentionModifier]) -> s
         return f"'{modifier.name}' adds to the scores, and '{core.name}' takes no bias"
     if modifier.needs == "matrix" and not core.caps.matrix:
         return f"'{core.name}' has no weight matrix for '{modifier.name}' to change"
+    if modifier.rescales and not core.scaled:
+        return f"'{modifier.name}' takes the place of a division by sqrt(K), and '{core.name}' has none"
     if modifier.needs == "past" and core.caps.weights != "exact":
         return f"'{modifier.name}' reads the weights of earlier steps, and '{core.name}' does not show them"
     return ""

@@ -126,6 +126,9 @@ class AttentionCore(Attention):
     G divides H; keys and values come unrepeated.
     """
 
+    scaled: ClassVar[bool] = True
+    """Whether its scores are divided by sqrt(K)."""
+
 
 Needs = Literal["nothing", "bias", "matrix", "past"]
 
@@ -153,6 +156,8 @@ class AttentionModifier(Attention):
     known only where a model goes step by step, as two LSTMs do: who needs it declares the cross mode alone."""
     order: ClassVar[int] = 0
     """Modifiers of a lower order go first: what normalises, before what scales."""
+    rescales: ClassVar[bool] = False
+    """Whether it puts a scale of its own in the place of the division by sqrt(K), which a core must then have."""
 
 
 class AttentionMixer(Attention):

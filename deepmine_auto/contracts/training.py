@@ -99,7 +99,8 @@ class Applied:
         return batch
 
     def on_loss(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Change the loss of a training step."""
+        """Change the loss of a training step. It may be asked several times a step, and then says the same of the same:
+        what is random is drawn in `on_batch`."""
         return loss
 
     def more_loss(self, step: Step, outputs: Tensor) -> Tensor | None:

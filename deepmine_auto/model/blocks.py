@@ -81,8 +81,10 @@ class SparseSoftmax(FusedSoftmax):
             return Mixed(out_BHLK)
         return Mixed(torch.cat((self._first(q_BHLK, k_BGSK, v_BGSK, mask, free), out_BHLK[:, :, free:]), 2))
 
+    @torch.inference_mode(False)
     def _blocks(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask) -> Any:
-        """The block mask of a length, made once: it takes longer than the kernel that reads it."""
+        """The block mask of a length, made once: it takes longer than the kernel that reads it. It may be judging that
+        needs it first, and what is made in inference mode cannot be trained with."""
         length, source, device = q_BHLK.shape[2], k_BGSK.shape[2], q_BHLK.device
         key = (length, source, mask.causal, mask.window, device)
         if key not in self._block_masks:

@@ -61,8 +61,9 @@ def kernel() -> Callable[..., Any] | None:
 
     compiled = torch.compile(flex_attention, fullgraph=True)  # in part, it would keep all scores
     try:
-        tried = torch.zeros(1, 1, 128, LEAST_DIM, device=next(iter(DEVICES)), requires_grad=True)
-        compiled(tried, tried, tried).sum().backward()
+        with torch.inference_mode(False), torch.enable_grad():  # who asks first may be judging, and is answered for all
+            tried = torch.zeros(1, 1, 128, LEAST_DIM, device=next(iter(DEVICES)), requires_grad=True)
+            compiled(tried, tried, tried).sum().backward()
     except Exception as error:  # whatever it is: there is another way
         reason = (str(error).strip().splitlines() or [""])[0]
         warnings.warn(f"FlexAttention does not compile here ({type(error).__name__}: {reason}).", stacklevel=2)
@@ -79,10 +80,12 @@ def blocks_of(pattern: Pattern, length: int, source: int, device: torch.device) 
 
 
 @functools.lru_cache(maxsize=MOST_BANDS)
+@torch.inference_mode(False)
 def bands(
     length: int, source: int, causal: bool, window: tuple[int, int] | None, device: torch.device
 ) -> BlockMask | None:
-    """The blocks that causality and a window leave, found once; None where these hide nothing."""
+    """The blocks that causality and a window leave, found once, for judging and training alike; None where these hide
+    nothing."""
     if not causal and window is None:
         return None
     left, right = window or (source, source)

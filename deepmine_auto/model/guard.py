@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from deepmine_auto.admission import contradiction
@@ -38,10 +39,12 @@ def check_call(variant: Attention, mask: Mask, x: Tensor) -> None:
         raise Refused(
             f"'{variant.name}' does not declare the mask feature '{min(undeclared)}'.", "Choose another variant."
         )
-    if x.device.type not in variant.caps.devices:
+    if x.device.type not in (*variant.caps.devices, "meta"):  # there nothing is computed
         raise Refused(f"'{variant.name}' does not declare the device '{x.device.type}'.", "Choose another variant.")
     dtype = str(x.dtype).removeprefix("torch.")
-    if dtype not in variant.caps.dtypes:
+    # what is declared is what its weights can be; in mixed precision they are float32, whatever a layer before it wrote
+    mixed = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+    if dtype not in variant.caps.dtypes and not mixed:
         raise Refused(f"'{variant.name}' does not declare the dtype '{dtype}'.", "Choose another variant.")
 
 

@@ -52,6 +52,23 @@ class MaskPromises(AttentionKit):
         before, after = (mixed_by(layer, x, mask).out[:, :real] for x in (x_BLD, disturbed(x_BLD, slice(real, None))))
         assert_close(after, before, rtol=1e-7, atol=1e-9)
 
+    def test_a_row_alone_is_what_it_is_beside_longer_ones(self) -> None:
+        """However much padding follows it: what is switched by a length goes by that of the row. At both ends of every
+        range; sums over more tokens may be added in another order, and that is all."""
+        self.needs("padding" in self.caps.masks, "padding")
+        length = longest(self.caps)
+        for mode in self.modes():
+            for layer in [layer_of(each, mode) for each in dict.fromkeys(corners(self.variant))]:
+                for real in (1, 9, 100):
+                    self._compare_alone(layer, mode == "causal", min(real, length), length)
+
+    def _compare_alone(self, layer: nn.Module, causal: bool, real: int, length: int) -> None:
+        x_BLD, padding = numbers(ROWS, length, DIM), torch.arange(length) < torch.tensor([[real], [length]])
+        together = mixed_by(layer, x_BLD, Mask(padding=padding, causal=causal)).out
+        for row, end in enumerate((real, length)):
+            alone = mixed_by(layer, x_BLD[row : row + 1, :end], Mask(causal=causal)).out
+            assert_close(together[row : row + 1, :end], alone, rtol=1e-7, atol=1e-9)
+
     @few_examples
     @given(st.data())
     def test_the_future_never_reaches_the_past(self, data: st.DataObject) -> None:

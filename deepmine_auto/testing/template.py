@@ -238,7 +238,7 @@ TECHNIQUE = '''
     import torch
     from torch import Tensor
 
-    from deepmine_auto import Applied, Float, Technique, TrainingFacts
+    from deepmine_auto import Applied, Batch, Float, Technique, TrainingFacts
 
 
     @dataclass(frozen=True, kw_only=True)
@@ -260,10 +260,14 @@ TECHNIQUE = '''
         def __init__(self, spread: float, generator: torch.Generator) -> None:
             self.spread = spread
             self.generator = generator
+            self.weight = 1.0
+
+        def on_batch(self, batch: Batch) -> Batch:
+            self.weight = 1.0 + self.spread * (2.0 * torch.rand((), generator=self.generator).item() - 1.0)
+            return batch
 
         def on_loss(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-            weight = 1.0 + self.spread * (2.0 * torch.rand((), generator=self.generator).item() - 1.0)
-            return weight * loss
+            return self.weight * loss
 '''
 
 PLUGINS = {"attention": ATTENTION, "task": TASK, "tuning": TUNING, "optimizer": OPTIMIZER, "technique": TECHNIQUE}

@@ -25,6 +25,7 @@ class Additive(AttentionCore):
 
     name: ClassVar[str] = "additive"
     source: ClassVar[str] = "arXiv:1409.0473"
+    scaled: ClassVar[bool] = False
     caps: ClassVar[Caps] = Caps.everywhere(
         weights="exact", matrix=True, decoding="kv", normalized=True, position_free=True
     )

@@ -21,8 +21,8 @@ NEAR = 3
 @dataclass(frozen=True, kw_only=True)
 class BigBird(AttentionCore):
     """Softmax over the own block, one block to each side, the first block and `random` others. Which these are follows
-    from the seed, the layer and the number of blocks, and all heads share them. Equals multi-head attention where no
-    block is left out."""
+    from the seed, the layer and the longest input of the model, and all heads share them: a text that ends before some
+    of them has fewer, however much padding follows it. Equals multi-head attention where no block is left out."""
 
     name: ClassVar[str] = "bigbird"
     source: ClassVar[str] = "arXiv:2007.14062"
@@ -44,7 +44,7 @@ class BigBird(AttentionCore):
 
     def build(self, shape: AttentionShape) -> nn.Module:
         """Make the module; it learns nothing."""
-        return _BigBird(self.block, self.random, self.seed + shape.layer)
+        return _BigBird(self.block, self.random, self.seed + shape.layer, shape.max_len)
 
     def cost(self, shape: AttentionShape, length: int) -> Cost:
         """Dense softmax over the keys that a block reads, and over all keys for the first block."""
@@ -54,10 +54,11 @@ class BigBird(AttentionCore):
 
 
 class _BigBird(SparseSoftmax):
-    def __init__(self, block: int, random: int, seed: int) -> None:
-        super().__init__(block, whole=(NEAR + random) * block, rows=block)
+    def __init__(self, block: int, random: int, seed: int, max_len: int) -> None:
+        super().__init__(block, whole=NEAR * block, rows=block)
         self.random = random
         self.seed = seed
+        self.most = -(-max_len // block)
 
     def pattern(self, source: int, device: torch.device) -> Pattern:
         chosen_NR, block = self._chosen(source), self.block
@@ -73,13 +74,15 @@ class _BigBird(SparseSoftmax):
         return (m_NM[..., None] * self.block + torch.arange(self.block, device=n_N.device)).flatten(1)
 
     def _chosen(self, source: int) -> Tensor:
-        """The random blocks of each block, (N, R), none that it sees anyway; -1 where there are no more."""
-        m_N = torch.arange(-(-source // self.block))
-        luck_NN = torch.rand(len(m_N), len(m_N), generator=torch.Generator().manual_seed(self.seed))
-        best = luck_NN.masked_fill(_always(m_N), -1.0).topk(min(self.random, len(m_N)), -1)
-        return best.indices.masked_fill(best.values < 0.0, -1)
+        """The random blocks of each block, (N, R), none that it sees anyway; -1 where there are no more. Those of an
+        input as long as may be are drawn, because a draw for a batch would follow from its longest text."""
+        blocks = -(-source // self.block)
+        m_M = torch.arange(max(blocks, self.most))
+        luck_MM = torch.rand(len(m_M), len(m_M), generator=torch.Generator().manual_seed(self.seed))
+        best = luck_MM.masked_fill(_always(m_M), -1.0).topk(min(self.random, len(m_M)), -1)
+        return best.indices.masked_fill(best.values < 0.0, -1)[:blocks]
 
 
-def _always(m_N: Tensor) -> Tensor:
-    """Which blocks each block sees without chance, (N, N)."""
-    return ((m_N[:, None] - m_N).abs() <= 1) | (m_N == 0)
+def _always(m_M: Tensor) -> Tensor:
+    """Which blocks each block sees without chance, (M, M)."""
+    return ((m_M[:, None] - m_M).abs() <= 1) | (m_M == 0)

@@ -23,6 +23,7 @@ class CosFormer(AttentionCore):
 
     name: ClassVar[str] = "cosformer"
     source: ClassVar[str] = "arXiv:2202.08791"
+    scaled: ClassVar[bool] = False
     caps: ClassVar[Caps] = Caps(
         modes=frozenset({"bidirectional", "causal"}),
         masks=frozenset({"padding", "causal"}),
@@ -56,6 +57,7 @@ class _CosFormer(nn.Module):
 
     def _features(self, x_BHLK: Tensor, first: int) -> Tensor:
         """By Ptolemy, cos(a - b) = cos a cos b + sin a sin b: the distance falls apart into a part of each token."""
-        at_L1 = torch.arange(first, first + x_BHLK.shape[2], device=x_BHLK.device, dtype=x_BHLK.dtype)[:, None]
+        exact = torch.promote_types(x_BHLK.dtype, torch.float32)  # far positions need more digits than half floats have
+        at_L1 = torch.arange(first, first + x_BHLK.shape[2], device=x_BHLK.device, dtype=exact)[:, None]
         angle_L1, x_BHLK = at_L1 * (math.pi / 2.0 / self.max_len), x_BHLK.relu()
-        return torch.cat((x_BHLK * angle_L1.cos(), x_BHLK * angle_L1.sin()), -1)
+        return torch.cat([x_BHLK * each.to(x_BHLK.dtype) for each in (angle_L1.cos(), angle_L1.sin())], -1)

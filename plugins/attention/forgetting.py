@@ -6,8 +6,9 @@ Shapes: B batch, L length, D dim, H heads, G key-value heads, S source length, K
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ State = tuple[()] | tuple[Tensor, Tensor]
 class Forgetting(AttentionMixer):
     """Causal softmax of q k plus the sum of log gates after the key, up to the query. A gate is a sigmoid of the token,
     one a key-value head; `start` is its first bias, and the larger it is, the longer a new model remembers. At gates of
-    one it is softmax attention. Keeps the fused kernel."""
+    one it is softmax attention. Keeps the fused kernel, which in mixed precision stays in float32."""
 
     name: ClassVar[str] = "forgetting"
     source: ClassVar[str] = "arXiv:2503.02130"
@@ -63,22 +64,25 @@ class _Forgetting(nn.Module):
     def forward(
         self, x_BLD: Tensor, mask: Mask, state: State | None = None, *, weights: bool = False
     ) -> tuple[Mixed, State | None]:
-        parts = self.to_qkv(x_BLD).split(self.split, -1)
-        q, k, v = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in parts)
-        k_BGSJ, v_BGSJ = torch.cat((k, -self._sums(x_BLD, mask, state)[..., None]), -1), F.pad(v, (0, 1))
+        exact = torch.promote_types(x_BLD.dtype, torch.float32)  # half floats would round sums of many gates
+        parts = (self.to_gate(x_BLD), *self.to_qkv(x_BLD).split(self.split, -1))
+        gate_BLG, *qkv = (each.to(exact) for each in parts)
+        q, k, v = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in qkv)
+        k_BGSJ, v_BGSJ = torch.cat((k, -self._sums(gate_BLG, mask, state)[..., None]), -1), F.pad(v, (0, 1))
         if state:
             k_BGSJ, v_BGSJ = torch.cat((state[0], k_BGSJ), 2), torch.cat((state[1], v_BGSJ), 2)
-        mixed: Mixed = self.softmax(self._asking(q), k_BGSJ, v_BGSJ, mask, weights=weights)
+        with _all_digits(x_BLD.device.type):
+            mixed: Mixed = self.softmax(self._asking(q), k_BGSJ, v_BGSJ, mask, weights=weights)
         out_BLD = self.to_out(mixed.out[..., :-1].transpose(1, 2).flatten(2))
         return mixed._replace(out=out_BLD), None if state is None else (k_BGSJ, v_BGSJ)
 
-    def _sums(self, x_BLD: Tensor, mask: Mask, state: State | None) -> Tensor:
+    def _sums(self, gate_BLG: Tensor, mask: Mask, state: State | None) -> Tensor:
         """The log gates (B, G, L), summed from the first token on. Between key and query lies the difference of two
         sums; the query's own is the same for all its keys, and softmax does not see it. So the key's sum is all that
         is needed, and it fits into one more dim of the product."""
-        gate_BGL = F.logsigmoid(self.to_gate(x_BLD)).transpose(1, 2)
+        gate_BGL = F.logsigmoid(gate_BLG).transpose(1, 2)
         if mask.padding is not None:  # a padded token forgets nothing
-            gate_BGL = gate_BGL * mask.padding[:, None, -x_BLD.shape[1] :]
+            gate_BGL = gate_BGL * mask.padding[:, None, -gate_BGL.shape[-1] :]
         sums_BGL = gate_BGL.cumsum(-1)
         return sums_BGL - state[0][:, :, -1:, -1] if state else sums_BGL
 
@@ -87,3 +91,9 @@ class _Forgetting(nn.Module):
         and none for the gates."""
         root = math.sqrt(self.head_dim + 1)
         return F.pad(q_BHLK * (root / math.sqrt(self.head_dim)), (0, 1), value=root)
+
+
+def _all_digits(device: str) -> AbstractContextManager[Any]:
+    """Out of mixed precision, where it is on: an exported program could not leave it."""
+    mixed = device != "meta" and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if mixed else nullcontext()

@@ -24,7 +24,8 @@ HOT, COLD = 2.0, 0.1
 class Hard(AttentionCore):
     """In evaluation the key of the highest score; queries and keys then have no gradient. In training a key drawn by
     its softmax weight, with the straight-through Gumbel gradient (arXiv:1611.01144), and a loss `entropy` that rewards
-    undecided heads by `bonus` a nat. The temperature shapes gradients alone: draws do not depend on it."""
+    undecided heads by `bonus` a nat, mean over the tokens of a row. The temperature shapes gradients alone: draws do
+    not depend on it."""
 
     name: ClassVar[str] = "hard"
     source: ClassVar[str] = "arXiv:1502.03044"
@@ -36,7 +37,7 @@ class Hard(AttentionCore):
 
     def build(self, shape: AttentionShape) -> nn.Module:
         """Make the module; it learns nothing, and its temperature falls as training proceeds."""
-        return _Hard(self.bonus)
+        return _Hard(self.bonus, crosses=shape.mode == "cross")
 
     def cost(self, shape: AttentionShape, length: int) -> Cost:
         """Dense attention, with noise and an entropy for each score (some thirty operations)."""
@@ -47,9 +48,9 @@ class Hard(AttentionCore):
 class _Hard(DenseAttention):
     tau: Tensor
 
-    def __init__(self, bonus: float) -> None:
+    def __init__(self, bonus: float, *, crosses: bool) -> None:
         super().__init__()
-        self.bonus = bonus
+        self.bonus, self.crosses = bonus, crosses
         self.register_buffer("tau", torch.tensor(HOT))
         self.entropy_BHL: Tensor | None = None
 
@@ -72,7 +73,14 @@ class _Hard(DenseAttention):
         keep = mask.allowed(q_BHLK.shape[2], k_BGSK.shape[2], q_BHLK.device)
         if keep is not None:
             entropy_BHL = entropy_BHL * keep.any(-1)  # a query that sees nothing was scored as if it saw all
-        return mixed._replace(losses={"entropy": -self.bonus * entropy_BHL.mean()})
+        return mixed._replace(losses={"entropy": -self.bonus * self._mean(entropy_BHL.mean(1), mask)})
+
+    def _mean(self, entropy_BL: Tensor, mask: Mask) -> Tensor:
+        """Of rows, each by its tokens: where these look at each other, the padding is among those that look."""
+        if mask.padding is None or self.crosses:
+            return entropy_BL.mean()
+        real_BL = mask.padding[:, -entropy_BL.shape[1] :]
+        return ((entropy_BL * real_BL).sum(1) / real_BL.sum(1).clamp_min(1)).mean()
 
 
 def _entropy(scores_BHLS: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ class Linear(AttentionCore):
 
     name: ClassVar[str] = "linear"
     source: ClassVar[str] = "arXiv:2006.16236"
+    scaled: ClassVar[bool] = False
     caps: ClassVar[Caps] = Caps(
         modes=frozenset({"bidirectional", "causal", "cross"}),
         masks=frozenset({"padding", "causal"}),

@@ -22,6 +22,7 @@ class Multiplicative(AttentionCore):
 
     name: ClassVar[str] = "multiplicative"
     source: ClassVar[str] = "arXiv:1508.04025"
+    scaled: ClassVar[bool] = False
     caps: ClassVar[Caps] = Caps.everywhere(
         weights="exact", matrix=True, decoding="kv", normalized=True, position_free=True, onnx=True
     )

@@ -21,11 +21,13 @@ SHORTEST = 1e-6
 @dataclass(frozen=True, kw_only=True)
 class QKNorm(AttentionModifier):
     """Scale queries and keys to length one, and their product by a number that each head learns from `scale` on, in
-    place of 1 / sqrt(K). Scores stay within the scale, whatever the size of the input. Keeps the fused kernel."""
+    place of 1 / sqrt(K). Scores stay within the scale, whatever the size of the input: a core that does not divide
+    so is refused. Keeps the fused kernel."""
 
     name: ClassVar[str] = "qk_norm"
     source: ClassVar[str] = "arXiv:2010.04245"
     order: ClassVar[int] = -1  # a temperature of another modifier would be divided away
+    rescales: ClassVar[bool] = True
     caps: ClassVar[Caps] = Caps.everywhere(
         weights="exact",
         fit="finetune",

@@ -24,7 +24,8 @@ class Reformer(AttentionMixer):
     """Softmax over the `chunk` nearest tokens of the own bucket to each side, in `rounds` of hashing together, where
     one projection is query and, at length one, key. A token sees itself only where it sees no other. The paper's chunks
     end at every so many sorted tokens, wherever a bucket began, and so tell the past how many tokens come; here nothing
-    does. Inputs of up to `chunk` tokens are one bucket. Rotations follow from the seed and the layer."""
+    does. A row of up to `chunk` tokens is one bucket; where attention is causal, each of the first `chunk` tokens sees
+    all before it, however many follow. Rotations follow from the seed and the layer."""
 
     name: ClassVar[str] = "reformer"
     source: ClassVar[str] = "arXiv:2001.04451"
@@ -69,9 +70,27 @@ class _Reformer(nn.Module):
     def forward(self, x_BLD: Tensor, mask: Mask, state: None = None, *, weights: bool = False) -> tuple[Mixed, None]:
         q_BHLK, v_BHLK = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in self.to_qv(x_BLD).chunk(2, -1))
         k_BHLK = F.rms_norm(q_BHLK, q_BHLK.shape[-1:], eps=1e-6) * q_BHLK.shape[-1] ** -0.5
-        mix = self.whole if x_BLD.shape[1] <= self.chunk else self._by_buckets
-        mixed: Mixed = mix(q_BHLK, k_BHLK, v_BHLK, mask, weights=weights)
+        mixed = self._mixed(q_BHLK, k_BHLK, v_BHLK, mask, weights)
         return mixed._replace(out=self.to_out(mixed.out.transpose(1, 2).flatten(2))), state
+
+    def _mixed(self, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, mask: Mask, weights: bool) -> Mixed:
+        longer = q_BHLK.shape[2] > self.chunk
+        if longer and not mask.causal:
+            return self._by_buckets(q_BHLK, k_BHLK, v_BHLK, mask, weights=weights)
+        padding_BC = None if mask.padding is None else mask.padding[:, : self.chunk]
+        q_k_v = (each[:, :, : self.chunk] for each in (q_BHLK, k_BHLK, v_BHLK))
+        first: Mixed = self.whole(*q_k_v, Mask(padding=padding_BC, causal=mask.causal), weights=weights)
+        if not longer:
+            return first
+        return self._followed(first, self._by_buckets(q_BHLK, k_BHLK, v_BHLK, mask, weights=weights))
+
+    def _followed(self, first: Mixed, every: Mixed) -> Mixed:
+        """The first tokens, which see all before them, and the others as they are among all."""
+        out_BHLK = torch.cat((first.out, every.out[:, :, self.chunk :]), 2)
+        if first.weights is None or every.weights is None:
+            return Mixed(out_BHLK)
+        wide_BHCL = F.pad(first.weights, (0, every.weights.shape[-1] - self.chunk))
+        return Mixed(out_BHLK, torch.cat((wide_BHCL, every.weights[:, :, self.chunk :]), 2))
 
     def _by_buckets(self, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, mask: Mask, *, weights: bool) -> Mixed:
         sorting = _Sorting(self.buckets(q_BHLK, mask), self.chunk, mask.causal)
@@ -89,11 +108,16 @@ class _Reformer(nn.Module):
 
     @torch.no_grad()
     def buckets(self, q_BHLK: Tensor, mask: Mask) -> Tensor:
-        """The bucket of each token in each round, (B, H, R, L): the end of an axis that it points to most. Padding has
-        none, -1."""
+        """The bucket of each token in each round, (B, H, R, L): the end of an axis that it points to most, or the one
+        bucket of a short row. Padding has none, -1."""
         ends_BHRLA = q_BHLK[:, :, None] @ self.get_buffer("turns_HRKA")
         bucket_BHRL = torch.cat((ends_BHRLA, -ends_BHRLA), -1).argmax(-1)
-        return bucket_BHRL if mask.padding is None else bucket_BHRL.masked_fill(~mask.padding[:, None, None], -1)
+        if mask.padding is None:
+            return bucket_BHRL
+        if not mask.causal:  # in a causal row the number of tokens is told by those that come later
+            short_B = mask.padding.sum(-1) <= self.chunk
+            bucket_BHRL = bucket_BHRL.masked_fill(short_B[:, None, None, None], 0)
+        return bucket_BHRL.masked_fill(~mask.padding[:, None, None], -1)
 
 
 class _SharedSoftmax(DenseAttention):

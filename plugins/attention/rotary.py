@@ -19,7 +19,8 @@ from deepmine_auto import AttentionModifier, AttentionShape, BadInput, Caps, Cho
 @dataclass(frozen=True, kw_only=True)
 class Rotary(AttentionModifier):
     """Turn the first `fraction` of each head's dims, pairwise, by wavelengths from 2 pi to 2 pi `base` tokens. Keeps
-    norms and the fused kernel. The last query stands at the last key."""
+    norms and the fused kernel. The last query stands at the last key. On `linear` it is not the linear attention of the
+    paper, which turns features and leaves their sum as it is: here vectors are turned, and then become features."""
 
     name: ClassVar[str] = "rotary"
     source: ClassVar[str] = "arXiv:2104.09864"

@@ -112,10 +112,11 @@ class _Relative(DenseAttention):
 
     def _sinusoids(self, k_BHSK: Tensor) -> Tensor:
         """R (S, D) of the distances from zero on."""
-        at_S = torch.arange(k_BHSK.shape[2], device=k_BHSK.device, dtype=k_BHSK.dtype)
+        exact = torch.promote_types(k_BHSK.dtype, torch.float32)  # far positions need more digits than half floats have
+        at_S = torch.arange(k_BHSK.shape[2], device=k_BHSK.device, dtype=exact)
         even = torch.arange(0, self.dim, 2, device=at_S.device, dtype=at_S.dtype)
         angles = at_S[:, None] * torch.exp(even * (-math.log(1e4) / self.dim))
-        return torch.cat((angles.sin(), angles.cos()), -1)[:, : self.dim]
+        return torch.cat((angles.sin(), angles.cos()), -1)[:, : self.dim].to(k_BHSK.dtype)
 
 
 def _segments(x_BSD: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.testing import assert_close
 
 from deepmine_auto import AttentionShape, Mask
@@ -132,6 +132,27 @@ def test_blocks_are_found_once_a_length_and_few_are_kept(calls, monkeypatch):
     assert len(module._block_masks) <= MOST_BLOCK_MASKS
 
 
+def tensors_of(thing):
+    """All that a block mask holds, in its fields and in what its pattern has closed over."""
+    if isinstance(thing, Tensor):
+        return [thing]
+    held = [each.cell_contents for each in getattr(thing, "__closure__", None) or ()]
+    held += vars(thing).values() if isinstance(thing, BlockMask) else ()
+    return [found for each in held for found in tensors_of(each)]
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:4], ids=lambda each: each.name)
+def test_blocks_that_judging_found_can_be_trained_with(variant):
+    module, (q, k, _) = variant.build(SHAPE), inputs()
+    flex.bands.cache_clear()
+    with torch.inference_mode():
+        found = (module._blocks(q, k, Mask()), flex.bands(LENGTH, LENGTH, True, None, q.device))
+    held = [tensors_of(each) for each in found]
+    assert len(held[0]) > len(held[1]) or variant.name != "bigbird", "the pattern is a table"
+    assert all(held)
+    assert not [each for each in (*held[0], *held[1]) if each.is_inference()]
+
+
 def test_a_pattern_says_all_where_a_variant_says_nothing():
     everything = SparseSoftmax(block=16, whole=0).pattern(9, torch.device("cpu"))
     assert everything(torch.arange(9)[:, None], torch.arange(9)).all()
@@ -212,6 +233,14 @@ def test_in_mixed_precision_all_is_of_the_type_of_the_values(calls):
 def test_it_does_not_serve_a_cpu():
     q, _, v = inputs(flex.LEAST_LENGTH, flex.LEAST_LENGTH)
     assert not flex.serves(q, v, Mask())
+
+
+@pytest.mark.parametrize("judging", [torch.inference_mode, torch.no_grad])
+def test_it_is_tried_out_with_gradients_although_judging_asks_first(monkeypatch, judging):
+    monkeypatch.setattr(flex, "DEVICES", {"cpu"})
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: torch.lerp)
+    with judging():
+        assert flex.kernel.__wrapped__() is torch.lerp
 
 
 def test_where_it_does_not_compile_blocks_go_on_and_it_is_said_once(monkeypatch):

@@ -108,6 +108,31 @@ def test_weights_come_only_when_asked_for(modifier, feeding):
         assert_close(shown.sum(-1), torch.ones_like(shown[..., 0]))
 
 
+def halved(lstm):
+    """As a GPU computes it in mixed precision."""
+    forward = lstm.forward
+
+    def run(x, state=None):
+        with torch.autocast("cpu", enabled=False):
+            out, state = forward(x.float(), state)
+        return out.to(torch.bfloat16), state
+
+    lstm.forward = run
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("feeding", [False, True])
+@pytest.mark.parametrize("modifier", [TalkingHeads(), Coverage()])
+def test_what_lstms_write_in_half_floats_is_attended_to_in_mixed_precision(modifier, feeding):
+    pair = pair_of(modifier, feeding=feeding).float()
+    expected = pair(TOKENS_BL, KEEP_BL).out
+    halved(pair.reader)
+    halved(pair.writer)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pair(TOKENS_BL, KEEP_BL).out
+    assert (found - expected).abs().mean() < 0.2 * expected.abs().mean()
+
+
 @pytest.mark.parametrize("backbone", [Encoder, Decoder, EncoderDecoder])
 @pytest.mark.parametrize("modifier", BACK[1:])
 def test_a_model_that_takes_all_steps_at_once_refuses_what_looks_back(backbone, modifier):

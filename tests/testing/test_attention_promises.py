@@ -85,6 +85,13 @@ class DropsWindowOfThePast(FusedSoftmax):
         return super().forward(q, k, v, replace(mask, window=None) if mask.causal else mask, weights=weights)
 
 
+class LooksNearInLongBatches(FusedSoftmax):
+    """It goes by the length of the batch, however much of that is padding."""
+
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q, k, v, replace(mask, window=(1, 1)) if k.shape[2] > 100 else mask, weights=weights)
+
+
 class SumsToHalf(DenseAttention):
     def normalize(self, scores):
         return 0.5 * scores.softmax(-1)
@@ -208,6 +215,8 @@ def test_a_mixer_that_forgets_its_state_is_found_out():
     ("module", "promise"),
     [
         (LeaksPadding, "padding never leaks"),
+        (LooksNearInLongBatches, "a row alone is what it is beside longer ones"),
+        (LeaksPadding, "a row alone is what it is beside longer ones"),
         (LeaksFuture, "the future never reaches the past"),
         (AlignsUpperLeft, "one token at a time equals the whole"),
         (DropsBias, "a bias is not dropped"),

@@ -127,13 +127,6 @@ class ForgetsItsState(Plain):
             self.step += 1
 
 
-class SharesItsState(Plain):
-    class Work(Applied):
-        def state_dict(self):
-            weight = self.facts.model.to_classes.weight
-            return {"one": weight, "other": weight}
-
-
 class PlaysDice(Plain):
     class Work(Applied):
         def on_batch(self, batch):
@@ -206,7 +199,6 @@ def test_a_technique_that_does_no_harm_breaks_no_promise(tmp_path):
         (EmptiesTexts, "padding_stays_padding_and_no_text_is_emptied"),
         (WritesIntoTheBatch, "the_batch_that_comes_in_is_not_written_to"),
         (ForgetsItsState, "restored_in_the_middle_it_goes_on_bit_for_bit"),
-        (SharesItsState, "restored_in_the_middle_it_goes_on_bit_for_bit"),
         (PlaysDice, "chance_comes_from_the_generator_alone"),
         (TrainsByWhatItHears, "what_is_judged_changes_no_training"),
         (ExportsOthersThanWereJudged, "what_was_judged_is_what_is_exported"),

@@ -449,9 +449,10 @@ def test_the_temperature_falls_evenly_and_is_saved():
     assert float(training().tau) == 2.0
 
 
-def entropy_of(weights: Tensor) -> Tensor:
-    """Zero where a row sees nothing."""
-    return -torch.where(weights > 0.0, weights * weights.clamp_min(1e-300).log(), 0.0).sum(-1).mean()
+def entropy_of(weights: Tensor, mask: Mask) -> Tensor:
+    """Of the queries that are no padding; zero where one sees nothing."""
+    real = slice(None) if mask.padding is None else mask.padding[0]
+    return -torch.where(weights > 0.0, weights * weights.clamp_min(1e-300).log(), 0.0).sum(-1)[..., real].mean()
 
 
 @pytest.mark.parametrize("mask", [Mask(), Mask(causal=True), Mask(padding=PADDING), BLIND], ids=str)
@@ -459,7 +460,21 @@ def test_the_loss_is_the_mean_entropy_of_what_is_drawn(mask):
     q, k, v = inputs(7)
     losses = training(bonus=0.1)(q, k, v, mask, weights=False).losses
     assert set(losses) == {"entropy"}
-    assert_close(losses["entropy"], -0.1 * entropy_of(softmax_of(q, k, v, mask).weights))
+    assert_close(losses["entropy"], -0.1 * entropy_of(softmax_of(q, k, v, mask).weights, mask))
+
+
+def test_padding_earns_no_reward():
+    q, k, v = inputs(7)
+    alone = training()(q[:, :, :5], k[:, :, :5], v[:, :, :5], Mask(), weights=False).losses["entropy"]
+    mask = Mask(padding=torch.arange(7)[None] < 5)
+    assert_close(training()(q, k, v, mask, weights=False).losses["entropy"], alone)
+
+
+def test_every_query_earns_its_reward_where_the_padding_is_that_of_another_text():
+    (q, k, v), mask = inputs(7), Mask(padding=torch.arange(7)[None] < 5)
+    module = Hard(bonus=0.1).build(replace(SHAPE, mode="cross")).double().train()
+    found = module(q, k, v, mask, weights=False).losses["entropy"]
+    assert_close(found, -0.1 * entropy_of(softmax_of(q, k, v, mask).weights, Mask()))
 
 
 def test_the_loss_of_a_batch_is_the_mean_over_its_rows():

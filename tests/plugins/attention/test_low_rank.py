@@ -1,6 +1,7 @@
 """Variants that never compare every query with every key, and two that mix without queries."""
 
 import math
+from dataclasses import replace
 
 import oracles
 import pytest
@@ -340,6 +341,15 @@ def test_cosformer_equals_its_loops(weights, mask, length):
         return product * math.cos(math.pi / 2 * (i + 7 - length - j) / SHAPE.max_len)
 
     assert_close(built(CosFormer())(q, k, v, mask, weights=weights).out, by_loops(q, k, v, mask, score))
+
+
+def test_far_positions_keep_their_digits_in_half_precision():
+    module = built(CosFormer(), replace(SHAPE, max_len=2000))
+    half, exact = (
+        module._features(torch.ones(1, 2, 2000, 4, dtype=each), 0) for each in (torch.bfloat16, torch.float64)
+    )
+    assert half.dtype == torch.bfloat16
+    assert_close(half.double(), exact, rtol=0.0, atol=0.003)
 
 
 def test_weights_of_cosformer_are_never_negative():

@@ -1,6 +1,7 @@
 """What changes softmax attention and is no attention of its own: its promises, its paper's formula, its limits."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,13 +16,26 @@ from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 from transformers.models.t5.configuration_t5 import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from deepmine_auto import AttentionModifier, AttentionShape, DenseAttention, Mask, Mixed, fused_softmax
+from deepmine_auto import (
+    AttentionCore,
+    AttentionModifier,
+    AttentionShape,
+    DenseAttention,
+    Mask,
+    Mixed,
+    fused_softmax,
+)
+from deepmine_auto.admission import contradiction
+from deepmine_auto.host import the_host
 from deepmine_auto.model.dense import biased
+from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.multi_head import token_mixer
 from deepmine_auto.testing.attention import AttentionPromises
 from deepmine_plugins.attention.adaptive_span import AdaptiveSpan
+from deepmine_plugins.attention.additive import Additive
 from deepmine_plugins.attention.alibi import Alibi
 from deepmine_plugins.attention.multi_head import MultiHead
+from deepmine_plugins.attention.multiplicative import Multiplicative
 from deepmine_plugins.attention.output_gate import OutputGate
 from deepmine_plugins.attention.qk_norm import QKNorm
 from deepmine_plugins.attention.query_temperature import QueryTemperature
@@ -264,6 +278,22 @@ def test_normalised_scores_stay_within_the_scale_whatever_the_size_of_the_input(
     sharp_q, short_k = module.on_qk(1e3 * q, 1e3 * k, Mask())
     assert DenseAttention().score(sharp_q, short_k).abs().max() <= 5.0 + 1e-9
     assert_close(attention(module, 1e3 * q, 1e-2 * k, v), attention(module, q, k, v))
+
+
+@pytest.mark.parametrize("core", [Additive(), Multiplicative(score="dot"), Multiplicative()])
+def test_a_core_that_does_not_divide_by_the_root_of_k_is_refused(core):
+    why = f"'qk_norm' takes the place of a division by sqrt(K), and '{core.name}' has none"
+    assert contradiction(type(core), QKNorm) == why
+    with pytest.raises(Refused, match=re.escape(f"{why}. Leave one of them out.")):
+        token_mixer(core, [QKNorm()], SHAPE)
+
+
+def test_every_core_that_divides_by_the_root_of_k_may_be_normalised():
+    offered = (each.thing for each in the_host().offered("attention").values())
+    cores = [each for each in offered if issubclass(each, AttentionCore)]
+    refused = {each.name for each in cores if contradiction(each, QKNorm)}
+    assert refused == {"additive", "cosformer", "linear", "multiplicative"}
+    assert not contradiction(Additive, ScalableSoftmax)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

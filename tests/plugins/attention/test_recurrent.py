@@ -471,6 +471,16 @@ def test_a_new_forgetting_layer_weighs_distance_by_its_first_gate():
     assert_close(row[:-1] / row[1:], torch.full((4,), gate).double())
 
 
+@pytest.mark.parametrize("weights", [False, True])
+@torch.no_grad()
+def test_gates_of_a_long_text_are_summed_with_all_digits_in_mixed_precision(weights):
+    module, x_BLD = built(Forgetting(start=0.0)).float(), numbers(1, 500, 8).float()
+    expected = whole(module, x_BLD)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = module(x_BLD, CAUSAL, weights=weights)[0].out
+    assert_close(found.float(), expected, rtol=0.0, atol=0.05)
+
+
 @torch.no_grad()
 def test_forgetting_shares_keys_and_gates_among_queries():
     module = built(Forgetting(), replace(SHAPE, kv_heads=1))
@@ -612,6 +622,16 @@ def test_weights_of_segments_are_those_that_were_used():
     mixed = module(x_BLD, CAUSAL, weights=True)[0]
     v_HLK = heads(module.to_kv(x_BLD)[..., 8:])
     assert_close(mixed.out, module.to_out((mixed.weights[0] @ v_HLK).transpose(0, 1).flatten(1)[None]))
+
+
+@torch.no_grad()
+def test_distances_keep_their_digits_in_half_precision():
+    relative = TransformerXL().build(SHAPE).relative
+    half, exact = (
+        relative._sinusoids(torch.zeros(1, 2, 250, 4, dtype=each)) for each in (torch.bfloat16, torch.float64)
+    )
+    assert half.dtype == torch.bfloat16
+    assert_close(half.double(), exact, rtol=0.0, atol=0.01)
 
 
 @torch.no_grad()

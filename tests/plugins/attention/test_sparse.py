@@ -196,7 +196,7 @@ def test_a_window_with_global_tokens_equals_longformer():
     [
         (GlobalWindow(window=200), 201),
         (Strided(block=128), 128),
-        (BigBird(block=32, random=4), 224),
+        (BigBird(block=32, random=4), 96),
         (MoBA(block=32, top=4), 160),
         (Dilated(window=200), 1),
     ],
@@ -221,7 +221,8 @@ def test_the_row_and_the_column_of_a_global_token_are_dense():
 
 @pytest.mark.parametrize("random", [1, 5])
 def test_a_block_of_bigbird_sees_itself_its_neighbours_the_first_and_so_many_others(random):
-    found = weights(BigBird(block=16, random=random), 20 * 16, Mask())[0, 0] > 0
+    longest = replace(SHAPE, max_len=20 * 16)
+    found = weights(BigBird(block=16, random=random), 20 * 16, Mask(), longest)[0, 0] > 0
     blocks_NM = found.unflatten(0, (20, 16)).unflatten(-1, (20, 16)).all(-1).all(1)
     assert torch.equal(blocks_NM.repeat_interleave(16, 0).repeat_interleave(16, 1), found), "blocks are whole"
     assert blocks_NM[0].all()
@@ -230,6 +231,15 @@ def test_a_block_of_bigbird_sees_itself_its_neighbours_the_first_and_so_many_oth
         assert blocks_NM[n, max(0, n - 1) : n + 2].all()
         others = {*range(20)} - {0, n - 1, n, n + 1}
         assert blocks_NM[n, sorted(others)].sum() == random
+
+
+@pytest.mark.parametrize("length", [30, 100, 310, 900])
+def test_a_longer_batch_moves_no_random_block(length):
+    module = BigBird(block=16, random=3).build(replace(SHAPE, max_len=1000))
+    whole, part = (module._chosen(each) for each in (1000, length))
+    assert torch.equal(part, whole[: len(part)])
+    others = (whole >= 0).sum(-1)
+    assert (others == 3).all(), "a text as long as may be has them all"
 
 
 def test_the_seed_and_the_layer_choose_the_random_blocks():
@@ -388,5 +398,5 @@ def test_a_short_input_costs_what_softmax_costs_and_needs_no_pattern(variant, mo
         def build(self, shape):
             return FusedSoftmax()
 
-    length = {"global_window": 17, "bigbird": 96, "strided": 64, "moba": 128}[variant.name]
+    length = {"global_window": 17, "bigbird": 48, "strided": 64, "moba": 128}[variant.name]
     assert operations(variant, length, mask_of(variant)) == operations(Softmax(), length, mask_of(variant))
