@@ -75,7 +75,7 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir()
-        save_file({name: each.detach().contiguous() for name, each in tensors.items()}, unfinished / TENSORS)
+        save_file(_apart(tensors), unfinished / TENSORS)
         (unfinished / STATE).write_text(json.dumps(state))
         for name in (TENSORS, STATE):
             flush(unfinished / name)
@@ -91,6 +91,17 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
     unfinished.rename(folder)
     failpoints.reach("after_checkpoint_rename")
     flush(folder.parent)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as the library takes them: contiguous, and none in the memory of another, where tied weights are."""
+    apart, seen = dict[str, Tensor](), set[int]()
+    for name, each in tensors.items():
+        whole = each.detach().contiguous()
+        place = whole.untyped_storage().data_ptr()
+        apart[name] = whole.clone() if place in seen else whole
+        seen.add(place)
+    return apart
 
 
 def _make(folder: Path) -> None:

@@ -36,7 +36,7 @@ def guarded(begin: Callable[[], Iterator[Message]], assignment: Assignment, host
 def _ended(error: BaseException, assignment: Assignment, host: Host, last: Reported | None) -> Ended:
     reason = "".join(traceback.format_exception(error))[-REASON_BYTES:]
     facts = _facts(last) if last else {}
-    if _out_of_memory(error):
+    if out_of_memory(error):
         return Ended("memory", reason=reason, facts=facts)
     if isinstance(error, Refused):  # the params ask for what cannot be; whoever passed them on is not to blame
         return Ended("plugin", reason=reason, facts=facts)
@@ -48,7 +48,8 @@ def _facts(last: Reported) -> dict[str, float]:
     return {"seconds": last.seconds, **{name: last.metrics[name] for name in COSTS if name in last.metrics}}
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is too little memory."""
     # on a CPU torch raises a RuntimeError
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 

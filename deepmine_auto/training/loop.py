@@ -7,6 +7,7 @@ Shapes: B batch, L length, N rows.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections import defaultdict
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deepmine_auto.contracts import Applied, Batch, Optimizer, Prepared, Task, TrainingFacts
+from deepmine_auto.contracts import Applied, Batch, Mixed, Optimizer, Prepared, Task, TrainingFacts
 from deepmine_auto.host import Host
 from deepmine_auto.messages import WHOLE, Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
 from deepmine_auto.model.assemble import backbone_of, build_model, task_of, used
@@ -29,6 +30,7 @@ from deepmine_auto.pretrained.seen import leave_unseen
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns, evaluation_order, training_batches
+from deepmine_auto.training.ends import out_of_memory
 from deepmine_auto.training.groups import split_by_rate
 from deepmine_auto.training.measure import costs_of, params_million
 from deepmine_auto.training.parts import InParts
@@ -51,8 +53,10 @@ WRITING_SHARE = 20.0
 
 
 def device_here() -> torch.device:
-    """The device that torch gives a worker; Ray has already chosen which GPUs it sees."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device that torch gives a process. Whoever started it has chosen which GPUs it sees; where all are hidden,
+    there is none, though torch may have counted them before."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    return torch.device("cuda" if torch.cuda.is_available() and not hidden else "cpu")
 
 
 def outputs_of(
@@ -63,7 +67,20 @@ def outputs_of(
     batch_rows: int = EVALUATION_ROWS,
 ) -> np.ndarray:
     """The model's outputs (N, ...) for all rows, in their order, with other weights put in its place if given. Where
-    there are outputs for each token, those past a row's end are zero."""
+    there are outputs for each token, those past a row's end are zero. What does not fit into memory is tried again with
+    half as many rows at a time, down to one."""
+    while True:
+        try:
+            return _outputs(model, weights, columns, device, batch_rows)
+        except (MemoryError, RuntimeError) as error:
+            if batch_rows == 1 or not out_of_memory(error):
+                raise
+        batch_rows //= 2  # out here the error is gone, and with it the memory that its frames held
+
+
+def _outputs(
+    model: nn.Module, weights: Mapping[str, Tensor] | None, columns: Columns, device: torch.device, batch_rows: int
+) -> np.ndarray:
     outputs: np.ndarray | None = None
     tokens = EVALUATION_TOKENS.get(device.type, EVALUATION_TOKENS["cuda"]) * batch_rows // EVALUATION_ROWS
     model.eval()
@@ -71,7 +88,7 @@ def outputs_of(
         for indices in evaluation_order(columns.lengths, batch_rows, tokens):
             batch = columns.batch(indices, device)
             args = (batch.tokens_BL, batch.keep_BL)
-            mixed = model(*args) if weights is None else functional_call(model, dict(weights), args)
+            mixed = model(*args) if weights is None else _with_weights(model, weights, args)
             found = mixed.out.float().cpu().numpy()
             if found.ndim == 3:
                 found = _to_length(found * batch.keep_BL.cpu().numpy()[..., None], int(columns.lengths.max()))
@@ -79,6 +96,15 @@ def outputs_of(
             outputs[indices] = found
     assert outputs is not None
     return outputs
+
+
+def _with_weights(model: nn.Module, weights: Mapping[str, Tensor], args: tuple[Tensor, Tensor]) -> Mixed:
+    """What a model says with other weights. A tied one is given under both its names: both say the same, but need not
+    be one tensor. A module that stands in two places is given its own once: torch would not put them back."""
+    paths = {path for path, _ in model.named_modules()}
+    given = {name: each for name, each in weights.items() if name.rpartition(".")[0] in paths}
+    mixed: Mixed = functional_call(model, given, args, tie_weights=False)
+    return mixed
 
 
 def _to_length(outputs_BLC: np.ndarray, length: int) -> np.ndarray:

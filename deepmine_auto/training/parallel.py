@@ -154,9 +154,9 @@ def _work(text: str, place: Place, pipe: Connection, parent: int, threads: int) 
 
 
 def _training(assignment: Assignment, host: Host, place: Place) -> Iterator[Message]:
-    if torch.cuda.is_available():
-        torch.cuda.set_device(place.number)
     device = device_here()
+    if device.type == "cuda":
+        torch.cuda.set_device(place.number)
     for library in ("GLOO", "NCCL"):
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", LOOPBACK)
     dist.init_process_group(

@@ -47,11 +47,13 @@ def ready(folder: Path, split: str, task: Task, backbone: Backbone) -> Ready:
     place = folder / "prepared" / f"{split}-{_key(task, backbone)}"
     if not place.exists():
         _make_once(place, folder, split, task, backbone)
-    return _loaded(place, task)
+    found = place.stat()
+    return _loaded(place, task, (found.st_ino, found.st_mtime_ns))
 
 
 @lru_cache(maxsize=8)
-def _loaded(place: Path, task: Task) -> Ready:
+def _loaded(place: Path, task: Task, made: tuple[int, int]) -> Ready:
+    del made  # where a study was deleted, another may have its folder
     train, validation = (Columns.load(place / f"{part}.safetensors") for part in PARTS)
     extra = (place / each for each in (UNLABELLED, PARAPHRASES))
     return Ready(

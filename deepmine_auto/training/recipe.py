@@ -38,10 +38,11 @@ class Recipe:
         """The steps after which a trial of `steps` is evaluated on `judged` rows; the last is always one of them."""
         count = min(steps, MOST_REPORTS, max(self.epochs, FEWEST_REPORTS))
         most = DEAR * READINGS * self.batch * steps / max(1, judged)
+        # rounded up: the first ninth of 130 steps is step 15, because step 14 is not yet at the rung of 111 thousandths
         if count <= most or count < FEWEST_REPORTS:
-            return [round(steps * (each + 1) / count) for each in range(count)]
+            return [math.ceil(steps * (each + 1) / count) for each in range(count)]
         ninths = next((each for each in THINNED if len(each) <= most), THINNED[-1])
-        return [round(steps * each / 9) for each in ninths]
+        return [math.ceil(steps * each / 9) for each in ninths]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ def collect(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
         named |= {f"technique.{name}.{key}": value for key, value in each.state_dict().items()}
     named["rng.torch"] = torch.get_rng_state()
     named["rng.generator"] = training.generator.get_state()
-    if torch.cuda.is_available():
+    if training.device.type == "cuda":
         named["rng.cuda"] = torch.cuda.get_rng_state()
     return named, {"progress": asdict(training.progress), "optimizer": optimizer}
 
@@ -52,6 +52,6 @@ def restore(training: Training, tensors: Mapping[str, Tensor], state: Mapping[st
         each.load_state_dict(checkpoint.under(f"technique.{name}", tensors))
     torch.set_rng_state(tensors["rng.torch"])
     training.generator.set_state(tensors["rng.generator"])
-    if "rng.cuda" in tensors and torch.cuda.is_available():
+    if "rng.cuda" in tensors and training.device.type == "cuda":
         torch.cuda.set_rng_state(tensors["rng.cuda"])
     training.progress = Progress(**state["progress"])

@@ -61,8 +61,9 @@ class Alone:
 class Ranks(Alone):
     """One of several processes, each with a copy of the model.
 
-    Every rank makes every batch and works off its share of the rows. The outputs are put together before the loss, so
-    each knows the loss of the whole batch, and its own gradient is its part of the whole one.
+    Every rank makes every batch and works off its share of the rows. The outputs are put together before the loss, and
+    extra losses are added up, so each knows the loss of the whole batch, and its own gradient is its part of the whole
+    one.
     """
 
     def __init__(self, rank: int, size: int, device: torch.device, stop_at: StopAt) -> None:
@@ -81,7 +82,8 @@ class Ranks(Alone):
             taken = rows if count else slice(0, 1)  # all take part in a step; a row that is not theirs counts nothing
             mixed: Mixed = copy(tokens_BL[taken], keep_BL[taken])
             out = with_others(mixed.out[:count], rows, len(tokens_BL))
-            return Mixed(out, losses=scaled(mixed.losses, count / len(tokens_BL)))
+            parts = scaled(mixed.losses, count / len(tokens_BL))
+            return Mixed(out, losses={name: self.sum(each) for name, each in parts.items()})
 
         return forward
 
@@ -112,10 +114,10 @@ class Ranks(Alone):
             torch.manual_seed(int(words[0]))
 
     def sum(self, value: Tensor) -> Tensor:
-        """Return the sum of a value over all ranks."""
-        whole = value.clone()
+        """Return the sum of a value over all ranks; its gradient is that of this rank's own part."""
+        whole = value.detach().clone()
         dist.all_reduce(whole)
-        return whole
+        return whole + (value - value.detach())
 
 
 def share(rank: int, size: int, rows: int) -> slice:

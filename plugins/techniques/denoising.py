@@ -23,7 +23,8 @@ class Denoising(Technique):
     """Hide `share` of the words, and add `weight` times the cross entropy of telling each hidden word from the other
     words of the batch, by the cosine of the backbone's vector with what it knows of the word. It fades evenly, and is
     gone after `until` of the training. Self-pretraining does so before the task instead of beside it; beside it, a
-    trial can be compared with others from its first evaluation on. A backbone without vectors of words is left alone.
+    trial can be compared with others from its first evaluation on. A backbone without vectors of words, or with ones of
+    another width than its own, is left alone.
     """
 
     name: ClassVar[str] = "denoising"
@@ -36,9 +37,16 @@ class Denoising(Technique):
 
     def build(self, facts: TrainingFacts) -> Applied:
         """Put it beside the model."""
-        if not hasattr(getattr(facts.model, "backbone", None), "vectors"):
-            return Applied()
-        return _Denoising(self, facts)
+        return _Denoising(self, facts) if _comparable(facts) else Applied()
+
+
+def _comparable(facts: TrainingFacts) -> bool:
+    """Whether the backbone's vectors of words are as wide as those that it makes of a text."""
+    backbone: Any = getattr(facts.model, "backbone", None)
+    if not hasattr(backbone, "vectors"):
+        return False
+    token_1 = torch.tensor([facts.unknown], device=next(facts.model.parameters()).device)
+    return bool(backbone.vectors(token_1).shape[-1] == backbone.dim)
 
 
 class _Denoising(Fading):

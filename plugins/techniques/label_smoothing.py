@@ -1,6 +1,6 @@
 """Label smoothing: the model is asked to be sure, but not certain.
 
-Shapes: B batch, C classes.
+Shapes: B batch, L length, C classes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Annotated, ClassVar
 from torch import Tensor
 
 from deepmine_auto import Applied, Float, Technique, TrainingFacts
+
+from .focal_loss import IGNORED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,13 @@ class _Smoothed(Applied):
         self.smoothing = smoothing
 
     def on_loss(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mix the loss with the cross entropy of a uniform target, outputs (B, C) being logits."""
-        del targets
-        uniform = -outputs.log_softmax(-1).mean()
+        """Mix the loss with the cross entropy of a uniform target, outputs (B, C) or (B, L, C) being logits; of tokens,
+        those count that are asked in targets (B, L or more)."""
+        log_p = outputs.log_softmax(-1)
+        uniform = -(log_p.mean() if outputs.ndim == 2 else _mean_of_asked(log_p, targets))
         return (1 - self.smoothing) * loss + self.smoothing * uniform
+
+
+def _mean_of_asked(log_p_BLC: Tensor, targets: Tensor) -> Tensor:
+    asked_BL = targets[:, : log_p_BLC.shape[1]] != IGNORED
+    return log_p_BLC.mean(-1)[asked_BL].sum() / asked_BL.sum().clamp_min(1)

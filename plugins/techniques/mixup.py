@@ -11,9 +11,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from deepmine_auto import Applied, Float, Technique, TrainingFacts
+from deepmine_auto import Applied, Float, Step, Technique, TrainingFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +20,9 @@ class Mixup(Technique):
     """Each row is mixed with another of its batch, in shares that are drawn from Beta(alpha, alpha) once a batch.
 
     The vectors of two texts and their scores mix alike where scores are a linear map of vectors, as in ours, so that
-    mixing the scores takes no second pass. It stands in place of the task's loss, whose class weights fall away with
-    it. Where each token has an answer, nothing is changed.
+    mixing the scores takes no second pass. Their loss is what the task and other techniques make of it, whether these
+    weigh classes, smooth labels or put another loss in its place. A pass that another technique adds is not mixed.
+    Where each token has an answer, nothing is changed.
     """
 
     name: ClassVar[str] = "mixup"
@@ -32,7 +32,7 @@ class Mixup(Technique):
     alpha: Annotated[float, Float(0.1, 1.0)] = 0.2
 
     def build(self, facts: TrainingFacts) -> Applied:
-        """Make what changes the loss; shares and partners come from the trial's generator."""
+        """Make what adds to the loss; shares and partners come from the trial's generator."""
         return _Mixed(self.alpha, facts.generator)
 
 
@@ -40,14 +40,17 @@ class _Mixed(Applied):
     def __init__(self, alpha: float, generator: torch.Generator) -> None:
         self.alpha, self.generator = alpha, generator
 
-    def on_loss(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the cross entropy of mixed outputs (B, C) with both targets (B,), in the shares of the mixture."""
+    def more_loss(self, step: Step, outputs: Tensor) -> Tensor | None:
+        """Return what turns the loss of outputs (B, C) into that of mixed outputs with both targets, in the shares of
+        the mixture."""
         if outputs.ndim != 2:
-            return loss
-        share, others_B = self._drawn(len(targets))
-        others_B = others_B.to(targets.device)
+            return None
+        share, others_B = self._drawn(len(outputs))
+        others_B = others_B.to(outputs.device)
         mixed_BC = share * outputs + (1 - share) * outputs[others_B]
-        return share * cross_entropy(mixed_BC, targets) + (1 - share) * cross_entropy(mixed_BC, targets[others_B])
+        # each mixture in the row of its partner, where the partner's target stands
+        swapped_BC = mixed_BC[others_B.argsort()]
+        return share * step.loss(mixed_BC) + (1 - share) * step.loss(swapped_BC) - step.loss(outputs)
 
     def _drawn(self, rows: int) -> tuple[float, Tensor]:
         """A share of Beta(alpha, alpha), and a partner for each row."""

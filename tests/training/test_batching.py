@@ -1,5 +1,6 @@
 """Shapes: B batch, L length, N rows."""
 
+import math
 from itertools import islice, pairwise
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepmine_auto.messages import WHOLE
 from deepmine_auto.training.batching import BUCKET_BATCHES, Columns, evaluation_order, training_batches, training_order
 from deepmine_auto.training.recipe import MOST_REPORTS, Recipe, Schedule
+from deepmine_plugins.pruners.asha import Asha
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
 sizes = st.sampled_from([1, 2, 8, 16, 64])
@@ -94,10 +97,17 @@ def test_evaluations_are_at_most_200_and_the_last_is_at_the_end(steps, epochs):
 @given(st.integers(9, 100_000), st.sampled_from([8, 32, 256]), st.integers(1, 1_000_000))
 def test_where_evaluations_are_dear_there_are_fewer_and_both_rungs_are_among_them(steps, batch, judged):
     found = Recipe(epochs=1, batch=batch).evaluations(steps, judged)
-    assert {round(steps / 9), round(steps / 3), steps} <= set(found)
+    assert {math.ceil(steps / 9), math.ceil(steps / 3), steps} <= set(found)
     assert found == sorted(set(found))
     assert len(found) == 3 or len(found) * judged <= 0.25 * 3 * batch * steps
     assert len(found) == 9 or 9 * judged > 0.25 * 3 * batch * steps
+
+
+@pytest.mark.parametrize(("judged", "places"), [(0, (0, 2)), (10**9, (0, 1))])
+def test_a_trial_of_any_length_is_evaluated_at_both_rungs_and_not_just_before_them(judged, places):
+    for steps in range(9, 3001):
+        shares = [round(WHOLE * each / steps) for each in Recipe(epochs=1).evaluations(steps, judged)]
+        assert all(shares[at] >= rung for at, rung in zip(places, Asha().rungs(), strict=True)), steps
 
 
 def test_a_trial_is_evaluated_each_ninth_or_each_second_or_at_its_rungs_alone():

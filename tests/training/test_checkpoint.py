@@ -35,6 +35,23 @@ def test_what_is_saved_is_read_back_bit_for_bit(place):
         assert torch.equal(tensors[name], each)
 
 
+def test_tensors_that_share_memory_are_read_back_each_whole(tmp_path):
+    """Tied weights have two names, and a part may lie in a whole."""
+    table = torch.arange(6.0).reshape(3, 2)
+    tensors = {"table": table, "tied": table.detach(), "row": table[1]}
+    checkpoint.save(tmp_path / "step-1", tensors, STATE)
+    found, _ = checkpoint.load(tmp_path / "step-1")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], each) for name, each in tensors.items())
+
+
+def test_what_shares_no_memory_is_written_without_a_copy():
+    """A checkpoint must not take the memory of the model once more."""
+    table = torch.ones(3)
+    apart = checkpoint._apart({"table": table, "tied": table})
+    assert apart["table"].data_ptr() == table.data_ptr() != apart["tied"].data_ptr()
+
+
 @settings(deadline=None)
 @given(hnp.arrays("float32", hnp.array_shapes(), elements=st.floats(width=32)), st.floats(allow_nan=False))
 def test_any_float_survives(tmp_path_factory, array, number):

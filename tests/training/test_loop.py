@@ -318,7 +318,7 @@ def test_a_seeded_training_gives_the_numbers_that_it_always_gave(folder):
         ]
     golden = json.loads(GOLDEN.read_text())
     for name, rows in found.items():
-        assert [row[0] for row in rows] == [row[0] for row in golden[name]]
+        assert [row[0] for row in rows] == [row[0] for row in golden[name]], json.dumps(found)
         assert rows == [pytest.approx(row, abs=2e-6) for row in golden[name]], json.dumps(found)
 
 

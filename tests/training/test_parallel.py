@@ -15,6 +15,7 @@ from alike import CERTAIN, SGD, add_extra_losses, assert_alike, curve, last_weig
 from tiny_texts import TECHNIQUES, assignment, kept
 
 from deepmine_auto import DeepmineError
+from deepmine_auto.contracts import Mixed
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Ended, Reported, Saved
 from deepmine_auto.training import loop, parallel, team, trial
@@ -63,6 +64,10 @@ def with_extra_losses(*args):
     parallel._work(*args)
 
 
+def extra_losses(messages):
+    return [each.metrics["loss/far"] for each in messages if isinstance(each, Reported)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "halvings"), [(2, 0), (3, 1)])
 def test_several_processes_give_the_curve_and_the_weights_of_one(folder, monkeypatch, processes, halvings):
@@ -71,6 +76,7 @@ def test_several_processes_give_the_curve_and_the_weights_of_one(folder, monkeyp
     one, several = alone_and_together(folder, 10 * processes, processes=processes, halvings=halvings, params=ODD)
     assert len(curve(one)) == 9
     assert curve(several) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(one)]
+    assert extra_losses(several) == pytest.approx(extra_losses(one), abs=1e-4)
     assert_alike(last_weights(several, folder), last_weights(one, folder))
     assert several[-1].cause == "budget"
     assert several[-1].facts["peak_mb"] < one[-1].facts["peak_mb"]
@@ -278,6 +284,34 @@ def test_ranks_that_stand_at_other_steps_do_not_begin(monkeypatch):
     assert rank.agree(12, 0) == 20
     with pytest.raises(DeepmineError, match=r"Rank 1 goes on from step 0, and rank 0 from step 12.*same for all"):
         rank.agree(0, 0)
+
+
+class Copy:
+    """What torch makes of a model for several processes, in one."""
+
+    def __init__(self, model, find_unused_parameters):
+        self.model = model
+
+    def register_comm_hook(self, state, hook):
+        """There is nobody to speak to."""
+
+    def __call__(self, *args):
+        return self.model(*args)
+
+
+def test_a_rank_knows_the_extra_losses_of_the_batch_and_learns_by_its_part_of_them(monkeypatch):
+    """The other rank has here what this one has."""
+    monkeypatch.setattr(team, "DistributedDataParallel", Copy)
+    monkeypatch.setattr(team.dist, "all_reduce", lambda whole: whole.mul_(2))
+    weight = torch.ones((), requires_grad=True)
+
+    def model(tokens_BL, keep_BL):
+        return Mixed(tokens_BL, losses={"far": 3.0 * weight})
+
+    forward = Ranks(0, 2, torch.device("cpu"), Shared()).over(model)
+    loss = forward(torch.ones(4, 2), torch.ones(4, 2) > 0).losses["far"]
+    loss.backward()
+    assert (loss.item(), weight.grad.item()) == (3.0, 1.5)
 
 
 def test_each_rank_but_the_leader_draws_anew_at_each_step():

@@ -8,7 +8,7 @@ from statistics import median
 from deepmine_auto import Source
 from deepmine_auto.testing.task import ClassificationPromises, TaskPromises
 from deepmine_plugins.tasks.associative_recall import AssociativeRecall
-from deepmine_plugins.tasks.characters import Characters
+from deepmine_plugins.tasks.characters import UNDERSCORE, Characters
 from deepmine_plugins.tasks.copy_memory import CopyMemory
 from deepmine_plugins.tasks.induction import Induction
 from deepmine_plugins.tasks.list_ops import ListOps
@@ -96,6 +96,13 @@ def test_each_character_is_answered_by_the_next():
     rows = lines(Characters)
     assert all(symbols[1:] == answers[:-1] for symbols, answers in rows)
     assert all(answers[-1] == following[0] for (_, answers), (following, _) in pairwise(rows))
+
+
+def test_every_character_is_asked_underscores_too():
+    """`_` would say that nothing is asked there."""
+    asked = {each for _, answers in lines(Characters) for each in answers}
+    assert UNDERSCORE in asked
+    assert "_" not in asked
 
 
 def value(symbols):

@@ -131,6 +131,21 @@ def test_a_backbone_without_vectors_of_words_is_left_alone():
     assert Denoising().build(facts).state_dict() == {}
 
 
+def electra(folder):
+    """An ELECTRA, whose words have half the width of what it makes of them."""
+    from transformers import ElectraConfig, ElectraModel
+
+    sizes = {"embedding_size": 8, "max_position_embeddings": 64, **originals.SIZES}
+    config = ElectraConfig(vocab_size=len(originals.WORDS), **sizes)
+    return originals._saved(folder, ElectraModel, config, originals.word_pieces())
+
+
+def test_a_backbone_whose_words_have_another_width_is_left_alone(tmp_path):
+    at_work = Course(*pretrained(electra(tmp_path / "electra")))
+    assert at_work.model.companions == []
+    assert at_work.losses() == {}
+
+
 def test_it_works_in_mixed_precision(course):
     at_work = course(share=0.3)
     with torch.autocast("cpu", torch.bfloat16):
