@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from deepmine_auto.contracts import Direction, Original, Prepared, Task
 from deepmine_auto.data.foreign import foreign_ids, load_foreign
 from deepmine_auto.data.paraphrases import read_paraphrases
-from deepmine_auto.data.read import read_rows
+from deepmine_auto.data.read import read_classes
 from deepmine_auto.data.rows import Rows, Source
 from deepmine_auto.data.tokenize import count_words, load_tokenizer, subword_tokenizer, token_ids, word_tokenizer
 from deepmine_auto.data.unlabelled import read_unlabelled
@@ -161,7 +161,7 @@ class TextClassification(Task):
 
     def read(self, source: Source) -> Rows:
         """Read the user's files; a note counts the texts that will be cut. Raises BadInput."""
-        rows = read_rows(source)
+        rows = read_classes(source)
         long = sum(words > self.max_len for words in count_words(rows.inputs))
         note = f"{long:,} of {len(rows):,} texts have more than {self.max_len} words and are cut there."
         return replace(rows, notes=(*rows.notes, note)) if long else rows
@@ -265,7 +265,7 @@ def _classes(train: Rows) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """The labels in the order of the classes, and the weight of each class."""
     counts = Counter(map(str, train.labels))
     if len(counts) < 2:
-        what = f"All {len(train):,} training rows have the label '{min(counts, default='')}'."
+        what = f"Every training row has the label '{min(counts)}'." if counts else "There is no training row."
         raise BadInput(what, "Give rows of two labels or more.")
     labels = tuple(sorted(counts))
     return labels, tuple(len(train) / (len(labels) * counts[label]) for label in labels)

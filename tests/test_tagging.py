@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 
-from deepmine_auto import Rows
+from deepmine_auto import Rows, Source
 from deepmine_auto.errors import BadInput
 from deepmine_auto.tagging import IGNORED, SymbolsPrepared, Tagging
 
@@ -39,6 +39,25 @@ def test_as_many_answers_as_symbols_are_needed():
 def test_one_answer_alone_teaches_nothing():
     with pytest.raises(BadInput, match=r"have 1 different answers\. Give rows of two"):
         Tags().prepare(Rows(["a b"], ["_ x"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tags.csv", "text,label\na b,_ x\nb a,_ X\n"),
+        ("tags.jsonl", '{"text": "a b", "label": "_ x"}\n{"text": "b a", "label": "_ X"}\n'),
+    ],
+)
+def test_a_users_lines_of_answers_are_no_classes(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    rows = Tags().read(Source({"all": tmp_path / name}))
+    assert rows == Rows(["a b", "b a"], ["_ x", "_ X"])
+
+
+def test_a_users_rows_may_all_have_the_same_answers(tmp_path):
+    (tmp_path / "tags.csv").write_text("text,label\na b,x y\nb a,x y\n")
+    rows = Tags().read(Source({"all": tmp_path / "tags.csv"}))
+    assert Tags().prepare(rows).answers == ("x", "y")
 
 
 def test_what_was_prepared_is_read_again(tmp_path):

@@ -50,8 +50,9 @@ LIMITS = """\
 - It knows the language, the subjects and the labels of its training rows, and nothing else. Texts of another kind get
   an answer too, and it may be wrong with a high probability beside it.
 - Probabilities are not calibrated.
-- Nobody looked for groups of people, or kinds of text, on which it does worse than on average.
-- The weights may give away words of the training texts: the vocabulary is in `tokenizer.json`."""
+- Nobody looked for groups of people, or kinds of text, on which it does worse than on average."""
+
+VOCABULARY = "\n- The weights may give away words of the training texts: the vocabulary is in `tokenizer.json`."
 
 USE = """\
 ## Use
@@ -78,18 +79,19 @@ SPOKEN_FACTS = {
 }
 
 
-def card(story: Story) -> str:
-    """Return the card as Markdown."""
+def card(story: Story, of_texts: bool = True) -> str:
+    """Return the card as Markdown. `of_texts`: its rows are texts with one label each, which transformers can answer
+    and `evaluate` can score."""
     model = f"Trial {story.trial} of the search space `{Path(story.space).name}`; the study's seed is {story.seed}."
     sections = [
         head(story.task, story.study, story.sentence),
-        f"{USE} {TRANSFORMERS}",
-        "## Scores\n\n" + _scores(story.evidence) + opened_before(story.facts.get("test_opened", 0)),
+        f"{USE} {TRANSFORMERS}" if of_texts else USE,
+        "## Scores\n\n" + _scores(story.evidence, of_texts) + opened_before(story.facts.get("test_opened", 0)),
         "## Data\n\n" + table({"task": story.task, **_data(story)}),
         f"## Model\n\n{model}\n\n" + table(_chosen(story.params)),
         "## Cost and size\n\n" + table({SPOKEN_FACTS.get(name, name): value for name, value in story.facts.items()}),
         "## Made with\n\n" + table({**story.versions, **_plugins(story)}),
-        f"## Limits\n\n{LIMITS}",
+        f"## Limits\n\n{limits(of_texts)}",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -100,9 +102,10 @@ def head(task: str, title: str, sentence: str) -> str:
     return f"{tags}\n\n# {title}\n\n{sentence[:1].upper()}{sentence[1:]}."
 
 
-def _scores(evidence: Mapping[str, Any] | None) -> str:
+def _scores(evidence: Mapping[str, Any] | None, of_texts: bool) -> str:
     if evidence is None:
-        return f"{UNOPENED[:1].upper()}{UNOPENED[1:]}: score them on rows of your own with `deepmine-auto evaluate`."
+        remedy = ": score them on rows of your own with `deepmine-auto evaluate`" if of_texts else ""
+        return f"{UNOPENED[:1].upper()}{UNOPENED[1:]}{remedy}."
     return scores(evidence, "this model", f"{evidence['baseline_name']}, which was fitted on the same training rows")
 
 
@@ -119,6 +122,11 @@ def scores(evidence: Mapping[str, Any], name: str, beside: str) -> str:
         f"{beside}, {lead}. They say nothing about data of another kind."
     )
     return "\n".join([titles, *rows, "", told])
+
+
+def limits(of_texts: bool) -> str:
+    """What it should not be used for; models of texts carry words of them."""
+    return LIMITS + VOCABULARY if of_texts else LIMITS
 
 
 def opened_before(times: int) -> str:

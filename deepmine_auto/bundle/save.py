@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -65,10 +66,12 @@ def named_when_whole(folder: Path) -> Iterator[Path]:
     """
     folder = folder.absolute()
     refuse_existing(folder)
-    for left in folder.parent.glob(f".{folder.name}.*"):  # of an export that was killed
-        if not Path(f"/proc/{left.suffix[1:]}").exists():
+    hidden = f".{folder.name}.deepmine-auto-unfinished-"  # nobody else names a folder so, and those are deleted
+    for left in folder.parent.glob(f"{glob.escape(hidden)}*"):  # of an export that was killed
+        process = left.name.removeprefix(hidden)
+        if process.isdecimal() and not Path(f"/proc/{process}").exists():
             shutil.rmtree(left, ignore_errors=True)
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    unfinished = folder.with_name(f"{hidden}{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
@@ -90,7 +93,8 @@ def _write(folder: Path, exported: Exported) -> None:
     _write_json(folder / "config.json", _config(exported))
     if isinstance(exported.prepared, TextPrepared):
         _write_json(folder / "tokenizer_config.json", _tokenizer(exported.prepared))
-    (folder / "README.md").write_text(card(exported.story), encoding="utf-8")
+    told = card(exported.story, isinstance(exported.prepared, TextPrepared))
+    (folder / "README.md").write_text(told, encoding="utf-8")
     for each in folder.iterdir():  # safetensors makes its files private, which a service of another user cannot read
         each.chmod((folder / "README.md").stat().st_mode)
     manifest.write(folder, {**exported.story.provenance(), "probe": _probe(exported)})

@@ -47,7 +47,7 @@ def _as_text(found: dict[str, Any]) -> str:
         ("validation", f"{objective} {chosen['value']:.4f}; trial {chosen['best']} alone {chosen['alone']:.4f}"),
         ("test", found["sentence"]),
         ("winner", f"{objective} {beside:.4f}, by trial {found['winner']} on the same rows"),
-        ("lead", f"{evidence['lead']:+.4f} [{low:+.4f}, {high:+.4f}] over the winner"),
+        ("lead", f"{evidence['lead']:+.4f} [{low:+.4f}, {high:+.4f}] ahead of the winner"),
         ("cost", _cost(found["cost"])),
         *([("limits", f"{', '.join(found['limits'])}: each member keeps them")] if found["limits"] else []),
         ("opened", f"the locked test was opened {times} times in this study, so these scores flatter both"),

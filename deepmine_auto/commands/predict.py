@@ -55,12 +55,13 @@ def _asked(texts: Sequence[str], file: str | None, text_column: str | None) -> l
 def _from_stdin() -> list[str]:
     import sys
 
+    from deepmine_auto.data.table import lines_of
     from deepmine_auto.errors import BadInput
 
     if sys.stdin.isatty():
         click.echo("One text a line; Ctrl-D ends.", err=True)
     try:
-        return sys.stdin.buffer.read().decode().splitlines()
+        return lines_of(sys.stdin.buffer.read().decode())
     except UnicodeDecodeError as error:
         raise BadInput("Standard input is not UTF-8.", "Convert it with iconv.") from error
 

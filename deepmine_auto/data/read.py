@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ def read_rows(source: Source) -> Rows:
     """Read a source's files into rows of stripped texts and labels, both str, in the order train, validation, test.
 
     Whole floats lose their point and booleans are written as in JSON, so that a label is the same in every format.
-    Raises BadInput if a file cannot be read, a column cannot be found, or the rows cannot be learned from.
+    Raises BadInput if a file cannot be read, a column cannot be found, or a row lacks its text or label.
     """
     _refuse_parts(source.files)
     order = ["all"] if "all" in source.files else [part for part in PARTS if part in source.files]
@@ -39,22 +40,39 @@ def read_rows(source: Source) -> Rows:
         inputs += _texts(_column(table, columns.text, path), path)
         labels += _labels(_column(table, columns.label, path), path)
         parts += [part] * (len(inputs) - len(parts))
-    fixed = parts if len(order) > 1 else None
-    _refuse_classes(labels, fixed)
-    return Rows(inputs, labels, fixed, (*columns.notes, *_twins(labels)))
+    return Rows(inputs, labels, parts if len(order) > 1 else None, tuple(columns.notes))
+
+
+def read_classes(source: Source) -> Rows:
+    """Read rows as `read_rows` does, whose labels are classes; a note tells those that differ only in case or blanks.
+
+    Raises BadInput, too where there is one class alone, or one has too few rows for every part.
+    """
+    rows = read_rows(source)
+    _refuse_classes(rows.labels, rows.parts)
+    return replace(rows, notes=(*rows.notes, *_twins(rows.labels)))
 
 
 def read_texts(path: Path, text_column: str | None = None) -> list[str]:
-    """Read the texts of one file, stripped, found as `read_rows` finds them; .txt holds one a line. Raises BadInput."""
+    """Read the texts of one file, stripped; .txt holds one a line. Raises BadInput, too for a blank line: answers stand
+    in the order of the lines."""
     if extension(path) in LINES:
-        return _texts(read_lines(path), path)
+        lines = read_lines(path)
+        _refuse_blank(lines, path)
+        return _texts(lines, path)
     table = read_table(path, also=LINES)
     return _texts(_column(table, _texts_in(table, text_column, path), path), path)
 
 
+def read_loose(path: Path, text_column: str | None = None) -> list[str]:
+    """Read texts as `read_texts` does where their order says nothing: blank lines of .txt are left out."""
+    if extension(path) in LINES:
+        return _texts([each for each in read_lines(path) if each.strip()], path)
+    return read_texts(path, text_column)
+
+
 def read_pairs(path: Path, column: str, text_column: str | None = None) -> list[tuple[str, str]]:
-    """Read the texts of one file, found as `read_rows` finds them, each with what this column has beside it; both
-    stripped. Raises BadInput."""
+    """Read the texts of one file, each with what this column has beside it; both stripped. Raises BadInput."""
     table = read_table(path)
     if column not in table:
         columns = ", ".join(table)
@@ -65,13 +83,18 @@ def read_pairs(path: Path, column: str, text_column: str | None = None) -> list[
 
 
 def _texts_in(table: Columns, text_column: str | None, path: Path) -> str:
-    """The column of texts in a table that need not have labels."""
+    """The column of texts in a table that need not have labels: as the user named it, else of a usual name, else the
+    only one of strings. None is guessed, since nobody would be told."""
     if text_column is not None and text_column not in table:
         raise unknown(text_column, table, f"column of {path}")
-    name = text_column or _usual(TEXT_NAMES, table, but=None) or _longest(table, but=None)
-    if name is None:
+    known = text_column or _usual(TEXT_NAMES, table, but=None)
+    likely = [known] if known else [*_strings(table, but=None)]
+    if not likely:
         raise BadInput(f"{path} has no column of texts; its columns: {', '.join(table)}.", "Name one: --text-column.")
-    return name
+    if len(likely) > 1:
+        names = " or ".join(f"'{each}'" for each in likely)
+        raise BadInput(f"The texts of {path} may be column {names}.", "Name it with --text-column, or call it 'text'.")
+    return likely[0]
 
 
 def read_labelled(path: Path, text_column: str | None = None, label_column: str | None = None) -> Rows:
@@ -188,12 +211,14 @@ def _usual(names: Iterable[str], table: Columns, but: str | None) -> str | None:
 
 def _longest(table: Columns, but: str | None) -> str | None:
     """The column of strings whose values are longest in the mean."""
-    means = {}
-    for name, values in table.items():
-        present = [each for each in values if each is not None]
-        if name != but and present and all(isinstance(each, str) for each in present):
-            means[name] = sum(map(len, present)) / len(present)
+    means = {name: sum(map(len, values)) / len(values) for name, values in _strings(table, but).items()}
     return max(means, key=means.__getitem__, default=None)
+
+
+def _strings(table: Columns, but: str | None) -> Columns:
+    """The columns of strings, without what is missing."""
+    present = {name: [each for each in values if each is not None] for name, values in table.items() if name != but}
+    return {name: each for name, each in present.items() if each and all(isinstance(value, str) for value in each)}
 
 
 # -- values ----------------------------------------------------------------------------------------------------------
@@ -235,6 +260,13 @@ def _texts(values: Sequence[str], path: Path) -> list[str]:
     return texts
 
 
+def _refuse_blank(lines: Sequence[str], path: Path) -> None:
+    blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
+    if blank:
+        what = f"{len(blank):,} of {len(lines):,} lines of {path} are blank, the first is line {blank[0]:,}."
+        raise BadInput(what, "Remove them: a line is a text.")
+
+
 def _labels(labels: list[str], path: Path) -> list[str]:
     missing = [row for row, label in enumerate(labels, 1) if not label.strip()]
     if missing:
@@ -250,7 +282,7 @@ def _labels(labels: list[str], path: Path) -> list[str]:
 
 def _refuse_classes(labels: Sequence[str], parts: Sequence[str] | None) -> None:
     if len(set(labels)) == 1:
-        what = f"All {len(labels):,} rows have the label '{labels[0]}', and a classifier needs two."
+        what = f"Every row has the label '{labels[0]}', and a classifier needs two."
         raise BadInput(what, "Add rows of another class, or name another column with --label-column.")
     refuse_too_few(labels, parts)
 

@@ -42,10 +42,16 @@ def read_table(path: Path, also: Sequence[str] = ()) -> Columns:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the lines of a text file that are not blank, at least one. Raises BadInput as `read_table` does."""
+    """Read the lines of a text file up to the last that is not blank. Raises BadInput as `read_table` does."""
     if not path.exists():
         raise _missing(path)
-    return [each for each in _text(path).splitlines() if each.strip()]
+    return lines_of(_text(path).rstrip())
+
+
+def lines_of(text: str) -> list[str]:
+    """Cut a text where it has line feeds: `splitlines` does so at U+2028 or a form feed too, and what is answered would
+    slip against what was asked."""
+    return [each.removesuffix("\r") for each in text.split("\n")]
 
 
 def extension(path: Path) -> str:

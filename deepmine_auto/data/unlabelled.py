@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from deepmine_auto.data.read import read_texts
+from deepmine_auto.data.read import read_loose
 from deepmine_auto.data.split import essence
 from deepmine_auto.errors import BadInput
 
@@ -25,7 +25,7 @@ LOOKED_AT = 2_000
 def read_unlabelled(path: Path, text_column: str | None, inputs: Sequence[str]) -> list[str]:
     """Read the texts of a file that are no input of a row, each once: what stands in the test must not be learned from,
     and what stands in train is known better. Raises BadInput where none is left, or the language is another one."""
-    texts = read_texts(path, text_column)
+    texts = read_loose(path, text_column)
     known = {essence(each) for each in inputs}
     fresh = {plain: each for each in texts if (plain := essence(each)) not in known}
     if not fresh:

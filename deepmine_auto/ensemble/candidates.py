@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from optuna.trial import TrialState
 
 from deepmine_auto.concluding import Chosen, restored
 from deepmine_auto.contracts import Task
@@ -17,7 +16,7 @@ from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
 from deepmine_auto.storage.store import Store, StudyRow
-from deepmine_auto.study.finals import feasible
+from deepmine_auto.study.finals import may_win
 from deepmine_auto.study.history import History
 from deepmine_auto.study.provenance import unavailable
 from deepmine_auto.study.pruning import oriented
@@ -25,8 +24,6 @@ from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.training.checkpoint import Damaged
 from deepmine_auto.training.loop import Training, outputs_of
-
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +64,7 @@ def trainings(row: StudyRow, store: Store, host: Host) -> Iterator[Training]:
     """The trainings of all trials that may win and whose weights are whole, the best first, one at a time."""
     history, spaces = History(store, row), Spaces.of(store, row)
     values = history.best_values()
-    able = [
-        each for each, trial in history.trials.items() if each in values and trial.state in ENDED and feasible(trial)
-    ]
+    able = [each for each, trial in history.trials.items() if each in values and may_win(trial)]
     for each in sorted(able, key=lambda each: (-oriented(values[each], row.direction), each)):
         params = spaces.complete(each, history.trials[each].params)
         best = history.of("trial", each).best(row.direction)

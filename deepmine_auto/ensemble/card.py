@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deepmine_auto.bundle.card import LIMITS, USE, head, opened_before, scores, table
+from deepmine_auto.bundle.card import USE, head, limits, opened_before, scores, table
 
 MEMBERS = "It answers with the mean of their probabilities. Each has a card of its own in its folder."
 
 
-def card(told: Mapping[str, Any], shares: Mapping[int, float]) -> str:
-    """Return the card as Markdown, of all that there is to tell and each trial's share."""
+def card(told: Mapping[str, Any], shares: Mapping[int, float], of_texts: bool = True) -> str:
+    """Return the card as Markdown, of all that there is to tell and each trial's share; `of_texts` as for a bundle."""
     beside = f"{told['evidence']['baseline_name']}, which is one model"
     sections = [
         head(told["task"], f"{told['study']}: an ensemble", told["sentence"]),
@@ -20,7 +20,7 @@ def card(told: Mapping[str, Any], shares: Mapping[int, float]) -> str:
         f"## Members\n\n{MEMBERS}\n\n" + table({f"trial {each}": f"{share:.0%}" for each, share in shares.items()}),
         _chosen(told),
         "## Cost and size\n\n" + table(_cost(told["cost"])),
-        f"## Limits\n\n{LIMITS}",
+        f"## Limits\n\n{limits(of_texts)}",
     ]
     return "\n\n".join(sections) + "\n"
 

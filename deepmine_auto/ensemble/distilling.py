@@ -1,6 +1,7 @@
 """The winner's params trained once more, with an ensemble as the teacher: the ensemble's word at one model's cost.
 
-It is compared with the trial itself, which had the same rows, the same seed, and labels alone. The test stays locked.
+It is compared with the trial itself, which had the same rows, the same seed, and labels alone; one that the search
+stopped is trained to its end for that. The test stays locked.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from optuna.trial import TrialState
 
 from deepmine_auto.bundle.card import UNOPENED
 from deepmine_auto.bundle.save import refuse_existing
@@ -25,8 +28,7 @@ from deepmine_auto.executors.inline import one_thread
 from deepmine_auto.exporting import study_in, winner_of
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import Assignment, Ended, attempt_folder
-from deepmine_auto.opening import held
-from deepmine_auto.storage.place import Place
+from deepmine_auto.storage.place import Place, held
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.evidence import spoken
 from deepmine_auto.study.history import History
@@ -71,7 +73,7 @@ def distil(study: str, storage: Place, lesson: Lesson, output: Path | None = Non
         assignment = _assignment(row, store, trial, host)
         try:
             ended = _taught(assignment, _teacher(row, store, host, found), lesson, host)
-            told = _compared(row, store, ended, found, trial, lesson)
+            told = _compared(row, ended, _untaught(row, store, assignment, host), found, lesson)
             if not (told["better"] or keep):
                 raise NoBetter(f"{told['sentence']}.", "Nothing was exported; --keep exports it all the same.")
             _export(folder, row, replace(assignment, checkpoints=(str(ended.checkpoint),)), told, host)
@@ -114,25 +116,60 @@ def _teacher(row: StudyRow, store: Store, host: Host, found: Selection) -> np.nd
 
 
 def _taught(assignment: Assignment, teacher: np.ndarray, lesson: Lesson, host: Host) -> Ended:
-    """Train to the end. Raises DeepmineError where that is none that a trial is judged by."""
     shutil.rmtree(_checkpoints(assignment), ignore_errors=True)
     training = Training(assignment, host)
     training.techniques["distilled"] = Taught(teacher, lesson.alpha, lesson.temperature)
+    return _whole(training, "with", "Try a smaller --alpha.")
+
+
+class Untaught(NamedTuple):
+    """A trial without a teacher: its number, its value, and how far the search had brought it where that stopped it."""
+
+    trial: int
+    value: float
+    stopped_at: float | None = None
+
+
+def _untaught(row: StudyRow, store: Store, assignment: Assignment, host: Host) -> Untaught:
+    """The trial itself, trained to its end if the search did not: a teacher has no credit for steps that a trial never
+    took."""
+    history, trial = History(store, row), assignment.number
+    own = history.best_values()[trial]
+    if history.trials[trial].state == TrialState.COMPLETE:
+        return Untaught(trial, own)
+    training = Training(replace(assignment, attempt=2), host)  # the checkpoints of the first are still wanted
+    value = _whole(training, "without", f"Export it as it is: deepmine-auto export {row.typed}").value
+    assert value is not None
+    return Untaught(trial, value, own)
+
+
+def _whole(training: Training, how: str, remedy: str) -> Ended:
+    """Train to the end. Raises DeepmineError where that is none that a trial is judged by."""
     last = [*training.messages()][-1]
     if not isinstance(last, Ended) or last.cause not in ("budget", "patience") or last.value is None:
         cause = last.cause if isinstance(last, Ended) else "interrupted"
-        raise DeepmineError(f"The training with a teacher did not end well: {cause}.", "Try a smaller --alpha.")
+        raise DeepmineError(f"The training {how} a teacher did not end well: {cause}.", remedy)
     return last
 
 
-def _compared(row: StudyRow, store: Store, ended: Ended, found: Selection, trial: int, lesson: Lesson) -> Row:
-    own, value = History(store, row).best_values()[trial], ended.value
+def _compared(row: StudyRow, ended: Ended, itself: Untaught, found: Selection, lesson: Lesson) -> Row:
+    value = ended.value
     assert value is not None
-    better = oriented(value, row.direction) > oriented(own, row.direction)
-    score = f"{spoken(row.spec['objective'])} {value:.4f} on the validation rows, and {own:.4f} without a teacher"
-    sentence = f"trial {trial} taught by an ensemble of trials {found.words()} has {score}"
+    better = oriented(value, row.direction) > oriented(itself.value, row.direction)
+    score = f"{spoken(row.spec['objective'])} {value:.4f} on the validation rows"
+    beside = f"{itself.value:.4f} without a teacher"
+    if itself.stopped_at is not None:
+        beside += f" (the search stopped it at {itself.stopped_at:.4f})"
+    sentence = f"trial {itself.trial} taught by an ensemble of trials {found.words()} has {score}, and {beside}"
     facts = {"teacher": f"trials {found.words()}", "alpha": lesson.alpha, "temperature": lesson.temperature}
-    return {"trial": trial, "value": value, "own": own, "better": better, "sentence": sentence, "facts": facts}
+    return {
+        "trial": itself.trial,
+        "value": value,
+        "own": itself.value,
+        "better": better,
+        "sentence": sentence,
+        "facts": facts,
+    }
 
 
 def _export(folder: Path, row: StudyRow, assignment: Assignment, told: Row, host: Host) -> None:

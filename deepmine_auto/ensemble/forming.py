@@ -23,9 +23,8 @@ from deepmine_auto.ensemble.selecting import PICKS, Selection, refuse_few, selec
 from deepmine_auto.errors import BadInput
 from deepmine_auto.exporting import export_again, study_in, training_of, winner_of
 from deepmine_auto.host import the_host
-from deepmine_auto.opening import held
 from deepmine_auto.storage import tables
-from deepmine_auto.storage.place import Place
+from deepmine_auto.storage.place import Place, held
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.evidence import Evidence, weigh
 from deepmine_auto.study.seeding import seed_of

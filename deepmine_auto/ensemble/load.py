@@ -82,7 +82,8 @@ def write(folder: Path, weights: Mapping[int, float], facts: Mapping[str, Any]) 
         }
         for trial, weight in weights.items()
     ]
-    (folder / CARD).write_text(card(facts, weights), encoding="utf-8")
+    of_texts = all((folder / member_folder(each) / "tokenizer.json").exists() for each in weights)
+    (folder / CARD).write_text(card(facts, weights, of_texts), encoding="utf-8")
     plain = {"format": FORMAT, "members": members, "card": sha256(folder / CARD), **facts}
     (folder / ENSEMBLE).write_text(sealed(plain), encoding="utf-8")
     flush(folder / CARD)

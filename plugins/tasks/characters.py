@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from deepmine_auto import Rows, Source, Tagging
 
-SPACE, RARE = "\u2423", "\u25a1"
+SPACE, RARE, UNDERSCORE = "\u2423", "\u25a1", "\uff3f"
 FEWEST = 20
 """A character that is rarer stands as RARE."""
 
@@ -33,6 +33,7 @@ class Characters(Tagging):
         return super().read(source) if source.files else self._cut(_tweets())
 
     def _cut(self, text: str) -> Rows:
+        text = text.replace("_", UNDERSCORE)  # as an answer, `_` says that none is asked
         counts = Counter(text)
         symbols = [SPACE if each.isspace() else each if counts[each] >= FEWEST else RARE for each in text]
         starts = range(0, len(symbols) - self.length, self.length)

@@ -30,6 +30,14 @@ def test_a_card_without_evidence_says_that_the_test_was_not_opened():
     assert "tf-idf" not in told
 
 
+def test_a_card_of_rows_that_are_no_texts_names_no_tool_that_would_refuse_them():
+    texts, others = card(tiny.story()), card(tiny.story(), False)
+    for part in ("pipeline(", "`deepmine-auto evaluate`", "`tokenizer.json`"):
+        assert part in texts
+        assert part not in others
+    assert others.count("The locked test was not opened for these weights.\n") == 2
+
+
 @pytest.mark.parametrize(("times", "said"), [(1, False), (2, True)])
 def test_a_card_says_so_from_the_second_opening_of_the_test_on(times, said):
     told = card(tiny.story(evidence=tiny.EVIDENCE, facts={"test_opened": times}))

@@ -12,6 +12,7 @@ import torch
 
 from deepmine_auto.bundle import manifest, parity, save
 from deepmine_auto.errors import BadInput
+from deepmine_auto.tagging import SymbolsPrepared
 
 
 def _nothing_is_left(folder):
@@ -50,25 +51,43 @@ def test_what_ends_in_the_middle_leaves_nothing(tmp_path, monkeypatch, at, error
     assert _nothing_is_left(tmp_path)
 
 
-def test_what_a_killed_export_left_is_gone_after_the_next_and_nothing_else_is(tmp_path):
+def hidden(name, process):
+    """What an export of this process calls a bundle of this name until it is whole."""
+    return f".{name}.deepmine-auto-unfinished-{process}"
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """The number of a process that has ended."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    return ended.pid
+
+
+def test_what_a_killed_export_left_is_gone_after_the_next_and_nothing_else_is(tmp_path, dead):
     """Of what is named like it, the number of this process may be a dead one's too; the others are somebody else's."""
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    left, mine = tmp_path / f".bundle.{dead.pid}", tmp_path / f".bundle.{os.getpid()}"
-    at_work, foreign = tmp_path / f".bundle.{os.getppid()}", tmp_path / f".other.{dead.pid}"
-    for each in (left, mine, at_work, foreign):
+    left, mine, at_work = (tmp_path / hidden("bundle", each) for each in (dead, os.getpid(), os.getppid()))
+    foreign = [".bundle.cache", f".bundle.{dead}", hidden("bundle", "one"), hidden("other", dead)]
+    for each in (left, mine, at_work, *(tmp_path / each for each in foreign)):
         each.mkdir()
     (mine / "torn").touch()
     save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
-    assert {each.name for each in tmp_path.iterdir()} == {at_work.name, foreign.name, "bundle"}
+    assert {each.name for each in tmp_path.iterdir()} == {at_work.name, *foreign, "bundle"}
     assert not (tmp_path / "bundle" / "torn").exists()
+
+
+def test_a_name_is_no_pattern_of_the_folders_to_be_deleted(tmp_path, dead):
+    (tmp_path / hidden("[ab]", dead)).mkdir()
+    (tmp_path / hidden("a", dead)).mkdir()
+    with save.named_when_whole(tmp_path / "[ab]"):
+        assert {each.name for each in tmp_path.iterdir()} == {hidden("a", dead), hidden("[ab]", os.getpid())}
 
 
 def test_all_of_a_bundle_is_on_the_disk_before_its_name_and_its_name_before_it_is_told(tmp_path, monkeypatch):
     flushed = []
     monkeypatch.setattr(save, "flush", lambda place: flushed.append((place.name, (tmp_path / "bundle").exists())))
     save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
-    assert flushed == [(f".bundle.{os.getpid()}", False), (tmp_path.name, True)]
+    assert flushed == [(hidden("bundle", os.getpid()), False), (tmp_path.name, True)]
 
 
 def test_a_probe_draws_none_of_the_callers_random_numbers():
@@ -117,3 +136,12 @@ def test_a_label_may_be_any_text(tmp_path):
     fitted = replace(made.prepared.fitted, labels=("auto_map", "<b>"))
     save.save(tmp_path / "bundle", replace(made, prepared=replace(made.prepared, fitted=fitted)), *tiny.asked())
     assert json.loads((tmp_path / "bundle" / "config.json").read_text())["id2label"] == {"0": "auto_map", "1": "<b>"}
+
+
+def test_the_card_of_symbols_names_nothing_that_only_texts_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(save, "_probe", lambda _: [])
+    symbols = SymbolsPrepared(("[PAD]", "[UNK]", "a"), ("x", "y"), 8)
+    save._write(tmp_path, replace(tiny.exported(), prepared=symbols))
+    told = (tmp_path / "README.md").read_text()
+    assert "tokenizer.json" not in told
+    assert "transformers" not in told

@@ -44,6 +44,7 @@ def test_standard_input_is_one_text_a_line(dash):
         ("x.csv", "id,tweet\n1,so good\n2,awful\n", []),
         ("x.tsv", "id\ttold\n1\tso good\n2\tawful\n", ["--text-column", "told"]),
         ("x.jsonl", '{"text": "so good"}\n{"text": "awful"}\n', []),
+        ("x.txt", "so good\r\nawful\r\n", []),
     ],
 )
 def test_texts_of_a_file_are_answered_in_order(tmp_path, name, text, more):
@@ -71,6 +72,27 @@ def test_an_unknown_column_is_refused_with_the_nearest(tmp_path):
     (tmp_path / "x.csv").write_text("text,label\na,b\n")
     with pytest.raises(BadInput, match=r"'txt' is no column of .*Did you mean 'text'"):
         run("--file", str(tmp_path / "x.csv"), "--text-column", "txt")
+
+
+@pytest.mark.parametrize("given", ["file", "pipe"])
+def test_an_answer_belongs_to_what_stands_between_two_line_feeds(tmp_path, given):
+    texts = ["so\u2028good", "awful\x0cday\x85now", "so so"]
+    (tmp_path / "x.txt").write_bytes("\r\n".join(texts).encode())
+    args = ["--file", str(tmp_path / "x.txt")] if given == "file" else ["-"]
+    found = run("--json", *args, stdin=(tmp_path / "x.txt").read_bytes()).stdout.splitlines()
+    assert [json.loads(line) for line in found] == expected(*texts)
+
+
+def test_a_blank_line_of_a_file_is_refused(tmp_path):
+    (tmp_path / "x.txt").write_text("so good\n\nawful\n")
+    with pytest.raises(BadInput, match=r"1 of 3 lines of .*x\.txt are blank, the first is line 2\. Remove them"):
+        run("--file", str(tmp_path / "x.txt"))
+
+
+def test_columns_of_a_file_that_may_all_be_the_texts_are_named(tmp_path):
+    (tmp_path / "x.csv").write_text("told,remark\nso good,a very long remark\n")
+    with pytest.raises(BadInput, match=r"texts of .*x\.csv may be column 'told' or 'remark'\. Name it with --text"):
+        run("--file", str(tmp_path / "x.csv"))
 
 
 def test_standard_input_that_is_not_utf_8_is_refused():

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from deepmine_auto.data.read import read_rows, source_from
+from deepmine_auto.data.read import read_classes, read_rows, read_texts, source_from
 from deepmine_auto.data.rows import Rows, Source
 from deepmine_auto.errors import BadInput
 
@@ -22,7 +22,7 @@ GOOD = "text,label\n" + "".join(f"a{i},x\nb{i},y\n" for i in range(3))
 
 
 def rows_of(path: Path, **columns: str) -> Rows:
-    return read_rows(source_from([str(path)], **columns))
+    return read_classes(source_from([str(path)], **columns))
 
 
 def sizes_of(rows: Rows) -> list[int]:
@@ -291,7 +291,7 @@ BAD_FILES = {
         gzip.compress(b"\xe9"),
         r"Convert it \(unpacked\): .* [^ ]*rows.csv > [^ ]*rows_utf8.csv`",
     ),
-    "one class": ("rows.csv", "text,label\na,x\nb,x\nc,x\n", r"All 3 rows have the label 'x', and .* two. Add rows"),
+    "one class": ("rows.csv", "text,label\na,x\nb,x\nc,x\n", r"Every row has the label 'x', and .* two. Add rows"),
     "rare": (
         "rows.csv",
         GOOD + "c,z\nd,z\n",
@@ -376,7 +376,7 @@ def test_bad_paths_are_one_sentence_with_their_remedy(
     written(tmp_path / "val.csv", "texts,label\nc,x\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=told) as raised:
-        read_rows(source_from(given))
+        read_classes(source_from(given))
     assert raised.value.remedy
 
 
@@ -414,7 +414,35 @@ def test_a_class_of_one_row_will_do_where_nothing_is_cut_from_train(tmp_path: Pa
     given = [f"{part}={written(tmp_path / part, '')}.csv" for part in ("train", "validation", "test")]
     for each in given:
         written(Path(each.partition("=")[2]), f"text,label\n{each[:3]}a,x\n{each[:3]}b,y\n")
-    assert len(read_rows(source_from(given))) == 6
+    assert len(read_classes(source_from(given))) == 6
+
+
+# -- texts without labels ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n \n"])
+def test_a_line_is_what_stands_before_a_line_feed_and_nothing_else_ends_it(end: str, tmp_path: Path) -> None:
+    lines = ["one\u2028text", "a\x0bb\x0cc\x1cd\x1de\x1ef", "a\x85b", "one\rtext"]
+    assert read_texts(written(tmp_path / "more.txt", "\r\n".join(lines) + end)) == lines
+
+
+@pytest.mark.parametrize(("text", "first"), [("\na\nb\n", 1), ("a\n \t\nb", 2), ("a\nb\n\x0c\nc\n\n", 3)])
+def test_a_blank_line_between_texts_is_refused_since_answers_would_slip(text: str, first: int, tmp_path: Path) -> None:
+    told = rf"1 of [34] lines of .*more\.txt are blank, the first is line {first}\. Remove them"
+    with pytest.raises(BadInput, match=told):
+        read_texts(written(tmp_path / "more.txt", text))
+
+
+def test_the_only_column_of_strings_is_that_of_the_texts(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": at, "said": text}) for at, text in enumerate("ab")]
+    assert read_texts(written(tmp_path / "more.jsonl", "\n".join(lines))) == ["a", "b"]
+
+
+def test_which_of_two_columns_holds_the_texts_is_asked_and_not_guessed(tmp_path: Path) -> None:
+    path = written(tmp_path / "more.csv", "said,remark\na,a very long remark\n")
+    with pytest.raises(BadInput, match=r"may be column 'said' or 'remark'\. Name it with --text-column, or"):
+        read_texts(path)
+    assert read_texts(path, "said") == ["a"]
 
 
 # -- surroundings ------------------------------------------------------------------------------------------------------

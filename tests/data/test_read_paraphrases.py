@@ -56,6 +56,11 @@ def test_the_longest_column_of_texts_is_not_that_of_paraphrases(tmp_path):
     assert found == [(INPUTS[3], ("x " * 100).strip())]
 
 
+def test_columns_that_may_all_be_the_texts_are_named(tmp_path):
+    with pytest.raises(BadInput, match=r"may be column 'id' or 'mine'\. Name it with --text-column, or call it 'text'"):
+        read(tmp_path, ("a", "one", INPUTS[3]), header=("id", "paraphrase", "mine"))
+
+
 @pytest.mark.parametrize("pairs", [[("a text of nobody", "one")], [(LOCKED[0], "one")], [(INPUTS[0], INPUTS[0])]])
 def test_a_file_without_any_for_what_is_trained_on_is_refused(tmp_path, pairs):
     with pytest.raises(BadInput, match=r"None of the 1 rows of .*reworded\.csv has other words for a text that is tra"):

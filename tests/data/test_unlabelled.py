@@ -28,6 +28,17 @@ def test_a_table_may_have_other_columns(tmp_path):
     assert read_unlabelled(file, None, rows().inputs) == ["one text", "another"]
 
 
+def test_a_line_ends_at_a_line_feed_alone(tmp_path):
+    file = written(tmp_path / "more.txt", ["one\u2028text", "another\x0cone"])
+    assert read_unlabelled(file, None, rows().inputs) == ["one\u2028text", "another\x0cone"]
+
+
+def test_columns_that_may_all_be_the_texts_are_named(tmp_path):
+    file = written(tmp_path / "more.csv", ["told,remark", "one text,a very long remark"])
+    with pytest.raises(BadInput, match=r"may be column 'told' or 'remark'\. Name it with --text-column, or"):
+        read_unlabelled(file, None, rows().inputs)
+
+
 def test_what_is_a_row_already_and_what_stands_twice_is_left_out(tmp_path):
     known = rows().inputs
     file = written(tmp_path / "more.txt", [known[0].upper(), f"  {known[1]}  ", "new", "NEW", "new  ", "newer"])

@@ -5,6 +5,7 @@ import math
 import pytest
 from click.testing import CliRunner
 from forming_kit import openings
+from optuna.trial import TrialState
 
 import deepmine_auto
 from deepmine_auto.commands.distil import distil
@@ -13,6 +14,7 @@ from deepmine_auto.ensemble import distilling
 from deepmine_auto.ensemble.distilling import Lesson
 from deepmine_auto.ensemble.selecting import NoBetter
 from deepmine_auto.errors import BadInput
+from deepmine_auto.study.history import History
 
 
 def teach(study, folder, *, keep=True, **lesson):
@@ -52,6 +54,29 @@ def test_what_is_not_better_is_not_exported_unless_it_is_to_be_kept(averaged_stu
     with pytest.raises(NoBetter, match=told):
         teach(averaged_study, tmp_path / "none", keep=False, alpha=0.0)
     assert [*tmp_path.iterdir()] == []
+
+
+class Stopped(History):
+    """All trials were stopped when they had learned next to nothing."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        for each in self.trials.values():
+            each.state = TrialState.PRUNED
+
+    def best_values(self):
+        return dict.fromkeys(self.trials, 9.9)
+
+
+@pytest.mark.usefixtures("unverified")
+def test_a_teacher_has_no_credit_for_the_steps_that_a_stopped_trial_did_not_take(averaged_study, tmp_path, monkeypatch):
+    monkeypatch.setattr(Lesson, "refuse_wrong", lambda _: None)
+    monkeypatch.setattr(distilling, "History", Stopped)
+    told = teach(averaged_study, tmp_path / "whole", alpha=0.0)
+    assert told["value"] == told["own"] < 9.9
+    assert not told["better"]
+    assert told["sentence"].endswith(f"{told['own']:.4f} without a teacher (the search stopped it at 9.9000)")
+    assert not [*(averaged_study.bundle.parent / "checkpoints").glob("distilled-*")]
 
 
 def test_no_checkpoint_of_it_stays_behind(averaged_study, taught):

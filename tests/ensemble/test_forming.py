@@ -129,7 +129,7 @@ def test_the_text_has_both_scores_their_difference_the_cost_and_the_openings(for
     lines = {line.split()[0]: line for line in told.splitlines()}
     assert [*lines] == ["ensemble", "validation", "test", "winner", "lead", "cost", "opened", "folder"]
     assert f"by trial {formed.study.trial} on the same rows" in lines["winner"]
-    assert " over the winner" in lines["lead"]
+    assert " ahead of the winner" in lines["lead"]
     assert "times the parameters" in lines["cost"]
     assert f"opened {len(openings(formed.study))} times" in lines["opened"]
 

@@ -9,7 +9,7 @@ import pytest
 
 import deepmine_auto
 from deepmine_auto.bundle.manifest import sealed
-from deepmine_auto.ensemble.load import CARD, ENSEMBLE
+from deepmine_auto.ensemble.load import CARD, ENSEMBLE, write
 from deepmine_auto.errors import BadInput
 
 
@@ -57,6 +57,15 @@ def test_a_card_that_is_another_or_gone_is_refused(copied, spoil):
     spoil(copied / CARD)
     with pytest.raises(BadInput, match=r"README\.md was changed after the ensemble was made"):
         deepmine_auto.load(copied)
+
+
+def test_the_card_names_the_tokenizer_of_members_that_have_one(formed, tmp_path):
+    for each in (0, 1):
+        (tmp_path / f"trial-{each}").mkdir()
+        (tmp_path / f"trial-{each}" / "manifest.json").touch()
+    write(tmp_path, {0: 0.5, 1: 0.5}, formed.told)
+    assert "tokenizer.json" in (formed.folder / CARD).read_text()
+    assert "tokenizer.json" not in (tmp_path / CARD).read_text()
 
 
 def test_another_bundle_in_the_place_of_a_member_is_refused(copied):
