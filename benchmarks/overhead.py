@@ -268,7 +268,7 @@ def ours(job: Job, executor: str) -> Outcome:
         if kind == "ended" and number is not None:
             stopped[number] = time.time()
 
-    with workers(asked, "") as on:
+    with workers(asked) as on:
         begun = time.perf_counter()
         agenda = Agenda(Ledger(store, study, fence, plugins, watch), Budget(job.count), on.slots, lambda: 0.0)
         agenda._reruns_left = list  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ from deepmine_auto.contracts import Backbone, Task
 from deepmine_auto.data.kept import SEARCH, extra_of, rows_of
 from deepmine_auto.host import Host
 from deepmine_auto.planning import WORKERS, admission, check_workers, faults
-from deepmine_auto.pretrained.choosing import kept_origins, longest_reader
+from deepmine_auto.pretrained.choosing import chosen_in, kept_origins, longest_reader
 from deepmine_auto.space import Space
 from deepmine_auto.space_file import SpaceFile, build_space, bundled, read_space, with_learners
 from deepmine_auto.storage.store import StudyRow
@@ -47,9 +47,10 @@ class Change:
         asked = {name: getattr(self, name) for name in WORKERS}
         given = {name: value for name, value in asked.items() if value is not None and value is not False}
         if "executor" in given or "address" in given:  # another place has its own number of workers
-            before = {**before, **NOWHERE}
+            before = {**before, **NOWHERE, "executor": "ray"}  # which joins clusters
         on = {**before, **given}
-        check_workers(on)
+        if given:
+            check_workers(on)
         return on
 
     @property
@@ -68,20 +69,23 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     """The name and search space with which a study goes on, and what was left out of it. Raises BadInput."""
     if not change.another_space:
         return spaces.name_now, spaces.now, ()
-    file, left_out = kept_origins(_file(spaces.name_now, change), spaces.now), list[str]()
+    file, left_out = _file(spaces, change), list[str]()
     given = [name for name, each in extra_of(Path(study.folder))._asdict().items() if each]
     file = with_learners(file, given, host)
     task = host.get("task", study.spec["task"])
     lengths = _lengths(Path(study.folder), task(), longest_reader(file, host))
     admit = admission(lengths, left_out, faults(host, study.spec.get("unchecked", False)))
-    return file.where, build_space(file, host, task, admit), tuple(left_out)
+    return file.name, build_space(file, host, task, admit), tuple(left_out)
 
 
-def _file(name: str, change: Change) -> SpaceFile:
-    """The new file, or the one that the study has, with the attentions that are asked for."""
-    own = name.removesuffix(".toml")
-    file = read_space(change.space or (own if own in bundled() else name))
-    return replace(file, plugins={**file.plugins, "attention": change.attention}) if change.attention else file
+def _file(spaces: Spaces, change: Change) -> SpaceFile:
+    """The new file, or the one that the study has, with its backbones; with the attentions that are asked for, and the
+    study's pretrained models."""
+    own = spaces.name_now.removesuffix(".toml")
+    file = read_space(change.space or (own if own in bundled() else spaces.name_now))
+    if change.attention:
+        file = replace(file, plugins={**file.plugins, "attention": change.attention})
+    return kept_origins(file if change.space else chosen_in(spaces.now).over(file), spaces.now)
 
 
 def _lengths(folder: Path, task: Task, backbone: Backbone) -> list[int]:

@@ -95,7 +95,10 @@ def _nobody_reads(stream: TextIO) -> bool:
 
 
 def _told(error: click.ClickException, host: Host, args: Sequence[str]) -> str:
-    """A usage error in one sentence: with the nearest right name as click finds it, and where all of them are."""
+    """A usage error in one sentence: with the nearest right name as click finds it, and where all of them are. Where a
+    group is typed alone, its help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error.message
     for each in host.broken:
         if each.kind == "command" and args and each.what.endswith(f":{args[0]}"):
             return str(BadInput(f"The command '{args[0]}' cannot be used: {each.why}.", f"See `{NAME} plugins list`."))

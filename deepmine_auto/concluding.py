@@ -6,6 +6,7 @@ What was found is written to the study, so that it can be shown again without op
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 import time
@@ -31,6 +32,7 @@ from deepmine_auto.errors import NothingLearned
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment
 from deepmine_auto.model.assemble import plugins_of
+from deepmine_auto.pretrained.memory import forgotten
 from deepmine_auto.pretrained.merging import merge
 from deepmine_auto.storage.store import Row, StudyRow
 from deepmine_auto.study.agenda import Agenda
@@ -47,6 +49,8 @@ from deepmine_auto.training.loop import Training, outputs_of
 
 VERSIONS = ("deepmine-auto", "torch", "optuna", "ray", "tokenizers", "safetensors")
 TIMED_TEXTS = 20
+MORE_MINUTES = 10
+"""So much more time is offered where nothing was learned."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def _show(ledger: Ledger, training: Training, examined: Examined, result: Row) -
 
 def _nothing(agenda: Agenda) -> NothingLearned:
     ledger = agenda.ledger
-    remedy = f"deepmine-auto resume {ledger.study.typed} --time-budget 10m"
+    remedy = f"deepmine-auto resume {ledger.study.typed} --time-budget {math.ceil(ledger.spent / 60) + MORE_MINUTES}m"
     if agenda.best_values() and ledger.study.limits:
         limits = ", ".join(map(str, ledger.study.limits))
         return NothingLearned(f"No trial keeps the limits: {limits}.", f"Ease them in a new study, or go on: {remedy}")
@@ -169,12 +173,13 @@ def export(bundle: Path, training: Training, story: Story, rows: Rows) -> float:
     and on the CPU: what a reload must say to the bit is what that says, since to merge is to round otherwise, and so is
     another device. Raises NotEqual where it is more than rounding."""
     judged, model = training.evaluated(), training.model
-    asked = list(rows.inputs[:INPUTS])
-    learned = outputs_for(training, asked)
-    model.load_state_dict({**model.state_dict(), **({} if judged is None else judged)})
-    params = model_params(story.params, merged=merge(model.backbone))
     prepared: Prepared = training.prepared
-    outputs = outputs_of(model.cpu(), None, Columns.of(prepared.encode(asked)), torch.device("cpu"))
+    asked = list(rows.inputs[:INPUTS])
+    with forgotten(model):  # a reload remembers nothing of these rows
+        learned = outputs_for(training, asked)
+        model.load_state_dict({**model.state_dict(), **({} if judged is None else judged)})
+        params = model_params(story.params, merged=merge(model.backbone))
+        outputs = outputs_of(model.cpu(), None, Columns.of(prepared.encode(asked)), torch.device("cpu"))
     refuse_beyond_rounding(outputs, learned)
     return save(bundle, Exported(model.state_dict(), prepared, params, story), asked, outputs)
 
@@ -204,7 +209,7 @@ def story_of(
         trial=chosen.trial,
         seed=int(study.spec["seed"]),
         params=params,
-        space=study.spec["space_name"],
+        space=Path(study.spec["space_name"]).name,
         data={**study.spec["described"], "split": study.spec["parts"]},
         fingerprint=study.spec["fingerprint"],
         plugins=[{key: getattr(each, key) for key in keys} for each in named],

@@ -20,7 +20,7 @@ import torch
 from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.calibrating import Sample, megabytes, sample
 from deepmine_auto.data import kept
-from deepmine_auto.errors import BadInput
+from deepmine_auto.executors.gpus import seeing
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import task_of
 from deepmine_auto.planning import Plan, Request, plan, refuse_known
@@ -92,13 +92,14 @@ class DryRun:
 def dry_run(**fields: Any) -> DryRun:
     """Plan a search, and try some of its models for a few seconds in a temporary folder. The fields are those of
     `planning.Request`. Raises DeepmineError for whatever the search would refuse."""
-    host = the_host()
-    planned = plan(Request(**fields), host)
-    refuse_known(planned)
-    refuse_existing(planned.folder)
-    crew = crew_of(planned.spec["workers"])
-    space = Space.from_json(planned.spec["space"])
-    return DryRun(planned, space, estimate(planned, space, crew, host))
+    host, request = the_host(), Request(**fields)
+    with seeing(request.gpus):
+        planned = plan(request, host)
+        refuse_known(planned)
+        refuse_existing(planned.folder)
+        crew = crew_of(planned.spec["workers"])
+        space = Space.from_json(planned.spec["space"])
+        return DryRun(planned, space, estimate(planned, space, crew, host))
 
 
 def crew_of(asked: Mapping[str, Any]) -> Crew:
@@ -144,10 +145,9 @@ def baseline_seconds(task_name: str, host: Host, folder: Path) -> float:
 def seconds_in(budget: Budget, crew: Crew) -> float:
     """The seconds that a budget leaves a study; infinite where it counts trials alone. Raises BadInput where it counts
     nothing that this crew uses."""
+    budget.refuse_endless(crew.gpus)
     seconds = [] if budget.seconds is None else [budget.seconds]
     seconds += [budget.gpu_hours * 3600 / crew.gpus] if budget.gpu_hours is not None and crew.gpus else []
-    if not seconds and budget.trials is None:
-        raise BadInput("--max-gpu-hours ends nothing where no GPU is held.", "Give --time-budget or --trials.")
     return min(seconds, default=math.inf)
 
 

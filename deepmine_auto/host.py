@@ -60,6 +60,10 @@ class Broken:
     why: str
     kind: str = "door"
 
+    def means(self, name: str) -> bool:
+        """Whether a plugin of this name is meant: what failed to load has none yet, and its file is called like it."""
+        return name in (self.what, self.what.partition(":")[0].rpartition(".")[2])
+
 
 @dataclass
 class Host:
@@ -82,7 +86,7 @@ class Host:
         if name in offered:
             return offered[name]
         for each in self.broken:
-            if each.kind == kind and name in (each.what, _module(each.what)):
+            if each.kind == kind and each.means(name):
                 raise BadInput(f"The {kind} '{name}' cannot be used: {each.why}", "See `deepmine-auto plugins list`.")
         raise unknown(name, offered, kind, f"`deepmine-auto plugins list --kind {kind}` lists them all.")
 
@@ -192,11 +196,6 @@ def _told(error: BaseException) -> str:
         lines = [" ".join(lines)]  # the hook stands in the first line, and what is wrong with it further down
     first = lines[0] if lines else ""
     return first if isinstance(error, PluginError) else f"{type(error).__name__}: {first}".rstrip(": ")
-
-
-def _module(path: str) -> str:
-    """The last part of a path's module: what failed to load has no name yet, and its file is called like it."""
-    return path.partition(":")[0].rpartition(".")[2]
 
 
 # -- finding doors ---------------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from deepmine_auto.changing import Change, respaced
 from deepmine_auto.data import kept
@@ -16,9 +16,9 @@ from deepmine_auto.pretrained.choosing import contents_of
 from deepmine_auto.space import Space
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
-from deepmine_auto.storage.place import Place, write
+from deepmine_auto.storage.place import Place
 from deepmine_auto.storage.store import Store, StudyRow
-from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.budget import Budget, used
 from deepmine_auto.study.provenance import check, checked_originals
 from deepmine_auto.study.spaces import Spaces, changes
 
@@ -39,41 +39,58 @@ class Opened:
         return Budget(**self.study.spec["budget"])
 
 
-@contextmanager
-def held(place: Place, study: str, *, take_over: bool = False) -> Iterator[tuple[Store, Fence]]:
-    """Open a database whose study this process alone may write. Raises StudyHeld, DatabaseAway, BadInput."""
-    fence = Fence()
-    with place.hold(study, take_over=take_over) as hold:
-        store = write(place, fence)  # a driver that was stopped while it wrote keeps others from opening
-        fence.hold = hold
-        yield store, fence
-
-
 # -- begin -----------------------------------------------------------------------------------------------------------
 
 
 def begin(planned: Plan, store: Store) -> tuple[StudyRow, tuple[str, ...]]:
-    """Write a planned study: its folder with the rows of all splits, and its row; return it with what to tell."""
+    """Write a planned study: its folder with the rows of all splits, and its row; return it with what to tell. Raises
+    BadInput where another study has begun in that folder."""
     originals = contents_of(Space.from_json(planned.spec["space"]))
-    planned.folder.mkdir(parents=True, exist_ok=True)
+    _claim(planned.folder)
     kept.keep(planned.folder, planned.rows, planned.splits, planned.extra)
     spec = {**planned.spec, "kept": kept.digest(planned.folder), "originals": originals}
     objectives = [Objective(*each) for each in zip(spec["objectives"], spec["directions"], strict=True)]
-    study = store.create_study(planned.name, objectives, str(planned.folder), spec)
     dataset = {"fingerprint": spec["fingerprint"], "rows": len(planned.rows), "described": spec["described"]}
-    store.add(tables.datasets, study.id, dataset)
-    for row in planned.evidence:
-        store.add(tables.evidence, study.id, dict(row))
+    beside = {tables.datasets: [dataset], tables.evidence: [dict(row) for row in planned.evidence]}
+    study = store.create_study(planned.name, objectives, str(planned.folder), spec, beside)
     for note in planned.notes:
         store.add_event(study.id, "note", note)
     return study, planned.notes
 
 
+def _claim(folder: Path) -> None:
+    """Make a study's folder, or take an empty one, as the only one who does: studies of one name may begin at once in
+    databases that stand beside each other. Raises BadInput."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / kept.OPEN).touch(exist_ok=False)
+    except FileExistsError as error:
+        what = f"The output folder {folder} is another study's."
+        raise BadInput(what, "Give another --output or --study.") from error
+
+
 # -- go on -----------------------------------------------------------------------------------------------------------
 
 
-def go_on(study: StudyRow, store: Store, change: Change, host: Host) -> tuple[StudyRow, tuple[str, ...]]:
-    """Change what is to be changed, and return the study with what to tell.
+@dataclass(frozen=True)
+class Onward:
+    """How a study goes on, of which nothing is written yet: its row as it will be, its search space and that one's
+    name, what the change says in words, and what else to tell."""
+
+    study: StudyRow
+    name: str
+    space: Space
+    told: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.study.result is not None
+
+
+def onward(study: StudyRow, store: Store, change: Change, host: Host) -> Onward:
+    """Say how a study goes on with a change.
 
     Raises BadInput where a plugin that it needs is gone, where its rows are other ones, or where the change would
     change nothing.
@@ -83,32 +100,47 @@ def go_on(study: StudyRow, store: Store, change: Change, host: Host) -> tuple[St
     name, space, notes = respaced(study, before, change, host)
     check(store, study, space, host)
     originals = checked_originals(study, space)
-    told = changes(before.now, space)
-    if told:
-        store.set_space(study.id, len(store.trials(study.id)), name, space.to_json())
-        for each in told:
+    spec = {**study.spec, "workers": change.on(study.spec["workers"]), "originals": originals}
+    row = replace(study, spec=spec)
+    return Onward(_reopened(row, store, budget), name, space, tuple(changes(before.now, space)), notes)
+
+
+def go_on(study: StudyRow, store: Store, onward: Onward) -> StudyRow:
+    """Write how a study goes on, and return its row."""
+    if onward.told:
+        store.set_space(study.id, len(store.trials(study.id)), onward.name, onward.space.to_json())
+        for each in onward.told:
             store.add_event(study.id, "space", each)
-    now = {"workers": change.on(study.spec["workers"]), "originals": originals}
-    if now != {name: study.spec.get(name) for name in now}:
-        study = replace(study, spec={**study.spec, **now})
-        store.set_spec(study.id, study.spec)
-    if budget.set:
-        _reopen(study, store, budget)
-    return store.study(study.name), (*notes, *told)
+    if onward.study != study:
+        store.reopen(study.id, onward.study.spec)
+    return store.study(study.name)
 
 
 def _refuse_futile(study: StudyRow, store: Store, change: Change, budget: Budget) -> None:
     if study.result is None:
         return
-    there = len(store.trials(study.id))
-    if budget.trials is not None and budget.trials <= there:
-        raise BadInput(f"The study '{study.name}' is finished and has {there} trials.", f"Give --trials above {there}.")
+    for option, more, there, what in _used(study, store, budget):
+        if more is not None and more <= there:
+            raise BadInput(f"The study '{study.name}' is finished and {what}.", f"Give {option} above {there:.10g}.")
     if change.another_space and not budget.set:
         what = f"The study '{study.name}' is finished."
         raise BadInput(what, "Give --trials or --time-budget too, and it is searched further.")
 
 
-def _reopen(study: StudyRow, store: Store, budget: Budget) -> None:
-    """What was found counts no more; finals are held again, and reruns of whoever is a finalist again still count."""
+def _used(study: StudyRow, store: Store, budget: Budget) -> list[tuple[str, float | None, float, str]]:
+    """Each limit: its option, what it is to be, what a study has used of it, and that in words."""
+    trials, (seconds, gpu_hours) = len(store.trials(study.id)), used(store.sessions(study.id))
+    return [
+        ("--trials", budget.trials, trials, f"has {trials} trials"),
+        ("--time-budget", budget.seconds, math.ceil(seconds), f"has taken {seconds:.0f} seconds"),
+        ("--max-gpu-hours", budget.gpu_hours, gpu_hours, f"has held GPUs for {gpu_hours:.3g} hours"),
+    ]
+
+
+def _reopened(study: StudyRow, store: Store, budget: Budget) -> StudyRow:
+    """The row with another budget. What was found counts no more; finals are held again, and reruns of whoever is a
+    finalist again still count."""
+    if not budget.set:
+        return study
     reopened = len(store.rows(tables.reruns, study.id))
-    store.reopen(study.id, {**study.spec, "budget": asdict(budget), "reopened": reopened})
+    return replace(study, spec={**study.spec, "budget": asdict(budget), "reopened": reopened}, result=None)

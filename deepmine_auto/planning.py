@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,9 @@ def plan(request: Request, host: Host) -> Plan:
     splits = _splits(strata, request.seed, rows)
     extra = _extra(request, task, rows, splits[SEARCH].test)
     train = rows.take(splits[SEARCH].train)
-    lengths = sorted(map(len, prepared_by(task, longest_reader(file, host), train).encode(rows.inputs)))
+    prepared = prepared_by(task, longest_reader(file, host), train)
+    prepared.targets(rows)  # those of the test too: they are not looked at again before the search is over
+    lengths = sorted(map(len, prepared.encode(rows.inputs)))
     left_out: list[str] = []
     space = build_space(file, host, task_class, admission(lengths, left_out, faults(host, request.unchecked)))
     spec: dict[str, Any] = {
@@ -126,7 +129,7 @@ def plan(request: Request, host: Host) -> Plan:
         "limits": [list(each) for each in limits],
         "seed": request.seed,
         "space": space.to_json(),
-        "space_name": file.where,
+        "space_name": file.name,
         "budget": asdict(file.budget),
         "sampler": file.sampler,
         "pruner": file.pruner,
@@ -174,6 +177,16 @@ def check_workers(asked: Mapping[str, Any]) -> None:
         least = 0 if name == "gpus" else 1e-9
         if value is not None and value < least:
             raise BadInput(f"--{name.replace('_', '-')} is {value}.", "Give a larger number.")
+    if asked["executor"] == "inline":
+        _refuse_beside_inline(asked)
+
+
+def _refuse_beside_inline(asked: Mapping[str, Any]) -> None:
+    one_worker = {**asked, "workers": None} if asked["workers"] == 1 else asked
+    for name in ("gpus", "gpus_per_trial", "workers", "address"):
+        if one_worker[name]:
+            what = f"The inline executor has one worker in this process, and takes no --{name.replace('_', '-')}."
+            raise BadInput(what, "Use --executor ray.")
 
 
 def _listed(given: Sequence[str] | str) -> list[str]:
@@ -209,13 +222,19 @@ def _free_name(request: Request, storage: Place) -> str:
     data = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(paths[0].rpartition("=")[2]).stem) if paths else "tweets"
     stem = f"{request.task}-{data}"[:50].rstrip("-.") + f"-{date.today():%m%d}"
     taken = storage.names()
-    numbered = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
-    return next(each for each in (stem, *numbered) if each not in taken and not (storage.folder / each).exists())
+    numbered = (f"{stem}-{number}" for number in count(2))  # folders may outlive their studies
+    return next(each for each in chain([stem], numbered) if each not in taken and not (storage.folder / each).exists())
 
 
 def _source(request: Request) -> Source:
     paths = _listed(request.data)
-    return source_from(paths, request.text_column, request.label_column) if paths else Source()
+    if paths:
+        return source_from(paths, request.text_column, request.label_column)
+    texts = None if request.unlabelled or request.paraphrases else request.text_column
+    for option, column in (("--text-column", texts), ("--label-column", request.label_column)):
+        if column is not None:
+            raise BadInput(f"{option} names a column of your rows, and there are none.", "Give --data FILE.")
+    return Source()
 
 
 def _extra(request: Request, task: Task, rows: Rows, test: Sequence[int]) -> Extra:
@@ -261,14 +280,20 @@ def admission(lengths: Sequence[int], left_out: list[str], fault: Callable[[str]
         padding: frozenset[MaskFeature] = frozenset({"padding"})
         able, reasons = admitted(variants, modes, padding | causal, longest)
         reasons += strangers(able, backbones)
-        reasons += paying.reasons(able, median, longest)
         reasons += [f"{name} breaks a promise: {why}" for name in able if (why := fault(name))]
-        able = {name: each for name, each in able.items() if not any(why.startswith(f"{name} ") for why in reasons)}
+        # what breaks one is not even asked what it costs
+        reasons += paying.reasons(_without(able, reasons), median, longest)
+        able = _without(able, reasons)
         left_out.extend(f"left out: {why}" for why in reasons)
         if all(issubclass(each, AttentionModifier) for each in able.values()):
-            names = ", ".join(variants)
-            what = f"No core or mixer is among the attentions {names}."
-            raise BadInput(what, "Add one, such as --attention multi_head.")
+            why = f": {'; '.join(reasons)}" if reasons else ""
+            what = f"No core or mixer is among the attentions {', '.join(variants)}{why}."
+            raise BadInput(what, "Add one, such as multi_head.")
         return able
 
     return admit
+
+
+def _without(variants: Mapping[str, type[Attention]], reasons: Sequence[str]) -> dict[str, type[Attention]]:
+    """The variants of which no reason (`NAME ...`) speaks."""
+    return {name: each for name, each in variants.items() if not any(why.startswith(f"{name} ") for why in reasons)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.changing import Change
 from deepmine_auto.concluding import conclude
-from deepmine_auto.errors import BadInput, unknown
+from deepmine_auto.errors import unknown
 from deepmine_auto.executors import inline
+from deepmine_auto.executors.gpus import seeing
 from deepmine_auto.host import Host, the_host
-from deepmine_auto.opening import Opened, begin, go_on, held
+from deepmine_auto.opening import Opened, begin, go_on, onward
 from deepmine_auto.planning import Request, plan, refuse_known
-from deepmine_auto.storage.place import Place, place_of
+from deepmine_auto.storage.place import Place, held, place_of
 from deepmine_auto.storage.store import StudyRow
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.baseline import Baseline, beside
@@ -67,11 +68,12 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
     """
     watcher, host = watcher or Watcher(), the_host()
     request = Request(**fields)
-    planned = plan(request, host)
+    with seeing(request.gpus):
+        planned = plan(request, host)
     refuse_known(planned)
     refuse_existing(planned.folder)
     with workers(planned.spec["workers"]) as on:
-        _refuse_endless(planned.budget, on)
+        planned.budget.refuse_endless(on.gpus)
         refuse_known(planned)  # workers take seconds to start: another command may have taken the name since
         with held(planned.storage, planned.name) as (store, fence):
             study, notes = begin(planned, store)
@@ -97,13 +99,15 @@ def resume(
         raise unknown(study, place.names(), f"study in {place}")
     with held(place, study, take_over=take_over) as (store, fence):
         replayed = replay_left(store, store.study(study))  # a result may wait: the test is not opened for it again
-        row, told = go_on(store.study(study), store, change, host)
-        notes = (*replayed, *told)
-        if row.result is not None:
-            return _result(row, place)
-        with workers(row.spec["workers"]) as on:
-            opened = Opened(row, place, store, fence, notes)
-            _refuse_endless(opened.budget, on)
+        before = store.study(study)
+        with seeing(change.on(before.spec["workers"])["gpus"]):
+            further = onward(before, store, change, host)
+        if further.ended:
+            return _result(before, place)
+        with workers(further.study.spec["workers"]) as on:
+            Budget(**further.study.spec["budget"]).refuse_endless(on.gpus)
+            row = go_on(before, store, further)  # now: a study that cannot go on keeps what it found
+            opened = Opened(row, place, store, fence, (*replayed, *further.notes, *further.told))
             return _conduct(opened, on, watcher, host)
 
 
@@ -165,12 +169,14 @@ def _bundle_folder(study: StudyRow) -> Path:
 
 @contextmanager
 def workers(asked: Mapping[str, Any]) -> Iterator[Workers]:
-    """Open what trials run on: this process, or Ray."""
-    if asked["executor"] == "inline":
-        if asked["gpus"]:
-            raise BadInput("The inline executor has one worker.", "Use --executor ray for GPUs.")
-        yield Workers(inline.run, 1, 0.0)
-        return
+    """Open what trials run on: this process, or Ray. Meanwhile no GPU is seen where 0 were asked for."""
+    opened = nullcontext(Workers(inline.run, 1, 0.0)) if asked["executor"] == "inline" else _on_ray(asked)
+    with seeing(asked["gpus"]), opened as on:
+        yield on
+
+
+@contextmanager
+def _on_ray(asked: Mapping[str, Any]) -> Iterator[Workers]:
     from deepmine_auto.executors import ray
 
     with ray.started(asked["address"], asked["gpus"], asked.get("insecure_cluster", False)):
@@ -180,9 +186,3 @@ def workers(asked: Mapping[str, Any]) -> Iterator[Workers]:
             ray.run(agenda, resources, tick)
 
         yield Workers(run, resources.slots, resources.slots * resources.gpus_per_trial)
-
-
-def _refuse_endless(budget: Budget, on: Workers) -> None:
-    """Without GPUs, GPU hours never pass. Raises BadInput."""
-    if budget.gpu_hours is not None and not on.gpus:
-        raise BadInput("There is no GPU here, so that GPU hours never pass.", "Give --time-budget or --trials instead.")

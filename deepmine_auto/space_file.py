@@ -6,12 +6,13 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from deepmine_auto.admission import natural, unsuited
 from deepmine_auto.contracts import Attention, Backbone, Given, Plugin, Task
-from deepmine_auto.errors import BadInput, unknown
+from deepmine_auto.errors import BadInput, MissingExtra, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.space import Choice, Float, Name, Param, Range, Space, Value, join
 from deepmine_auto.study.budget import Budget, seconds_of
@@ -19,6 +20,7 @@ from deepmine_auto.training.recipe import Recipe, Schedule
 
 SECTIONS = ("plugins", "budget", "ranges", "recipes")
 LISTS = ("attention", "backbone", "tuning", "optimizer", "technique")
+DATA = "data/"
 HYBRID = "hybrid"
 """The list of attention variants that may take some layers in place of the one that has most."""
 SINGLE = ("sampler", "pruner")
@@ -31,15 +33,21 @@ SPOKEN_GIVEN: Mapping[Given, str] = {"unlabelled": "rows without labels", "parap
 
 @dataclass(frozen=True)
 class SpaceFile:
-    """What a file says; `where` names it in errors."""
+    """What a file says; `where` names it in errors. Those that come with the program are for many tasks."""
 
     where: str
     plugins: Mapping[str, Sequence[str]]
+    ours: bool = False
     sampler: str = "tpe"
     pruner: str = "asha"
     budget: Budget = field(default_factory=Budget)
     ranges: Mapping[str, Any] = field(default_factory=dict)
     recipes: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def name(self) -> str:
+        """What `read_space` finds it by from anywhere."""
+        return self.where if self.ours else str(Path(self.where).absolute())
 
 
 def bundled() -> list[str]:
@@ -57,7 +65,7 @@ def read_space(name: str) -> SpaceFile:
     """Read a bundled space by name, or a file. Raises BadInput naming the file, the key, and the nearest right one."""
     if name in bundled():
         text = (files("deepmine_search_spaces") / f"{name}.toml").read_text()
-        return _read(text, f"{name}.toml")
+        return _read(text, f"{name}.toml", ours=True)
     file = Path(name).expanduser()
     if not file.is_file():
         if file.suffix == ".toml":
@@ -69,7 +77,7 @@ def read_space(name: str) -> SpaceFile:
         raise BadInput(f"{file} cannot be read: {error}.", "A search space is a TOML file in UTF-8.") from error
 
 
-def _read(text: str, where: str) -> SpaceFile:
+def _read(text: str, where: str, *, ours: bool = False) -> SpaceFile:
     try:
         plain = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -84,7 +92,7 @@ def _read(text: str, where: str) -> SpaceFile:
     if not isinstance(recipes, list) or not all(isinstance(each, dict) for each in recipes):
         raise BadInput(f"{where}: 'recipes' is no list of tables.", "Write [[recipes]] above each.")
     return SpaceFile(
-        where, lists, **singles, budget=_budget(budget, where), ranges=_ranges(plain, where), recipes=recipes
+        where, lists, ours, **singles, budget=_budget(budget, where), ranges=_ranges(plain, where), recipes=recipes
     )
 
 
@@ -176,6 +184,8 @@ def narrowed(
             kept.append(_known_range(param, where))
         elif isinstance(wish, list | dict):
             kept.append(Param(param.name, _narrow(param, wish, where), param.when))
+        elif param.when and param.name.endswith(("/kind", "/use")):  # without its condition it would hold for all
+            kept.append(Param(param.name, Choice(_inside(param, wish, where)), param.when))
         else:
             fixed[param.name] = _inside(param, wish, where)
     return tuple(kept), fixed
@@ -223,8 +233,10 @@ def build_space(file: SpaceFile, host: Host, task: type[Task], admit: Admit) -> 
     chosen["backbone"] = backbones = _backbones(file, host, task)  # type: ignore[assignment]
     chosen["attention"] = admit(chosen["attention"], backbones.values())  # type: ignore[assignment, arg-type]
     chosen[HYBRID] = _hybrid(file, host, backbones.values(), admit)  # type: ignore[assignment]
+    _refuse_lacking(chosen)
     always = {"schedule": Schedule, "training": Recipe, "data": task}
     params = join(chosen, always)
+    file = _for_task(file, {each.name: each.range for each in params if each.name.startswith(DATA)})
     _refuse_unknown_params(file, params, host, always)
     kept, fixed = narrowed(params, file.ranges, file.where)
     return Space(kept, fixed, tuple(_recipe(each, kept, fixed, file.where) for each in file.recipes))
@@ -233,6 +245,34 @@ def build_space(file: SpaceFile, host: Host, task: type[Task], admit: Admit) -> 
 def _chosen(file: SpaceFile, host: Host, kind: str) -> dict[str, type[Plugin]]:
     names = file.plugins.get(kind) or ([] if kind == "technique" else sorted(host.offered(kind)))
     return {name: host.get(kind, name) for name in names}
+
+
+def _refuse_lacking(chosen: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise MissingExtra where a tuning of a pretrained model needs a library that is not installed."""
+    if not any(each.pretrained for each in chosen["backbone"].values()):
+        return
+    for name, each in chosen["tuning"].items():
+        if each.needs and find_spec(each.needs) is None:
+            raise MissingExtra(f"The tuning '{name}' needs {each.needs}.", 'pip install "deepmine-auto[pretrained]"')
+
+
+def _for_task(file: SpaceFile, own: Mapping[str, Range]) -> SpaceFile:
+    """A space of ours without what this task, whose params these are, does not take."""
+    if not file.ours:
+        return file
+    fitting = ((name, _fitting(name, wish, own)) for name, wish in file.ranges.items())
+    recipes = [{name: each for name, each in recipe.items() if _fits(name, each, own)} for recipe in file.recipes]
+    return replace(file, ranges={name: wish for name, wish in fitting if wish not in (None, [])}, recipes=recipes)
+
+
+def _fitting(name: str, wish: Any, own: Mapping[str, Range]) -> Any:
+    if isinstance(wish, list):
+        return [each for each in wish if _fits(name, each, own)]
+    return wish if (isinstance(wish, dict) and name in own) or _fits(name, wish, own) else None
+
+
+def _fits(name: str, value: Any, own: Mapping[str, Range]) -> bool:
+    return not name.startswith(DATA) or (name in own and value in own[name])
 
 
 def _hybrid(

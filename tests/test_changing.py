@@ -4,9 +4,12 @@ import pytest
 from fakes import Desk
 
 from deepmine_auto import opening
-from deepmine_auto.changing import Change
+from deepmine_auto.changing import Change, _file
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
+from deepmine_auto.searching import resume
+from deepmine_auto.space import Choice, Param, Space
+from deepmine_auto.study.spaces import Spaces
 
 BEFORE = {
     "executor": "ray",
@@ -41,7 +44,63 @@ def test_where_a_study_goes_on_is_written_for_the_next_time_too(tmp_path, monkey
     monkeypatch.setattr(opening, "check", lambda *_: None)
     desk = Desk(tmp_path)
     study = desk.begin()
-    desk.store.set_spec(study.id, {**study.spec, "workers": BEFORE})
-    went_on, _ = opening.go_on(desk.store.study("study"), desk.store, Change(executor="inline"), the_host())
-    assert went_on == desk.store.study("study")
+    desk.store.reopen(study.id, {**study.spec, "workers": BEFORE})
+    before = desk.store.study("study")
+    further = opening.onward(before, desk.store, Change(executor="inline"), the_host())
+    assert desk.store.study("study") == before, "nothing is written until it can go on"
+    went_on = opening.go_on(before, desk.store, further)
+    assert went_on == further.study == desk.store.study("study")
     assert went_on.spec["workers"] == Change(executor="inline").on(BEFORE)
+
+
+def test_a_cluster_is_joined_by_ray():
+    inline = {**BEFORE, "executor": "inline", "gpus": None, "gpus_per_trial": None, "address": None}
+    assert Change(address="10.0.0.2:6379").on(inline)["executor"] == "ray"
+
+
+def test_other_attention_is_searched_with_the_backbones_that_the_study_has():
+    space = Space((Param("model/kind", Choice("lstm"), {}),), {})
+    spaces = Spaces({"space": space.to_json(), "space_name": "default.toml"}, ())
+    file = _file(spaces, Change(attention=["additive"]))
+    assert (file.plugins["backbone"], file.plugins["attention"]) == (("lstm",), ["additive"])
+
+
+def finished(desk):
+    study = desk.begin()
+    desk.work(study)
+    spec = {**study.spec, "workers": BEFORE, "budget": {"trials": 6}}
+    desk.store.reopen(study.id, spec)
+    desk.store.set_result(study.id, {"winner": 0})
+    return desk.store.study("study")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (Change(trials=6), r"is finished and has 6 trials\. Give --trials above 6"),
+        (Change(time_budget="40s"), r"is finished and has taken 40 seconds\. Give --time-budget above 40"),
+        (Change(max_gpu_hours=1.5), r"is finished and has held GPUs for 2 hours\. Give --max-gpu-hours above 2"),
+        (Change(attention=["linear"]), r"is finished\. Give --trials or --time-budget too"),
+    ],
+)
+def test_a_budget_that_is_used_up_does_not_open_the_test_again(tmp_path, monkeypatch, change, told):
+    monkeypatch.setattr(opening, "used", lambda _: (40.0, 2.0))
+    desk = Desk(tmp_path)
+    study = finished(desk)
+    with pytest.raises(BadInput, match=told):
+        opening.onward(study, desk.store, change, the_host())
+    assert desk.store.study("study") == study
+
+
+def test_a_study_that_cannot_go_on_keeps_what_it_found(tmp_path, monkeypatch):
+    """GPU hours alone end nothing where no GPU is held, which is known when the workers are there."""
+    monkeypatch.setattr(opening, "check", lambda *_: None)
+    desk = Desk(tmp_path)
+    study = finished(desk)
+    desk.store.reopen(study.id, {**study.spec, "workers": Change(executor="inline").on(BEFORE)})
+    desk.store.set_result(study.id, {"winner": 0})
+    before = desk.store.study("study")
+    desk.free()
+    with pytest.raises(BadInput, match=r"--max-gpu-hours ends nothing where no GPU is held"):
+        resume("study", desk.place, max_gpu_hours=50.0)
+    assert desk.store.study("study") == before

@@ -69,6 +69,14 @@ def test_a_slip_of_the_keyboard_is_one_line_with_the_nearest_name(args, told, ca
     assert len(shown.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("args", [[], ["plugins"]])
+def test_a_group_typed_alone_prints_its_help(args, capsys):
+    assert run(args, the_host()) == 2
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0].startswith("Usage: deepmine-auto")
+    assert any(line.strip() == "Commands:" for line in shown)
+
+
 def test_an_error_of_ours_is_its_sentence_and_its_exit_code(capsys):
     assert run(["work"], Hosted(raising(DatabaseAway("The database is away.", "Call it back.")))) == 6
     assert capsys.readouterr().err == "The database is away. Call it back.\n"

@@ -74,5 +74,17 @@ def test_a_variant_that_breaks_a_promise_is_left_out_and_named():
     admit = admission([5, 9], left_out, {"leaky": "padding leaks", "multi_head": ""}.get)
     assert admit(both, [Encoder]) == {"multi_head": MultiHead}
     assert left_out == ["left out: leaky breaks a promise: padding leaks"]
-    with pytest.raises(BadInput, match=r"No core or mixer is among the attentions leaky"):
+    why = r"No core or mixer is among the attentions leaky: leaky breaks a promise: padding leaks\. Add one"
+    with pytest.raises(BadInput, match=why):
         admit({"leaky": Leaky}, [Encoder])
+
+
+def test_a_variant_that_breaks_a_promise_is_not_asked_what_it_costs():
+    def cost(*_):
+        raise AssertionError("asked")
+
+    raising = type("Raising", (Leaky,), {"cost": cost})
+    left_out = []
+    admit = admission([5, 9], left_out, {"raising": "its cost raises", "multi_head": ""}.get)
+    assert [*admit({"raising": raising, "multi_head": MultiHead}, [Encoder])] == ["multi_head"]
+    assert left_out == ["left out: raising breaks a promise: its cost raises"]

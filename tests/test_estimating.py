@@ -51,8 +51,6 @@ def foretold(**fields):
 
 def test_inline_there_is_one_worker_and_no_gpu():
     assert crew_of({**ASKED, "executor": "inline"}) == Crew(1, 0.0)
-    with pytest.raises(BadInput, match=r"The inline executor has one worker\. Use --executor ray for GPUs"):
-        crew_of({**ASKED, "executor": "inline", "gpus": 2})
 
 
 def test_without_gpus_there_is_a_worker_a_core_unless_fewer_are_asked_for(monkeypatch):

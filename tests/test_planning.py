@@ -39,7 +39,7 @@ def test_a_plan_writes_nothing(here):
 
 
 def test_a_plan_says_all_that_a_study_must_know(here):
-    found = planned(seed=4, workers=2, executor="inline")
+    found = planned(seed=4, executor="inline")
     assert found.name == f"text_classification-moods-{date.today():%m%d}"
     assert found.storage == SqliteFile(here / "deepmine-auto" / "studies.db")
     assert found.folder == here / "deepmine-auto" / found.name
@@ -89,6 +89,9 @@ def test_a_free_name_is_found_beside_studies_and_folders(here):
     assert second == f"{first}-2"
     (desk_folder / second).mkdir()
     assert planned().name == f"{first}-3"
+    for number in range(3, 7):
+        (desk_folder / f"{first}-{number}").mkdir()
+    assert planned().name == f"{first}-7", "folders may outlive their studies"
     assert place_of(str(desk_folder / "studies.db")).names() == {first}
 
 
@@ -113,6 +116,14 @@ def test_a_database_that_is_still_empty_is_no_obstacle(here):
         ({"time_budget": "soon"}, r"'soon' is no duration"),
         ({"gpus": -1}, r"--gpus is -1\. Give a larger number"),
         ({"workers": 0}, r"--workers is 0\. Give a larger number"),
+        ({"executor": "inline", "workers": 4}, r"inline executor has one worker .*, and takes no --workers\. Use"),
+        ({"executor": "inline", "gpus_per_trial": 0.5}, r"takes no --gpus-per-trial\. Use --executor ray"),
+        ({"executor": "inline", "address": "10.0.0.1:6379"}, r"takes no --address\. Use --executor ray"),
+        (
+            {"data": (), "label_column": "stars"},
+            r"--label-column names a column of your rows, and there are none\. Give",
+        ),
+        ({"data": (), "text_column": "said"}, r"--text-column names a column of your rows"),
         ({"gpus_per_trial": 0.0}, r"--gpus-per-trial is 0\.0\. Give a larger number"),
         ({"study": "a/b"}, r"'a/b' is no study name\. Use up to 64 letters"),
         ({"study": "../x"}, r"is no study name"),

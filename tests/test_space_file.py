@@ -6,7 +6,7 @@ import pytest
 
 from deepmine_auto.contracts import Given
 from deepmine_auto.data.rows import Extra
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, MissingExtra
 from deepmine_auto.host import the_host
 from deepmine_auto.space import Choice, Float, Int, Param
 from deepmine_auto.space_file import LEARNERS, SPOKEN_GIVEN, build_space, bundled, narrowed, read_space, space_for
@@ -66,6 +66,41 @@ def test_ranges_may_be_quoted_or_nested(file):
     assert quoted == nested
     assert quoted.fixed == {"model/dim": 64}
     assert {each.name: each.range for each in quoted.params}["model/depth"] == Int(2, 3)
+
+
+def test_a_kind_or_use_that_is_fixed_keeps_its_condition():
+    only = {"model/kind": ("pretrained",)}
+    params = [Param("tuning/kind", Choice("full", "lora"), only), Param("model/depth", Int(1, 4), only)]
+    kept, fixed = narrowed(params, {"tuning/kind": "lora", "model/depth": 2}, "mine.toml")
+    assert kept == (Param("tuning/kind", Choice("lora"), only),)
+    assert fixed == {"model/depth": 2}
+
+
+@pytest.mark.parametrize("task", ["list_ops", "needle", "associative_recall"])
+@pytest.mark.parametrize("name", ["default", "zoo"])
+def test_a_space_of_ours_suits_tasks_that_take_less(name, task):
+    own = {each.name: each.range for each in space_of(name, task).params if each.name.startswith("data/")}
+    assert all("glove" not in getattr(each, "options", ()) for each in own.values())
+
+
+def test_a_file_of_the_users_says_nothing_that_the_task_does_not_take(file):
+    with pytest.raises(BadInput, match=r"mine\.toml: 'data/tokens' is 'glove'\. It must be"):
+        space_of(file('[ranges]\n"data/tokens" = ["glove"]\n'), "list_ops")
+
+
+def test_a_file_is_found_again_from_anywhere_and_not_taken_for_one_of_ours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sentiment.toml").write_text(BASE)
+    mine = read_space("./sentiment.toml")
+    assert mine.name == str(tmp_path / "sentiment.toml")
+    assert read_space("sentiment").name == "sentiment.toml"
+
+
+def test_a_tuning_without_its_library_is_refused_with_the_command(monkeypatch, tmp_path):
+    monkeypatch.setattr("deepmine_auto.space_file.find_spec", lambda _: None)
+    (tmp_path / "lora.toml").write_text('[plugins]\nbackbone = ["pretrained"]\ntuning = ["lora"]\n')
+    with pytest.raises(MissingExtra, match=r"The tuning 'lora' needs peft\. pip install .deepmine-auto\[pretrained\]"):
+        space_of(str(tmp_path / "lora.toml"))
 
 
 TASKS = {"sentiment": "sentiment", "diagnostics": "needle", "pairs": "reversal"}

@@ -22,9 +22,6 @@ from deepmine_auto.study.pruning import judge
 MANIFEST = "manifest.json"
 """The file of a checkpoint that has the sha256 of every other."""
 
-BY_VERDICT = ("pruned", "limit")
-"""Causes of an end that a verdict names; the deadline may come between two reports."""
-
 
 def verdicts(seen: Seen) -> Findings:
     """A verdict stands where the pruner gives one at a rung or stops a trial, and nowhere else, and is that one."""
@@ -73,12 +70,24 @@ def ends(seen: Seen) -> Findings:
             yield f"trial {trial.number} is {trial.state.name} for no reason"
         elif ENDS[cause].state != trial.state:
             yield f"trial {trial.number} is {trial.state.name}, and its cause is '{cause}'"
-        elif (standing.stopped or cause) != cause or (cause in BY_VERDICT and not standing.stopped):
+        elif (standing.stopped or _by_no_verdict(trial.number, cause, seen)) != cause:
             yield f"trial {trial.number} ended as '{cause}', and its verdict says '{standing.stopped or 'go on'}'"
         elif trial.values != _values(trial, seen):
             yield f"trial {trial.number} has the values {trial.values}, and its reports say {_values(trial, seen)}"
         else:
             yield ""
+
+
+def _by_no_verdict(number: int, cause: str, seen: Seen) -> str:
+    """The cause, where an end may have it without a verdict, else an empty string: the deadline may come between two
+    reports, and a limit on a score is looked at when all is trained."""
+    missed = cause == "limit" and _over_limit("trial", number, seen)
+    return cause if missed or cause not in ("pruned", "limit") else ""
+
+
+def _over_limit(kind: str, number: int, seen: Seen) -> bool:
+    metrics = seen.history.metrics_at_best(number, kind)
+    return any(each.excess(metrics) > 0 for each in seen.record.study.limits)
 
 
 def _values(trial: FrozenTrial, seen: Seen) -> list[float] | None:
@@ -135,7 +144,7 @@ def damage_of(checkpoint: Path) -> str:
 
 
 def reruns(seen: Seen) -> Findings:
-    """The finals followed their order, and each rerun's value is the best of its reports."""
+    """The finals followed their order, each rerun's value is the best of its reports, and none over a limit counts."""
     rows = seen.rows_of("reruns")
     begun = [Rerun(row["trial"], row["repeat"]) for row in rows]
     before = int(seen.record.study.spec.get("reopened", 0))
@@ -153,6 +162,8 @@ def _rerun_end(row: Row, seen: Seen) -> str:
     best = seen.history.of("rerun", row["number"]).best(seen.history.direction)
     if row["state"] == "COMPLETE" and (best is None or row["value"] != best["value"] or not row["checkpoint"]):
         return f"rerun {row['number']} has the value {row['value']}, and its reports say {best and best['value']}"
+    if row["state"] == "COMPLETE" and _over_limit("rerun", row["number"], seen):
+        return f"rerun {row['number']} counts, and is over a limit"
     return f"rerun {row['number']} failed for no reason" if row["state"] == "FAIL" and not row["reason"] else ""
 
 

@@ -52,7 +52,7 @@ def with_pruner(record: Record, pruner: Pruner) -> PrunerOutcome:
     best = {number: max(each.value for each in reports if each.trial == number) for number in whole}
     stopped = {number: each for number, each in stops.items() if number in whole}
     ranked = sorted(whole, key=lambda each: (-best[each], each))
-    first = min(whole, key=lambda each: (each in stopped, -_reached(each, stopped, reports), each))
+    first = min(whole, key=lambda each: (-_reached(each, stopped, reports), each in stopped, each))
     steps, seconds = _saved(record, whole, stopped)
     return PrunerOutcome(
         pruner=pruner.name,

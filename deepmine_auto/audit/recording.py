@@ -23,10 +23,12 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row, Store, StudyRow
 
 FORMAT = 1
-MOST_READINGS = 20
 
 PRIVATE = ("study_id", "host", "pid")
 """Columns that say where a study was worked on, and nothing about it."""
+
+LOCAL = ("workers", "originals")
+"""What a specification says of this machine: what trials ran on, and what the folders of pretrained models held."""
 
 PATH = re.compile(r"(?<![\w:/.])/(?:[^/\s'\"]+/)+")
 """The folders of an absolute path; addresses and the names of params are none."""
@@ -89,7 +91,7 @@ def to_json(record: Record) -> Row:
         "format": FORMAT,
         "study": study.name,
         "directions": [each.name.lower() for each in study.directions],
-        "spec": {name: value for name, value in study.spec.items() if name != "workers"},
+        "spec": {name: value for name, value in study.spec.items() if name not in LOCAL},
         "result": study.result and {name: value for name, value in study.result.items() if name != "bundle"},
         "trials": [_trial_to_json(each) for each in record.trials_by_number],
         **{_short(each): [_public(row) for row in record.rows(each)] for each in KEPT},

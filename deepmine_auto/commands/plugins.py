@@ -171,6 +171,9 @@ def _find(host: Host, name: str, kinds: Collection[str], what: str = "plugin") -
         raise BadInput(f"There is a '{name}' among {' and '.join(found)}.", "Say which with --kind.")
     if found or len(kinds) == 1:
         return host.brought([*found, *kinds][0], name)  # raises with the nearest name, or why it was set aside
+    for kind in kinds:
+        if any(each.kind == kind and each.means(name) for each in host.broken):
+            return host.brought(kind, name)
     everything = {each for kind in kinds for each in host.offered(kind)}
     raise unknown(name, everything, what, "`deepmine-auto plugins list` lists them all.")
 
@@ -202,5 +205,7 @@ def new(name: str, kind: str, output: str) -> None:
     """Write a distribution with one plugin NAME, its door and its tests: four short files that run as they are."""
     from deepmine_auto.testing.template import begin
 
+    if kind in CHECKED and name in the_host().offered(kind):
+        raise BadInput(f"The {kind} '{name}' is there already, and of two neither is used.", "Give another name.")
     folder = begin(name, kind, Path(output).expanduser())
     click.echo(f"{folder} is written. Now: pip install -e {folder} && deepmine-auto plugins check {name}")

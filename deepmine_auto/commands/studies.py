@@ -20,6 +20,8 @@ def studies(context: click.Context, /, **options: Any) -> None:
     """List the studies of a database; verify, stop, export and replay one."""
     if context.invoked_subcommand is None:
         context.invoke(list_studies, **options)
+    given = {name: value for name, value in options.items() if value}
+    context.default_map = dict.fromkeys(studies.commands, given)  # before a command they mean what they mean after
 
 
 @studies.command("list")

@@ -33,7 +33,8 @@ class Hold(Protocol):
 
 
 class Fence:
-    """What a driver holds while it may write: its study, its epoch, and its lock. Without a study, all may pass."""
+    """What a process holds while it may write: a study's lock and, if it is the driver, the study and its epoch.
+    Without any of that, all may pass."""
 
     def __init__(self) -> None:
         self.study_id: int | None = None
@@ -42,13 +43,8 @@ class Fence:
 
     def check(self, connection: Connection) -> None:
         """Raise StudyHeld if another driver has taken the study since, StudyDeleted if it is gone, or LockLost."""
-        if self.study_id is None:
-            return
-        name, newest = connection.execute(STANDING, {"study": self.study_id}).one()
-        if name is None or (self.hold and name != self.hold.study):  # SQLite gives a number away again
-            raise StudyDeleted("The study was deleted.", "Its folder is kept.")
-        if newest != self.epoch:
-            raise StudyHeld(f"Another process took this study over (epoch {newest}).", "Nothing more is written here.")
+        if self.study_id is not None:
+            self._check_driver(connection)
         if self.hold:
             self.hold.check(connection)
 
@@ -56,6 +52,13 @@ class Fence:
         """Take the study's lock again if it was lost. Raises StudyHeld, DatabaseAway."""
         if self.hold:
             self.hold.regain()
+
+    def _check_driver(self, connection: Connection) -> None:
+        name, newest = connection.execute(STANDING, {"study": self.study_id}).one()
+        if name is None or (self.hold and name != self.hold.study):  # SQLite gives a number away again
+            raise StudyDeleted("The study was deleted.", "Its folder is kept.")
+        if newest != self.epoch:
+            raise StudyHeld(f"Another process took this study over (epoch {newest}).", "Nothing more is written here.")
 
 
 STANDING = text(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-NETWORK_FILESYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"}
-    | {f"fuse.{each}" for each in ("sshfs", "s3fs", "gcsfuse", "rclone", "glusterfs", "ceph", "davfs")}
+NETWORK_FILESYSTEMS = frozenset(  # as /proc/mounts calls them
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs"}
+    | {f"fuse.{each}" for each in ("sshfs", "s3fs", "gcsfuse", "rclone", "glusterfs", "ceph", "ceph-fuse", "davfs")}
 )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deepmine_auto.errors import BadInput
@@ -71,9 +73,15 @@ def read(place: Place) -> Store:
     return Store(storage, flag_of(place))
 
 
-def write(place: Place, fence: Fence) -> Store:
-    """Open a study database for writing, as long as the fence lets it. Raises BadInput, DatabaseAway."""
-    return Store(place.open_writer(fence), flag_of(place))
+@contextmanager
+def held(place: Place, study: str, *, take_over: bool = False) -> Iterator[tuple[Store, Fence]]:
+    """Open a database whose study this process alone may write. Raises StudyHeld, DatabaseAway, BadInput."""
+    fence = Fence()
+    with place.hold(study, take_over=take_over) as hold:
+        # Not before: a driver that was stopped while it wrote keeps others from opening, and holding finds that out.
+        store = Store(place.open_writer(fence), flag_of(place))
+        fence.hold = hold
+        yield store, fence
 
 
 def flag_of(place: Place) -> str:

@@ -121,7 +121,8 @@ class PostgresqlDatabase:
 
     def connect(self, **settings: str) -> psycopg.Connection[Any]:
         """A connection that commits by itself, with settings of the server beside ours. Raises psycopg.Error."""
-        connection: psycopg.Connection[Any] = _psycopg().connect(**PATIENCE, **self._arguments(), autocommit=True)
+        asked = {**PATIENCE, **self._arguments()}  # a URL may ask for more patience, or less
+        connection: psycopg.Connection[Any] = _psycopg().connect(**asked, autocommit=True)
         told = {"application_name": _who(), **SETTINGS, **settings}
         connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in told.items()))
         return connection

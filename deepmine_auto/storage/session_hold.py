@@ -55,7 +55,7 @@ class SessionHold:
     """A held study."""
 
     session: psycopg.Connection[Any]
-    pid: int
+    pid: int | None = None
 
     def __init__(self, database: Connects, study: str) -> None:
         self.database, self.study = database, study
@@ -66,6 +66,7 @@ class SessionHold:
         try:
             session = self.database.connect(lock_timeout=WAIT)
             try:
+                session.execute(END_LOST, [self.pid])
                 self._acquire(session, self.key, take_over)
                 self._acquire(session, self.writing, take_over)
                 session.execute("SELECT pg_advisory_unlock(%s)", [self.writing])
@@ -94,6 +95,9 @@ class SessionHold:
     def _acquire(self, session: psycopg.Connection[Any], key: int, take_over: bool) -> None:
         until = time.monotonic() + SECONDS_TO_END
         while not _locked(session, key):
+            if key == self.writing and self.pid:  # the study is ours again: what we had begun has not ended yet
+                what = f"The study '{self.study}' is still being written over a connection that was lost."
+                raise DatabaseAway(what, "The server ends that within a minute.")
             holders = session.execute(HOLDERS, {**_parts(key), "me": session.info.backend_pid}).fetchall()
             if not take_over or time.monotonic() > until:
                 raise self._refusal(holders)
@@ -144,3 +148,9 @@ HOLDERS = (
     "SELECT pid, application_name, backend_start FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)"
     f" WHERE pid <> %(me)s AND {_OF_KEY} AND classid::bigint = %(high)s AND objid::bigint = %(low)s"
 )
+
+END_LOST = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE pid = %s AND application_name = current_setting('application_name')"
+)
+"""For a minute the server believes in a session whose connection was lost, and keeps its lock for it."""

@@ -5,6 +5,7 @@ SQLite's defaults lose updates between processes and lock readers out; what is s
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import tempfile
@@ -160,13 +161,14 @@ class SqliteFile:
 
 
 def file_of(storage: str) -> Path:
-    """The SQLite file that `--storage` means: a path, or a URL sqlite:///PATH. Raises BadInput."""
-    file = Path(storage.removeprefix("sqlite:///")).expanduser().absolute()
+    """The SQLite file that `--storage` means: a path, or a URL sqlite:///PATH. Links are followed, because a file has
+    one lock, which stands beside it. Raises BadInput."""
+    file = Path(os.path.realpath(Path(storage.removeprefix("sqlite:///")).expanduser()))
     if file.is_dir():
         raise BadInput(f"{file} is a folder.", "Name a file in it, such as studies.db.")
     if _head(file) not in (b"", b"SQLite format 3\0"):
         raise BadInput(f"{file} is no SQLite database.", "Name another file; a new one is created.")
-    kind = filesystem_of(file.parent.resolve())
+    kind = filesystem_of(file.parent)
     if kind in NETWORK_FILESYSTEMS:
         raise BadInput(f"{file} lies on a network filesystem ({kind}), where SQLite loses data.", "Use a local disk.")
     return file

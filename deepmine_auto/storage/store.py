@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
@@ -66,15 +68,20 @@ def sharing(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Let trials share names, texts and distributions. Optuna reads copies with every row, most of what it takes."""
     known: dict[Any, Any] = {}
 
-    def one(thing: Any) -> Any:
-        return known.setdefault((type(thing), thing), thing)
+    def one(thing: Any, *more: Any) -> Any:
+        return known.setdefault((type(thing), thing, *more), thing)
+
+    def ranged(found: BaseDistribution) -> Any:
+        """To Python 1, 1.0 and True are one choice; to the names of params they are three."""
+        return one(found, *(type(each) for each in getattr(found, "choices", ())))
 
     def shared(trial: FrozenTrial) -> FrozenTrial:
         trial.params = {
             one(name): one(value) if isinstance(value, str) else value for name, value in trial.params.items()
         }
-        given = tuple((one(name), one(found)) for name, found in trial.distributions.items())
-        trial.distributions = known.setdefault(given, dict(given))
+        given = {one(name): ranged(found) for name, found in trial.distributions.items()}
+        same = tuple((name, id(found)) for name, found in given.items())  # what is known lives on, and so does its id
+        trial.distributions = known.setdefault(same, given)
         return trial
 
     return [shared(each) for each in trials]
@@ -144,14 +151,27 @@ class Store:
         """Whether Optuna has a study of this name, ours or not."""
         return any(each.study_name == name for each in self.storage.get_all_studies())
 
-    def create_study(self, name: str, objectives: Sequence[Objective], folder: str, spec: Row) -> StudyRow:
-        """Write a new study, with what Optuna's tools show of it."""
+    def create_study(
+        self,
+        name: str,
+        objectives: Sequence[Objective],
+        folder: str,
+        spec: Row,
+        beside: Mapping[Table, Sequence[Row]] | None = None,
+    ) -> StudyRow:
+        """Write a new study, at once with the rows of ours that it must not go on without, and then what Optuna's tools
+        show of it."""
         ways = {direction: way for way, direction in DIRECTIONS.items()}
         study_id = self.storage.create_new_study([ways[each.direction] for each in objectives], name)
-        self._insert(tables.studies, {"study_id": study_id, "folder": folder, "spec": spec})
+        rows: dict[Table, Sequence[Row]] = {tables.studies: [{"folder": folder, "spec": spec}], **(beside or {})}
+        with self.engine.begin() as connection:
+            for table, found in rows.items():
+                if found:
+                    connection.execute(insert(table), [{"study_id": study_id, **row} for row in found])
         self.storage.set_study_system_attr(study_id, "study:metric_names", [shown(each.name) for each in objectives])
+        shown_spec = {**spec, "space_name": Path(spec["space_name"]).name}
         for key in ("task", "seed", "space_name", "fingerprint"):
-            self.storage.set_study_user_attr(study_id, key, spec[key])
+            self.storage.set_study_user_attr(study_id, key, shown_spec[key])
         return self.study(name)
 
     def study(self, name: str) -> StudyRow:
@@ -171,11 +191,6 @@ class Store:
             where = tables.studies.c.study_id == study_id
             connection.execute(update(tables.studies).where(where).values(result=result))
             connection.execute(update(session).where(mine).values(spent=spent))
-
-    def set_spec(self, study_id: int, spec: Row) -> None:
-        """Write another specification."""
-        with self.engine.begin() as connection:
-            connection.execute(update(tables.studies).where(tables.studies.c.study_id == study_id).values(spec=spec))
 
     def reopen(self, study_id: int, spec: Row) -> None:
         """Write how a study is to go on; what was found before does not count any more."""

@@ -16,6 +16,7 @@ from deepmine_auto.study.finals import Rerun, finalists, in_order
 from deepmine_auto.study.history import Key
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.pruning import oriented
+from deepmine_auto.study.setting_aside import NothingInItsPlace
 
 
 class Agenda:
@@ -32,11 +33,13 @@ class Agenda:
     ) -> None:
         self.ledger, self.budget, self.slots, self.closing = ledger, budget, slots, closing
         self.unavailable = unavailable
+        ledger.able_here = self._able_here
         self.running: dict[Key, Assignment] = {}
         self.left: deque[tuple[Key, Because]] = deque((key, "resumed") for key in ledger.unfinished())
         self.heard_at: dict[Key, float] = {}
         self.beats: dict[Key, Beat] = {}
         self.stopped = False
+        self.refused_at: int | None = None  # so many trials had ended when there was nothing to propose
 
     # -- what executors ask ------------------------------------------------------------------------------------------
 
@@ -122,6 +125,21 @@ class Agenda:
                 found.append((key, f"no report for {silent:.0f} s, where {most:.0f} s are patience enough"))
         return found
 
+    def overdue(self) -> set[Key]:
+        """What runs although its time is over. Whoever works on it stops at its next message; where nobody does, or is
+        silent, whoever runs it must end it, and then say `give_up`."""
+        return {key for key, each in self.running.items() if self._out_of_time(each)}
+
+    def give_up(self, key: Key) -> None:
+        """End what is overdue with what it has reported."""
+        if self.running.pop(key, None):
+            self.ledger.stop_at_deadline(key)
+
+    def excuse(self, since: float) -> None:
+        """Take off everybody's silence the time from `since` to now, in which this driver itself stood still."""
+        now = time.monotonic()
+        self.heard_at = {key: min(now, at + now - since) for key, at in self.heard_at.items()}
+
     def stop(self) -> None:
         """Begin no new trial; what runs goes on, then the finals follow."""
         self.stopped = True
@@ -143,7 +161,32 @@ class Agenda:
         return self.unavailable(self.ledger.params(number if kind == "trial" else self.ledger.reruns[number]["trial"]))
 
     def _searched(self) -> Assignment | None:
-        return self.ledger.ask() if self._may_search() else None
+        if not self._may_search() or (self.running and self._ended_trials() == self.refused_at):
+            return None
+        try:
+            return self.ledger.ask()
+        except NothingInItsPlace as nothing:
+            self.refused_at = self._ended_trials()
+            self._search_ends(nothing)
+            return None
+
+    def _ended_trials(self) -> int:
+        return sum(each.state.is_finished() for each in self.ledger.trials.values())
+
+    def _search_ends(self, why: NothingInItsPlace) -> None:
+        """Let the finals follow, or raise why not, once nothing runs that might still win. A restart proposes the same,
+        by the rows, and comes here again."""
+        if not self._finals_follow(why) and not self.running:
+            raise why
+
+    def _finals_follow(self, why: DeepmineError) -> bool:
+        """Begin no new trial, and say why, if anything may win."""
+        if not self.finalists():
+            return False
+        if not self.stopped:
+            self.ledger.event("search ended", f"{why.what} The finals follow.")
+            self.stop()
+        return True
 
     def _may_search(self) -> bool:
         full = self.budget.trials is not None and len(self.ledger.trials) >= self.budget.trials
@@ -168,8 +211,9 @@ class Agenda:
         return left <= self._reserve(self.ledger.spent + left)
 
     def _reserve(self, whole: float) -> float:
-        expected = {each: self.expected(each) for each in self.finalists()}
-        return reserve(whole, self.closing(), (expected[each.trial] for each in in_order([*expected])), self.slots)
+        begun, due = self._begun(), in_order(self.finalists())
+        seconds = (0.0 if each in begun else self.expected(each.trial) for each in due)
+        return reserve(whole, self.closing(), seconds, self.slots)
 
     def _may_halve(self, assignment: Assignment) -> bool:
         part = assignment.params.get("training/batch", 1) >> assignment.halvings
@@ -186,7 +230,9 @@ class Agenda:
         reason = self.ledger.unexplained() if assignment.kind == "trial" else None
         if reason is not None:
             remedy = f"See `deepmine-auto trials {self.ledger.study.typed}`."
-            raise DeepmineError(f"The last trials all failed: {reason.rstrip('.')}.", remedy)
+            failed = DeepmineError(f"The last trials all failed: {reason.rstrip('.')}.", remedy)
+            if not self._finals_follow(failed):
+                raise failed
 
     def _out_of_time(self, assignment: Assignment) -> bool:
         if assignment.kind == "trial":
@@ -203,11 +249,10 @@ class Agenda:
     def finalists(self) -> list[int]:
         """The trials that are, or would now be, trained again."""
         ledger = self.ledger
+        return finalists(ledger.trials.values(), self.best_values(), ledger.direction, self._able_here)
 
-        def able(number: int) -> bool:
-            return not self.unavailable(ledger.params(number))
-
-        return finalists(ledger.trials.values(), self.best_values(), ledger.direction, able)
+    def _able_here(self, number: int) -> bool:
+        return not self.unavailable(self.ledger.params(number))
 
     def expected(self, trial: int) -> float:
         """Seconds that a rerun of a trial will take: its own whole length, at its own pace."""
@@ -221,19 +266,17 @@ class Agenda:
         return self.ledger.add_rerun(*left[0]) if left else None
 
     def _reruns_left(self) -> list[Rerun]:
-        begun = {(row["trial"], row["repeat"]) for row in self.ledger.reruns.values()}
+        begun = self._begun()
         left = (each for each in in_order(self.finalists()) if each not in begun)
         # a faster finalist further down does not go first: being fast would then name the winner
         return list(takewhile(lambda each: self._fits(each.trial), left))
 
+    def _begun(self) -> set[Rerun]:
+        return {Rerun(row["trial"], row["repeat"]) for row in self.ledger.reruns.values()}
+
     def _fits(self, trial: int) -> bool:
         left = self.seconds_left()
         return left is None or self.expected(trial) <= left - self.closing()
-
-    def running_value(self, key: Key) -> float | None:
-        """The newest value of something that runs."""
-        standing = self.ledger.history.standing.get(key)
-        return standing.reports[-1]["value"] if standing and standing.reports else None
 
     def rank(self, value: float) -> int:
         """The place of a value among the best values of all trials, from 1."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import Any
 
 from deepmine_auto.errors import BadInput
 
@@ -71,11 +72,22 @@ class Budget:
         """Whether anything is limited."""
         return any(each is not None for each in (self.trials, self.seconds, self.gpu_hours))
 
+    def refuse_endless(self, gpus: float) -> None:
+        """Raise BadInput where nothing ends a search that holds so many GPUs: without any, GPU hours never pass."""
+        if self.trials is None and self.seconds is None and not gpus:
+            raise BadInput("--max-gpu-hours ends nothing where no GPU is held.", "Give --time-budget or --trials.")
+
     def __str__(self) -> str:
         trials = [] if self.trials is None else [f"{self.trials} trials"]
         seconds = [] if self.seconds is None else [f"{self.seconds:g} s"]
         hours = [] if self.gpu_hours is None else [f"{self.gpu_hours:g} GPU hours"]
         return " or ".join([*trials, *seconds, *hours])
+
+
+def used(sessions: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+    """The seconds and the GPU hours that the sessions of drivers have used."""
+    each = [(float(row["spent"]), float(row["gpus"])) for row in sessions]
+    return sum(spent for spent, _ in each), sum(spent * gpus for spent, gpus in each) / 3600
 
 
 def reserve(budget_seconds: float, closing: float, reruns: Iterable[float], slots: int) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from optuna.trial import FrozenTrial
@@ -46,18 +47,25 @@ Standings = Mapping[tuple[str, int], Standing]
 
 
 def checkpoints_to_keep(
-    trials: Mapping[int, FrozenTrial], reruns: Mapping[int, Row], standings: Standings, direction: Direction
+    trials: Mapping[int, FrozenTrial],
+    reruns: Mapping[int, Row],
+    standings: Standings,
+    direction: Direction,
+    able_here: Callable[[int], bool] = lambda _: True,
 ) -> set[str]:
-    """The last two and the best of whatever runs, the best of every rerun, and of the trials that are finalists now."""
+    """The last two and the best of whatever runs, the best of every rerun, and of the trials that are finalists now:
+    among all, and among those that can be trained again here."""
     keep: set[str] = set()
     best = {key: row for key, standing in standings.items() if (row := standing.best(direction))}
-    for kind, number in best:
-        if _runs(kind, number, trials, reruns):
-            keep |= {best[kind, number]["best_checkpoint"], *standings[kind, number].checkpoints()[:LAST_KEPT]}
-        elif kind == "rerun":
-            keep.add(best[kind, number]["best_checkpoint"])
+    for key, standing in standings.items():
+        named = {best[key]["best_checkpoint"]} if key in best else set()
+        if _runs(*key, trials, reruns):
+            keep |= named.union(standing.checkpoints()[:LAST_KEPT])  # it may have been saved before it reported
+        elif key[0] == "rerun":
+            keep |= named
     values = {number: row["value"] for (kind, number), row in best.items() if kind == "trial"}
-    return keep | {best["trial", each]["best_checkpoint"] for each in finalists(trials.values(), values, direction)}
+    able = partial(finalists, trials.values(), values, direction)
+    return keep | {best["trial", each]["best_checkpoint"] for each in {*able(), *able(able_here)}}
 
 
 def being_written(trials: Mapping[int, FrozenTrial], reruns: Mapping[int, Row], standings: Standings) -> set[str]:
@@ -67,7 +75,9 @@ def being_written(trials: Mapping[int, FrozenTrial], reruns: Mapping[int, Row], 
 
 
 def _runs(kind: str, number: int, trials: Mapping[int, FrozenTrial], reruns: Mapping[int, Row]) -> bool:
-    return not trials[number].state.is_finished() if kind == "trial" else reruns[number]["state"] == "RUNNING"
+    if kind == "trial":
+        return number in trials and not trials[number].state.is_finished()
+    return number in reruns and bool(reruns[number]["state"] == "RUNNING")
 
 
 def sweep(folder: Path, keep: set[str], written: set[str]) -> None:

@@ -14,7 +14,7 @@ from deepmine_auto.messages import Ended
 from deepmine_auto.objectives import COSTS, Limit
 from deepmine_auto.storage.store import Row, StudyRow, constraint_attrs
 from deepmine_auto.study.causes import ENDS
-from deepmine_auto.study.history import History
+from deepmine_auto.study.history import History, Key
 from deepmine_auto.study.showing import capped
 
 
@@ -52,22 +52,34 @@ def within_limits(history: History, number: int, message: Ended) -> Ended:
     return replace(message, cause="limit", reason=passed) if passed else message
 
 
-def costs_passed(history: History, number: int) -> str:
-    """The limits on costs that a running trial passes, in words. A cost does not change while a model learns."""
+def costs_passed(history: History, key: Key) -> str:
+    """The limits on costs that what runs passes, in words. A cost does not change while a model learns."""
     limits = [each for each in history.study.limits if each.name in COSTS]
-    return _passed(limits, history.of("trial", number).reports[-1]["metrics"])
+    return _passed(limits, history.of(*key).reports[-1]["metrics"])
+
+
+def rerun_within_limits(history: History, number: int, message: Ended) -> Ended:
+    """A rerun that would count, but is over a limit, does not: its weights may be the ones that are exported."""
+    passed = _passed(history.study.limits, history.metrics_at_best(number, "rerun")) if _counts(message) else ""
+    return replace(message, cause="limit", reason=passed) if passed else message
 
 
 def of_rerun(message: Ended) -> Row:
     """What a rerun's row will say of its end."""
-    done = ENDS[message.cause].state == TrialState.COMPLETE or message.cause == "deadline"
+    counts = _counts(message)
     return {
-        "state": "COMPLETE" if done and message.value is not None else "FAIL",
-        "value": message.value,
+        "state": "COMPLETE" if counts else "FAIL",
+        "value": message.value if counts else None,
         "checkpoint": message.checkpoint,
         "seconds": message.facts.get("seconds"),
         "reason": _text(message.reason) or message.cause,
     }
+
+
+def _counts(message: Ended) -> bool:
+    """Whether a rerun ended with a value; what the deadline cut off has one too."""
+    done = ENDS[message.cause].state == TrialState.COMPLETE or message.cause == "deadline"
+    return done and message.value is not None
 
 
 def as_json(metrics: Mapping[str, float], study: StudyRow) -> Row:

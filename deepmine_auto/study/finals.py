@@ -5,7 +5,7 @@ The highest validation score of a search is biased: it is the luckiest. Everythi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
 from statistics import fmean
 from typing import NamedTuple
@@ -49,16 +49,20 @@ def finalists(
 
     `able_here` says whether a trial can be trained again; it is asked of the best alone.
     """
-    ended = (TrialState.COMPLETE, TrialState.PRUNED)
-    able = [each for each in trials if each.number in best and each.state in ended and feasible(each)]
+    able = [each for each in trials if each.number in best and may_win(each)]
     able.sort(
         key=lambda each: (-oriented(best[each.number], direction), each.state != TrialState.COMPLETE, each.number)
     )
     return list(islice((each.number for each in able if able_here(each.number)), FINALISTS))
 
 
+def may_win(trial: FrozenTrial) -> bool:
+    """Whether a trial may win: it ended with weights that count, and nothing speaks against it."""
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and feasible(trial)
+
+
 def feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial may win: it did not diverge, and keeps every limit of the study."""
+    """Whether nothing speaks against a trial so far: it did not diverge, and keeps every limit of the study."""
     return trial.user_attrs.get("cause") not in NEVER and all(each <= 0 for each in trial.constraints.values())
 
 
@@ -72,8 +76,10 @@ def in_order(numbers: Sequence[int]) -> list[Rerun]:
 def winner(
     numbers: Sequence[int], reruns: Iterable[Row], best: Mapping[int, float], direction: Direction
 ) -> Winner | None:
-    """The finalist with the best mean over as many reruns as the one with the second most has: where the time ends
-    between two reruns of one repeat, nobody wins for having had the first. Without any rerun, the best trial."""
+    """The finalist with the best mean, among those with as many reruns as the one with the second most has: where the
+    time ends between two reruns of one repeat, nobody wins for having had the first. Without any rerun, the best trial.
+
+    The means are over the repeats that all of them have: one whose rerun failed is not compared on another split."""
     values: dict[int, list[Row]] = {number: [] for number in numbers}
     for row in reruns:
         if row["state"] == "COMPLETE" and row["trial"] in values:
@@ -82,12 +88,14 @@ def winner(
     if not most:
         return Winner(numbers[0], None, (best[numbers[0]],)) if numbers else None
     shared = second or most
-    means = {
-        number: oriented(fmean(row["value"] for row in rows[:shared]), direction)
-        for number, rows in values.items()
-        if len(rows) >= shared
-    }
-    number = max(means, key=lambda each: means[each])
+    able = {number: rows for number, rows in values.items() if len(rows) >= shared}
+    common = set.intersection(*({row["repeat"] for row in rows} for rows in able.values()))
+    number = max(able, key=lambda each: oriented(_mean(able[each], common, shared), direction))
     rows = values[number]
     exported = max(rows, key=lambda row: oriented(row["value"], direction))
     return Winner(number, exported["number"], tuple(row["value"] for row in rows))
+
+
+def _mean(rows: Sequence[Row], repeats: Container[int], most: int) -> float:
+    """The mean value over these repeats; where there are none, over so many in their order."""
+    return fmean([row["value"] for row in rows if row["repeat"] in repeats] or [row["value"] for row in rows[:most]])

@@ -86,7 +86,7 @@ class History:
         best = {number: each.best(self.direction) for (kind, number), each in self.standing.items() if kind == "trial"}
         return {number: row["value"] for number, row in best.items() if row}
 
-    def metrics_at_best(self, number: int) -> dict[str, Any]:
-        """The metrics of a trial's best report; empty where it never reported."""
-        best = self.of("trial", number).best(self.direction)
+    def metrics_at_best(self, number: int, kind: str = "trial") -> dict[str, Any]:
+        """The metrics of the best report of a trial or rerun; empty where it never reported."""
+        best = self.of(kind, number).best(self.direction)
         return dict(best["metrics"]) if best else {}

@@ -19,8 +19,9 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.store import Row, Store, StudyRow, now
 from deepmine_auto.study import ends
+from deepmine_auto.study.budget import used
 from deepmine_auto.study.checkpoints import being_written, checkpoints_to_keep, sweep
-from deepmine_auto.study.finals import feasible
+from deepmine_auto.study.finals import may_win
 from deepmine_auto.study.fitting import halvings_known
 from deepmine_auto.study.history import History, Key
 from deepmine_auto.study.known import held_against, write_known
@@ -61,6 +62,7 @@ class Ledger:
     ) -> None:
         self.store, self.study, self.watch, self.gpus = store, study, watch, gpus
         self.sampler, self.pruner = plugins
+        self.able_here: Callable[[int], bool] = lambda _: True  # the agenda knows which trials cannot be trained again
         self.direction = study.direction
         self.spaces = Spaces.of(store, study)
         self.epoch = store.begin_session(study.id, gpus)
@@ -72,8 +74,7 @@ class Ledger:
     def _read(self) -> None:
         replayed = replay_left(self.store, self.study)
         sessions = [row for row in self.store.sessions(self.study.id) if row["epoch"] != self.epoch]
-        self.spent_before = sum(row["spent"] for row in sessions)
-        self.gpu_seconds_before = sum(row["spent"] * row["gpus"] for row in sessions)
+        self.used_before = used(sessions)
         self.history = History(self.store, self.study)
         evidence = self.store.rows(tables.evidence, self.study.id)
         self.mirror = Mirror(self.spaces, self.sampler, self.study.directions, self.seed, evidence)
@@ -120,12 +121,12 @@ class Ledger:
     @property
     def spent(self) -> float:
         """Seconds that drivers have worked on this study, over all sessions."""
-        return float(self.spent_before) + time.monotonic() - self.begun
+        return self.used_before[0] + time.monotonic() - self.begun
 
     @property
     def gpu_hours(self) -> float:
         """Hours for which GPUs were held, over all sessions."""
-        return float(self.gpu_seconds_before + (time.monotonic() - self.begun) * self.gpus) / 3600
+        return self.used_before[1] + (time.monotonic() - self.begun) * self.gpus / 3600
 
     def unfinished(self) -> list[Key]:
         """Trials and reruns that have no end yet."""
@@ -229,7 +230,7 @@ class Ledger:
         row = self._write_report(assignment, message)
         failpoints.reach("after_report")
         if assignment.kind == "rerun":
-            return True
+            return self._rerun_goes_on(assignment.key, out_of_time)
         number = assignment.number
         if any(each.trial == number and each.share == message.share for each in self.history.reports):
             return True  # a step that was judged before the driver was killed
@@ -239,6 +240,16 @@ class Ledger:
             self.mirror.report(number, message.step, message.value)
         failpoints.reach("after_show")
         return self._decide(number, row["seq"], out_of_time)
+
+    def _rerun_goes_on(self, key: Key, out_of_time: bool) -> bool:
+        """No pruner judges a rerun, but what it costs and the deadline end it too. A driver that is killed before that
+        leaves it to the next report."""
+        passed = ends.costs_passed(self.history, key)
+        if passed:
+            self.end(key, Ended("limit", reason=passed))
+        elif out_of_time:
+            self.stop_at_deadline(key)
+        return not (passed or out_of_time)
 
     def _decide(self, number: int, seq: int, out_of_time: bool = False) -> bool:
         verdict = judge(self.pruner, self.history.reports, seq)
@@ -251,7 +262,7 @@ class Ledger:
         return not cause
 
     def _cause(self, number: int, verdict: Verdict, out_of_time: bool) -> Cause | None:
-        if ends.costs_passed(self.history, number):
+        if ends.costs_passed(self.history, ("trial", number)):
             return "limit"
         if not verdict.keep:
             return "pruned"
@@ -289,7 +300,7 @@ class Ledger:
     def _stop(self, number: int, cause: Cause) -> None:
         best = self.history.of("trial", number).best(self.direction)
         assert best is not None
-        reason = ends.costs_passed(self.history, number) if cause == "limit" else ""
+        reason = ends.costs_passed(self.history, ("trial", number)) if cause == "limit" else ""
         self._finish(number, Ended(cause, best["value"], best["step"], best["best_checkpoint"], reason))
 
     def stop_at_deadline(self, key: Key) -> None:
@@ -315,7 +326,7 @@ class Ledger:
         if not self.history.running(kind, number):
             return
         if kind == "rerun":
-            self._finish_rerun(number, message)
+            self._finish_rerun(number, ends.rerun_within_limits(self.history, number, message))
         else:
             self._finish(number, ends.within_limits(self.history, number, message))
 
@@ -333,9 +344,7 @@ class Ledger:
     def _note_best(self, number: int) -> None:
         """Tell a dashboard of a new best; this is decoration, and waits for nothing."""
         values = self.history.best_values()
-        able = [
-            each for each, row in self.trials.items() if each in values and row.state.is_finished() and feasible(row)
-        ]
+        able = [each for each, row in self.trials.items() if each in values and may_win(row)]
         best = sorted(able, key=lambda each: (-oriented(values[each], self.direction), each))[:2]
         if best[:1] == [number] and self.writer.away_since is None:
             before = (best[1], values[best[1]]) if best[1:] else None
@@ -348,7 +357,7 @@ class Ledger:
         if self.writer.away_since is not None:
             return
         history = self.history
-        keep = checkpoints_to_keep(self.trials, self.reruns, history.standing, self.direction)
+        keep = checkpoints_to_keep(self.trials, self.reruns, history.standing, self.direction, self.able_here)
         sweep(Path(self.study.folder), keep, being_written(self.trials, self.reruns, history.standing))
 
     def _tell_watch(self, number: int, message: Ended) -> None:
@@ -363,8 +372,12 @@ class Ledger:
     def _finish_rerun(self, number: int, message: Ended) -> None:
         values = ends.of_rerun(message)
         self.writer.write("end rerun", number=number, values=values)
-        self.reruns[number] |= values
+        row = self.reruns[number]
+        row |= values
         self._sweep()
+        if message.cause == "limit":
+            told = f"rerun {row['repeat'] + 1} of trial {row['trial']} does not count: {message.reason}"
+            self.event("limit", told, row["trial"])
         self.watch("rerun ended", message.cause, number)
 
     def cancel(self, reason: str) -> list[Key]:

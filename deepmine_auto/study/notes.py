@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -68,6 +69,8 @@ def _data(study: StudyRow) -> list[tuple[str, str]]:
 def _means(study: StudyRow) -> list[tuple[str, str]]:
     budget = Budget(**study.spec.get("budget", {}))
     means = {name: study.spec[name] for name in ("sampler", "pruner", "space_name", "seed") if name in study.spec}
+    if "space_name" in means:
+        means["space_name"] = Path(means["space_name"]).name
     asked = [("budget", str(budget))] if budget.set else []
     return asked + [(name.replace("_name", ""), plain(each)) for name, each in means.items()]
 

@@ -82,8 +82,9 @@ class Outbox:
 
 
 def left_in(folder: Path) -> list[Outbox]:
-    """What drivers have left, the oldest first."""
-    epochs = (int(found[1]) for each in folder.iterdir() if (found := NAME.fullmatch(each.name)))
+    """What drivers have left, the oldest first; nothing where the folder is gone, so that its study can be stopped."""
+    names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    epochs = (int(found[1]) for each in names if (found := NAME.fullmatch(each)))
     return [Outbox(folder, epoch) for epoch in sorted(epochs)]
 
 

@@ -18,6 +18,8 @@ from deepmine_auto.study.ledger import Ledger
 
 Plugin = tuple[str, str]
 """A kind and a name."""
+ALWAYS = ("task", "sampler", "pruner")
+"""What no search space chooses."""
 
 
 # -- what is recorded ------------------------------------------------------------------------------------------------
@@ -73,7 +75,7 @@ def _changed_plugins(ledger: Ledger, host: Host) -> list[str]:
 
 def may_use(study: StudyRow, space: Space) -> set[Plugin]:
     """Every plugin that a study needs, or that its space may draw."""
-    found = {(each, str(study.spec[each])) for each in ("task", "sampler", "pruner")}
+    found = {(each, str(study.spec[each])) for each in ALWAYS}
     kinds = {
         "attention/kind": "attention",
         "placement/hybrid/kind": "attention",
@@ -85,7 +87,7 @@ def may_use(study: StudyRow, space: Space) -> set[Plugin]:
         first, _, rest = param.name.partition("/")
         if param.name in kinds:
             found |= {(kinds[param.name], str(each)) for each in getattr(param.range, "options", ())}
-        elif rest.endswith("/use"):
+        elif rest.endswith("/use") and True in getattr(param.range, "options", ()):
             found.add((first, rest.removesuffix("/use")))
     return found | _fixed(space.fixed, kinds)
 
@@ -113,8 +115,8 @@ def _check_plugin(study: StudyRow, plugin: Plugin, row: Row | None, host: Host) 
     except BadInput as error:
         what = f"The study '{study.name}' needs the {plugin[0]} '{plugin[1]}': {error.what}"
         again = f"Install {row['distribution']} {row['version']}" if row else "Install its distribution"
-        remedy = f"{again}, or go on without it: deepmine-auto resume {study.typed} --space FILE"
-        raise BadInput(what, remedy) from error
+        without = f", or go on without it: deepmine-auto resume {study.typed} --space FILE"
+        raise BadInput(what, f"{again}{'.' if plugin[0] in ALWAYS else without}") from error
 
 
 def _check_rows(study: StudyRow) -> None:

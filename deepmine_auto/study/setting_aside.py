@@ -20,6 +20,10 @@ KINDS_OF_PARAMS = {"model": "backbone", "placement/hybrid": "attention"}
 """The kind of plugin that a param's first words mean, where they are others."""
 
 
+class NothingInItsPlace(DeepmineError):
+    """A proposal asks for a plugin that is set aside, and the space has no other."""
+
+
 def set_aside(trials: Iterable[FrozenTrial]) -> set[str]:
     """Plugins (`kind/name`) that raised in too many trials."""
     # a driver that was killed may have told of an end by half
@@ -35,7 +39,7 @@ def bar(out: set[str], space: Space, seed: int, number: int) -> Barred:
         prefix, _, last = name.rpartition("/")
         kind = KINDS_OF_PARAMS.get(prefix, prefix)
         if last == "use":
-            return False if value is True and kind in out else None
+            return False if value is True and kind in out and False in _options(space, name) else None
         if last != "kind" or f"{kind}/{value}" not in out:
             return None
         left = [each for each in _options(space, name) if f"{kind}/{each}" not in out]
@@ -45,7 +49,7 @@ def bar(out: set[str], space: Space, seed: int, number: int) -> Barred:
 
 
 def refuse(out: set[str], task: str, params: Mapping[str, Any], typed: str) -> None:
-    """Raise DeepmineError where params still ask for what is set aside: nothing could take its place."""
+    """Raise NothingInItsPlace where params still ask for what is set aside."""
     if not out:
         return
     from deepmine_auto.model.assemble import plugins_of
@@ -53,7 +57,7 @@ def refuse(out: set[str], task: str, params: Mapping[str, Any], typed: str) -> N
     for kind, name in plugins_of(task, params):
         if f"{kind}/{name}" in out:
             what = f"The {kind} '{name}' raised in {SET_ASIDE_AFTER} trials, and this space has nothing in its place."
-            raise DeepmineError(what, f"See `deepmine-auto trials {typed}`.")
+            raise NothingInItsPlace(what, f"See `deepmine-auto trials {typed}`.")
 
 
 def _options(space: Space, name: str) -> tuple[Value, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from deepmine_auto.host import Host
-from deepmine_auto.storage.engine import Fence
-from deepmine_auto.storage.place import Place, write
+from deepmine_auto.storage.place import Place, held
 from deepmine_auto.study.history import Key
 from deepmine_auto.study.ledger import Ledger
+from deepmine_auto.study.provenance import unavailable
 
 REASON = "stopped by `deepmine-auto studies stop`"
 
@@ -16,13 +16,11 @@ def stop_study(place: Place, name: str, host: Host, reason: str = REASON) -> lis
 
     Raises StudyHeld where a driver is alive, BadInput where the study's sampler or pruner is gone.
     """
-    fence = Fence()
-    store = write(place, fence)
-    with place.hold(name) as hold:
-        fence.hold = hold
+    with held(place, name) as (store, fence):
         study = store.study(name)
         plugins = host.get("sampler", study.spec["sampler"])(), host.get("pruner", study.spec["pruner"])()
         ledger = Ledger(store, study, fence, plugins, lambda *_: None, fence.regain)
+        ledger.able_here = lambda number: not unavailable(study, ledger.params(number), host)
         cancelled = ledger.cancel(reason)
         if cancelled:
             ledger.event("stopped", f"{', '.join(f'{kind} {number}' for kind, number in cancelled)}: {reason}")

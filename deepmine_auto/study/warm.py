@@ -13,9 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.space import Space, Value
+from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.causes import ENDS
-from deepmine_auto.study.finals import FINALISTS, feasible
+from deepmine_auto.study.finals import FINALISTS, may_win
 from deepmine_auto.study.pruning import oriented
 from deepmine_auto.study.ranking import best_first
 from deepmine_auto.study.spaces import Spaces
@@ -81,11 +82,11 @@ def _ranked(store: Store, source: StudyRow, objectives: Sequence[str]) -> list[_
     """The ended trials of a study that say something, best first: complete ones, pruned ones by how far they came, and
     those that failed because of their params. What only broke a limit of that study says nothing here."""
     ended = [each for each in store.trials(source.id) if each.state.is_finished()]
-    sound = [each for each in ended if each.state != TrialState.FAIL and feasible(each)]
+    sound = [each for each in ended if may_win(each)]
     complete = [each for each in sound if each.state == TrialState.COMPLETE]
     pruned = [each for each in sound if each.state == TrialState.PRUNED]
     blamed = [each for each in ended if _blamed(each)]
-    good = _complete_first(complete, source, objectives) + sorted(pruned, key=lambda each: _reached(each, source))
+    good = _complete_first(complete, source, objectives) + _farthest_first(pruned, store, source)
     most, spaces = len(good) + len(blamed), Spaces.of(store, source)
     ranks = [*((most - 1 - at) / most for at in range(len(good))), *(0.0 for _ in blamed)]
     return [
@@ -101,9 +102,11 @@ def _complete_first(trials: list[FrozenTrial], source: StudyRow, objectives: Seq
     return [trials[at] for at in best_first(values, directions, len(trials))]
 
 
-def _reached(trial: FrozenTrial, source: StudyRow) -> tuple[float, float]:
-    step, value = max(trial.intermediate_values.items(), default=(-1, 0.0))
-    return -step, -oriented(value, source.direction)
+def _farthest_first(trials: list[FrozenTrial], store: Store, source: StudyRow) -> list[FrozenTrial]:
+    """By the last report of each: first the share of its own budget, because steps of two trials do not compare."""
+    rows = (row for row in store.rows(tables.reports, source.id) if row["kind"] == "trial")
+    reached = {row["number"]: (row["share"], oriented(row["value"], source.direction)) for row in rows}
+    return sorted(trials, key=lambda each: reached.get(each.number, (-1, 0.0)), reverse=True)
 
 
 def _blamed(trial: FrozenTrial) -> bool:

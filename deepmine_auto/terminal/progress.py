@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.agenda import Agenda
-from deepmine_auto.study.finals import REPEATS, in_order
+from deepmine_auto.study.finals import REPEATS, in_order, may_win
 from deepmine_auto.study.pruning import oriented
 from deepmine_auto.terminal.words import Scale, lead_words, model_words, scale_of
 
@@ -93,8 +93,16 @@ def words_of(agenda: Agenda, trial: int) -> str:
 
 
 def best_trial(agenda: Agenda, values: Mapping[int, float]) -> int | None:
-    """The number of the trial with the best value so far, the earlier of two equal ones."""
-    return max(values, key=lambda each: (oriented(values[each], agenda.ledger.direction), -each), default=None)
+    """The number of the trial with the best value so far, the earlier of two equal ones, among those that may win or
+    still run."""
+    trials = agenda.ledger.trials
+    able = [each for each in values if not trials[each].state.is_finished() or may_win(trials[each])]
+    return max(able, key=lambda each: (oriented(values[each], agenda.ledger.direction), -each), default=None)
+
+
+def reopened_at(agenda: Agenda) -> int:
+    """The number of the first rerun since the study was last reopened."""
+    return int(agenda.ledger.study.spec.get("reopened", 0))
 
 
 def _best(agenda: Agenda, values: Mapping[int, float], beside: Beside) -> Line | None:
@@ -129,7 +137,7 @@ def _curve(agenda: Agenda, kind: str, number: int) -> tuple[float, ...]:
 
 def _phase(agenda: Agenda) -> str:
     reruns = agenda.ledger.reruns.values()
-    if not reruns:
+    if max(agenda.ledger.reruns, default=-1) < reopened_at(agenda):
         return "searching"
     wanted = {(row["trial"], row["repeat"]) for row in reruns} | {tuple(each) for each in in_order(agenda.finalists())}
     return f"finals {sum(row['state'] != 'RUNNING' for row in reruns)} of {len(wanted)}"
@@ -146,7 +154,8 @@ def _left(agenda: Agenda, ended: int) -> float | None:
     seconds = agenda.budget.seconds
     times = [] if seconds is None else [max(0.0, seconds - agenda.ledger.spent)]
     if agenda.budget.trials is not None and ended >= ENOUGH_TRIALS:
-        times.append(_work_left(agenda, agenda.budget.trials - ended))
+        trials = len(agenda.running) if agenda.stopped else agenda.budget.trials - ended
+        times.append(_work_left(agenda, trials))
     return min(times, default=None)
 
 

@@ -13,11 +13,9 @@ from deepmine_auto.storage.store import shown
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.budget import duration
 from deepmine_auto.study.finals import REPEATS
-from deepmine_auto.terminal.progress import Beside, best_trial, words_of
+from deepmine_auto.study.ledger import TOLD
+from deepmine_auto.terminal.progress import Beside, best_trial, reopened_at, words_of
 from deepmine_auto.terminal.words import plain
-
-TOLD_AS_FAILED = ("plugin", "error", "memory", "diverged")
-"""Causes whose end comes with an event `failed`, which says more."""
 
 
 class Onlooker(Watcher):
@@ -92,11 +90,11 @@ def headline(agenda: Agenda) -> tuple[str, str]:
 def told(agenda: Agenda, beside: Beside, kind: str, text: str, number: int | None) -> str | None:
     """An event in words; None for what is not worth a line."""
     if kind == "begun":
-        first = text == "rerun" and number == 0
+        first = text == "rerun" and number == reopened_at(agenda)
         finalists = ", ".join(map(str, agenda.finalists()))
         return f"finals: trials {finalists} are trained again on other splits, {REPEATS} times each" if first else None
     if kind == "ended" and number is not None:
-        return None if text in TOLD_AS_FAILED else _ended(agenda, beside, text, number)
+        return None if text in TOLD else _ended(agenda, beside, text, number)
     if kind == "rerun ended" and number is not None:
         row = agenda.ledger.reruns[number]
         value = "failed" if row["value"] is None else f"{row['value']:.4f}"

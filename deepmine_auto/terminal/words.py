@@ -117,12 +117,17 @@ def sparkline(values: Sequence[float], scale: Scale, width: int) -> str:
 
 
 def lead_words(value: float, baseline: float, name: str, direction: Direction) -> str:
-    """How far a value is ahead of the baseline's, in percentage points.
+    """How far a value is ahead of the baseline's, in percentage points; of what is minimized, such as nats, how far
+    below it is.
 
     >>> lead_words(0.871, 0.850, "tf-idf", "maximize")
     '+2.1 pp over tf-idf'
+    >>> lead_words(0.41, 1.04, "tf-idf", "minimize")
+    '0.630 below tf-idf'
     """
-    lead = 100 * (value - baseline if direction == "maximize" else baseline - value)
+    if direction == "minimize":
+        return f"{abs(value - baseline):.3f} {'below' if value <= baseline else 'above'} {name}"
+    lead = 100 * (value - baseline)
     return f"+{lead:.1f} pp over {name}" if lead >= 0 else f"{-lead:.1f} pp under {name}"
 
 

@@ -1,6 +1,6 @@
 """Other pruners and samplers on a recorded study."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import log10
 from statistics import fmean
@@ -79,6 +79,13 @@ def test_who_stops_the_best_learns_what_it_costs(whole):
     assert found.regret == pytest.approx(best_of(whole, first) - best_of(whole, second))
 
 
+def test_what_was_stopped_ranks_by_the_best_that_it_had_reached(whole):
+    """As it does among the finalists of a study: nobody comes before it for having ended."""
+    first, *_ = ranking(whole)
+    found = with_pruner(whole, Stopping(at=((first, 1000),)))
+    assert (found.winner_kept, found.regret) == (False, 0)
+
+
 def test_where_all_are_stopped_the_best_until_then_would_have_won(whole):
     found = with_pruner(whole, Stopping(at=tuple((each, 111) for each in range(12))))
     at_first = {row["number"]: row["value"] for row in whole.rows_by_table["deepmine_reports"]
@@ -109,8 +116,16 @@ def test_trials_that_were_stopped_are_competitors_and_not_counted(tmp_path):
     assert sorted(outcome.stopped) == complete
 
 
+def falling(assignment, host):
+    """The quick training of what is the better the smaller it is."""
+    *reports, end = quick(assignment, host)
+    for each in reports:
+        yield replace(each, value=1 - each.value, metrics={"f": 1 - each.value})
+    yield replace(end, value=1 - end.value)
+
+
 def test_smaller_is_better_where_the_study_says_so(tmp_path):
-    found = searched(tmp_path, direction="minimize")
+    found = searched(tmp_path, direction="minimize", training=falling)
     best = min(range(12), key=lambda each: (best_of(found, each), each))
     second = min(set(range(12)) - {best}, key=lambda each: (best_of(found, each), each))
     outcome = with_pruner(found, Stopping(at=((best, 111),)))

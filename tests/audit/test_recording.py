@@ -25,7 +25,8 @@ def desk(tmp_path):
     desk = Desk(tmp_path)
     study = desk.begin()
     more = {"budget": {"trials": 4}, "sampler": "tpe", "pruner": "asha", "workers": {"address": "ray://10.1.2.3:1"}}
-    desk.store.reopen(study.id, {**study.spec, **more, "space_name": "/home/someone/space.toml"})
+    more |= {"space_name": "/home/someone/space.toml", "originals": {"/home/someone/models/bert": "0" * 64}}
+    desk.store.reopen(study.id, {**study.spec, **more})
     desk.work(desk.store.study("study"), Budget(trials=4), ending("memory", after=2, reason=TRACEBACK))
     desk.store.add_event(study.id, "note", f"written to {desk.folder}/study/outbox.jsonl, see https://example.org/a/b")
     return desk

@@ -359,6 +359,35 @@ def test_what_is_wrong_with_a_study_of_several_objectives_is_found(several, chec
     assert check in wrong(several)
 
 
+def scored(assignment, host):
+    """The quick training, with a score beside the objective, which every third trial and every third rerun misses."""
+    for message in keeping(assignment, host):
+        if isinstance(message, Reported):
+            message = replace(message, metrics={"f": message.value, "g": float(assignment.number % 3 > 0)})
+        yield message
+
+
+@pytest.fixture
+def limited(tmp_path):
+    """A finished study with a limit on a score, which is looked at when all is trained: no verdict tells of it."""
+    desk = Desk(tmp_path, pruner=KeepAll())
+    concluded(desk, desk.work(give(desk, desk.begin(), limits=[["g", -1, 0.5]]), TRIALS, scored))
+    return desk
+
+
+def test_a_study_in_which_trials_and_reruns_missed_a_limit_on_a_score_holds(limited):
+    assert wrong(limited) == {}
+    study = limited.store.study("study")
+    assert {each.user_attrs["cause"] for each in limited.trials(study)} == {"limit", "budget", "memory"}
+    assert [row["state"] for row in limited.store.rows(tables.reruns, study.id)] == ["FAIL", "COMPLETE", "COMPLETE"] * 3
+
+
+def test_a_rerun_that_counts_over_a_limit_is_found(limited):
+    value = f"(SELECT MAX(value) FROM {REPORTS} WHERE kind = 'rerun' AND number = 0)"
+    change(limited, f"UPDATE deepmine_reruns SET state = 'COMPLETE', value = {value} WHERE number = 0")
+    assert wrong(limited)["reruns"] == ("rerun 0 counts, and is over a limit",)
+
+
 # -- reading while it is written ---------------------------------------------------------------------------------------
 
 

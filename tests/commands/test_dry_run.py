@@ -235,7 +235,7 @@ def test_a_study_that_is_there_is_refused_as_the_search_refuses_it(here, capsys)
 
 def test_bad_input_is_one_sentence(here, capsys):
     assert "Did you mean 'linear'?" in told(capsys, "--attention", "linaer", code=2)
-    assert "The inline executor has one worker." in told(capsys, "--gpus", "2", code=2)
+    assert "The inline executor has one worker in this process" in told(capsys, "--gpus", "2", code=2)
     (here / "full").mkdir()
     (here / "full" / "precious").touch()
     assert "full exists already." in told(capsys, "--output", "full", code=2)

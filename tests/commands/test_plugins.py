@@ -10,7 +10,7 @@ from typed import PROGRAM
 from deepmine_auto.cli import run
 from deepmine_auto.commands.plugins import CHECKED
 from deepmine_auto.errors import BadInput
-from deepmine_auto.host import the_host
+from deepmine_auto.host import Broken, the_host
 from deepmine_auto.testing.template import PLUGINS, begin
 
 
@@ -56,6 +56,11 @@ def test_a_plugin_that_is_unknown_cannot_be_checked(capsys):
     )
 
 
+def test_why_a_plugin_is_set_aside_is_told_where_it_is_checked(capsys, monkeypatch):
+    monkeypatch.setattr(the_host(), "broken", [Broken("mine.attention:Mine", "mine", "no luck", "attention")])
+    assert "The attention 'attention' cannot be used: no luck" in shown(capsys, "check", "attention", code=2).err
+
+
 def test_a_plugin_that_keeps_its_promises_passes(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = json.loads(shown(capsys, "check", "sgd", "--json").out)
@@ -73,6 +78,12 @@ def test_a_name_that_is_no_identifier_is_refused(name, tmp_path):
     with pytest.raises(BadInput, match=r"is no name for a plugin\. Use small letters"):
         begin(name, "attention", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path, capsys):
+    told = shown(capsys, "new", "linear", "--kind", "attention", "--output", str(tmp_path), code=2).err
+    assert told == "The attention 'linear' is there already, and of two neither is used. Give another name.\n"
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_an_existing_folder_is_refused(tmp_path):

@@ -48,7 +48,10 @@ def _scratch(tmp_path, monkeypatch):
         (["--space", "sentimental"], "'sentimental' is no search space. Did you mean 'sentiment'?"),
         (["--space", "none.toml"], "There is no search space file none.toml. Check the path."),
         (["--executor", "inlin"], "'inlin' is no executor. Did you mean 'inline'?"),
-        (["--gpus", "2"], "The inline executor has one worker. Use --executor ray for GPUs."),
+        (
+            ["--gpus", "2"],
+            "The inline executor has one worker in this process, and takes no --gpus. Use --executor ray.",
+        ),
         (["--gpus", "-1"], "--gpus is -1. Give a larger number."),
         (["--workers", "0"], "--workers is 0. Give a larger number."),
         (["--trials", "0"], "A study of 0 trials learns nothing. Give --trials 1 or more."),

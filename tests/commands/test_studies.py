@@ -233,3 +233,9 @@ def test_a_study_that_was_really_searched_is_sound_and_replayed_exactly(searched
     assert command("studies", "verify", found["study"], folder=folder).returncode == 0
     assert command("studies", "export", found["study"], "--output", "study.json", folder=folder).returncode == 0
     assert command("studies", "replay", "study.json", folder=folder).returncode == 0
+
+
+def test_options_before_a_command_mean_what_they_mean_after_it(desk, capsys):
+    shown = json.loads(typed(capsys, *HERE, "--json", "list").out)
+    assert [each["study"] for each in shown["studies"]] == ["mine"]
+    assert "There is no study database" in typed(capsys, "--storage", "other.db", "stop", "mine", code=2).err

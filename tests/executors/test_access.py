@@ -101,6 +101,17 @@ def test_a_cluster_of_another_version_is_refused(monkeypatch):
         pass  # no cluster is to blame: a bug keeps its traceback
 
 
+@pytest.mark.parametrize("name", ["DEEPMINE_AUTO_STORAGE", "PGPASSWORD"])
+def test_a_ray_inherits_no_password_and_its_driver_keeps_it(monkeypatch, name):
+    given = {}
+    monkeypatch.setenv(name, "canary")
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: given.update(options, inherited=os.environ.get(name)))
+    with cluster.started(None, None):
+        assert os.environ[name] == "canary"
+    assert given["inherited"] is None
+    assert given["runtime_env"]["env_vars"][name] == "", "nor from the shell that a cluster was started from"
+
+
 def test_a_local_ray_has_the_gpus_that_torch_reports_and_no_more(monkeypatch):
     """Ray would believe any number, and a search on eight GPUs that are not there would train on the CPU unseen."""
     given = {}

@@ -108,6 +108,68 @@ def test_what_waits_for_a_worker_does_not_hang(desk, monkeypatch):
     assert searcher.keys == {"b": ("trial", 1)}
 
 
+@pytest.fixture
+def ended(monkeypatch):
+    """What was ended: actors by their names, and Tune's trials by their ids."""
+    ended = []
+    monkeypatch.setattr(feeding, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(feeding.ray, "kill", ended.append)
+    return ended
+
+
+def looked(searcher: AgendaSearcher, ended: list, *trials: Any) -> None:
+    """Let Tune ask what is to be run."""
+    tune = controller(*trials)
+    tune.stop_trial = lambda each: ended.append(each.trial_id)
+    AgendaScheduler(searcher, lambda: None).choose_trial_to_run(tune)
+
+
+def test_what_waits_for_a_worker_ends_at_the_deadline(desk, ended):
+    """On a cluster that has no room, nobody would ever say a word at which the clock is looked at."""
+    searcher = searcher_of(desk)
+    assigned(searcher, "a")
+    looked(searcher, ended, trial("a", "PENDING"))
+    assert ended == []
+    searcher.agenda.seconds_left = lambda: 0.0
+    looked(searcher, ended, trial("a", "PENDING"))
+    assert (ended, searcher.keys, searcher.agenda.running) == (["a"], {}, {})
+    (row,) = desk.trials(searcher.agenda.ledger.study)
+    assert row.user_attrs["cause"] == "deadline"
+    assert searcher.suggest("b") == searcher.FINISHED
+
+
+def test_a_worker_that_is_silent_after_the_deadline_is_ended(desk, ended):
+    searcher = searcher_of(desk)
+    heard(searcher, "a", assigned(searcher, "a"), 2)
+    searcher.agenda.seconds_left = lambda: 0.0
+    looked(searcher, ended, trial("a"))
+    assert ended == [], "it has just been heard"
+    searcher.agenda.heard_at[KEY] -= feeding.LATE_SECONDS + 1.0
+    looked(searcher, ended, trial("a"))
+    assert ended == ["actor a"]
+    searcher.on_trial_complete("a", error=True)
+    (row,) = desk.trials(searcher.agenda.ledger.study)
+    assert (row.state.name, row.user_attrs["cause"]) == ("PRUNED", "deadline")
+
+
+def test_a_pause_of_the_driver_itself_is_nobodys_silence(desk, monkeypatch):
+    """A laptop that sleeps, or SIGSTOP: what workers said meanwhile waits to be heard."""
+    killed = []
+    monkeypatch.setattr(feeding.ray, "kill", killed.append)
+    monkeypatch.setattr("deepmine_auto.study.hanging.patience", lambda *_: 120.0)
+    searcher = searcher_of(desk)
+    assigned(searcher, "a")
+    scheduler, heard_at = AgendaScheduler(searcher, lambda: None), searcher.agenda.heard_at[KEY]
+    scheduler.looked = heard_at + 100.0 - 3700.0
+    searcher.agenda.heard_at[KEY] = heard_at - 3700.0
+    scheduler.choose_trial_to_run(controller(trial("a")))
+    assert killed == [], "a hundred seconds of silence, and then an hour's pause"
+    searcher.agenda.heard_at[KEY] -= 30.0
+    scheduler.looked -= 2 * feeding.LOOK_SECONDS
+    scheduler.choose_trial_to_run(controller(trial("a")))
+    assert killed == ["actor a"], "what it was silent before counts"
+
+
 def test_the_agenda_is_not_asked_at_every_turn_what_hangs(desk, monkeypatch):
     searcher = searcher_of(desk)
     assigned(searcher, "a")

@@ -275,6 +275,22 @@ def test_a_worker_trains_on_one_thread(local):
     assert ray.get(ray.remote(lambda: torch.get_num_threads()).remote()) == 1
 
 
+class Sighted(Seen):
+    """A worker that leaves in the study's folder which GPUs it sees."""
+
+    def reset_config(self, config):
+        begun = super().reset_config(config)
+        self.note(f"sees-{os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}")
+        return begun
+
+
+def test_a_worker_without_a_gpu_sees_none(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "Worker", Sighted)
+    desk, study = study_in(tmp_path)
+    run(agenda_of(desk, study, 1), ONE, lambda: None)
+    assert [each.name for each in (tmp_path / "files").glob("sees-*")] == ["sees-"]
+
+
 def test_workers_and_files_of_ray_hold_no_password(local, tmp_path):
     assert CANARY in os.environ["DEEPMINE_AUTO_STORAGE"]
     environment, whole = ray.get(

@@ -51,5 +51,22 @@ def test_a_network_filesystem_is_refused_through_a_link_too(tmp_path, monkeypatc
     assert file_of(str(tmp_path / "studies.db"))
 
 
+OF_CLUSTERS = """\
+/dev/sda / ext4 rw 0 0
+10.0.0.1@tcp:/one /scratch lustre rw,flock 0 0
+two /gpfs gpfs rw,relatime 0 0
+beegfs_nodev /bee beegfs rw,cfgFile=/etc/beegfs/beegfs-client.conf 0 0
+10.0.0.2:6789:/ /ceph ceph rw 0 0
+ceph-fuse /ceph-fuse fuse.ceph-fuse rw 0 0
+server:/three /gluster fuse.glusterfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize("place", ["scratch", "gpfs", "bee", "ceph", "ceph-fuse", "gluster"])
+def test_the_filesystems_of_clusters_are_network_filesystems(tmp_path, place):
+    (tmp_path / "mounts").write_text(OF_CLUSTERS)
+    assert filesystem_of(Path("/") / place / "me", str(tmp_path / "mounts")) in NETWORK_FILESYSTEMS
+
+
 def test_what_a_container_or_a_laptop_has_is_no_network_filesystem():
     assert not NETWORK_FILESYSTEMS & {"overlay", "fuse.fuse-overlayfs", "fuseblk", "ext4", "xfs", "btrfs", "tmpfs"}

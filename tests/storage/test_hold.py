@@ -17,10 +17,9 @@ from fakes import Desk
 from sqlalchemy import insert
 
 from deepmine_auto.errors import DatabaseAway, StudyHeld
-from deepmine_auto.opening import held
 from deepmine_auto.storage import file_hold, sqlite, tables
 from deepmine_auto.storage.engine import LockLost
-from deepmine_auto.storage.place import place_of
+from deepmine_auto.storage.place import held, place_of
 from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.storage.store import now
 
@@ -317,6 +316,46 @@ def test_a_driver_whose_lock_was_lost_writes_nothing_until_it_has_it_again(serve
         desk.store.add_event(desk.study.id, "kind", "again")
         assert texts(desk) == ["again"]
         assert desk.store.sessions(desk.study.id)[-1]["epoch"] == ledger.epoch, "it is the same driver"
+
+
+def test_whoever_holds_a_study_without_driving_it_writes_nothing_either_once_the_lock_is_lost(server_desk, postgres):
+    """`ensemble` does, and so does `resume` before it is the driver."""
+    with held(server_desk.place, "study") as (store, _):
+        lose_lock(postgres, server_desk)
+        with pytest.raises(LockLost, match="The lock of the study 'study' was lost with its connection"):
+            store.add_event(server_desk.study.id, "kind", "too late")
+    assert texts(server_desk) == []
+
+
+def test_a_lock_is_taken_again_from_a_session_in_which_only_the_server_still_believes(server_desk):
+    """So it does for a minute after a network was away. Else the driver would be told that it holds its own study."""
+    desk = server_desk
+    with desk.place.hold("study") as hold, closing(hold.session):
+        hold.session = desk.place.connect()
+        hold.session.close()
+        hold.regain()
+        desk.fence.hold = hold
+        desk.store.add_event(desk.study.id, "kind", "again")
+        assert texts(desk) == ["again"]
+        with pytest.raises(StudyHeld, match="is held by process"), desk.place.hold("study"):
+            pass
+
+
+def test_a_lock_is_taken_again_when_what_was_begun_under_it_has_ended(server_desk, postgres):
+    """Until then it is tried again, and nobody is said to hold the study."""
+    desk = server_desk
+    with desk.place.hold("study") as hold:
+        desk.ledger(desk.study)
+        desk.fence.hold = hold
+        row = {"study_id": desk.study.id, "id": 1, "at": now(), "kind": "kind", "text": "begun before"}
+        with desk.store.engine.connect() as connection:
+            connection.execute(insert(tables.events).values(**row))
+            lose_lock(postgres, desk)
+            with pytest.raises(DatabaseAway, match="is still being written over a connection that was lost"):
+                desk.fence.regain()
+            connection.commit()
+        desk.fence.regain()
+        assert texts(desk) == ["begun before"]
 
 
 def test_a_lock_that_another_has_taken_meanwhile_is_not_regained(server_desk, postgres):

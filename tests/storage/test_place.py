@@ -36,6 +36,21 @@ def test_a_path_and_a_url_mean_the_same_file(here):
     assert file_of(f"sqlite:///{here}/a.db") == file_of(f"{here}/a.db") == file_of("a.db") == here / "a.db"
 
 
+def test_a_database_is_one_place_whatever_links_lead_to_it(here):
+    """Else each name of it would have a lock of its own."""
+    (here / "real").mkdir()
+    (here / "linked").symlink_to(here / "real")
+    (here / "other.db").symlink_to(here / "real" / "studies.db")
+    found = {place_of(each) for each in ("real/studies.db", "linked/studies.db", "other.db", "linked/../other.db")}
+    assert found == {SqliteFile(here / "real" / "studies.db")}
+
+
+def test_a_link_that_leads_to_itself_is_refused(here):
+    (here / "loop.db").symlink_to(here / "loop.db")
+    with pytest.raises(BadInput, match=r"loop\.db cannot be read: Too many levels of symbolic links\. Check path"):
+        place_of("loop.db")
+
+
 def test_the_usual_place_is_below_the_folder_that_a_command_is_typed_in(here):
     place = place_of()
     assert place == SqliteFile(here / "deepmine-auto" / "studies.db")

@@ -188,6 +188,13 @@ def test_a_driver_gives_a_dead_server_and_a_dead_driver_time_but_not_for_ever(de
         assert (told["keepalives_idle"], told["connect_timeout"], told["tcp_user_timeout"]) == ("30", "10", "30000")
 
 
+def test_a_url_may_ask_for_other_patience_and_the_rest_is_ours(postgres, database):
+    place = place_of(f"{postgres.url(database)}&connect_timeout=3&keepalives_idle=7")
+    with closing(place.connect()) as connection:
+        told = connection.info.get_parameters()
+    assert (told["connect_timeout"], told["keepalives_idle"], told["keepalives_interval"]) == ("3", "7", "10")
+
+
 def test_the_server_looks_whether_a_silent_driver_is_still_there(postgres, database):
     with closing(trusted(postgres.tcp(database, password=True)).connect()) as connection:
         names = ("idle", "interval", "count")

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 from fakes import Desk, ending, quick, training_is
@@ -12,11 +13,11 @@ from optuna.trial import TrialState, create_trial
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.executors import inline
-from deepmine_auto.messages import Ended
+from deepmine_auto.messages import Ended, Reported, Saved, attempt_folder
 from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import FINALS_SHARE, FIRST_SHARE, SLACK, Budget, most_reserved, reserve, seconds_of
 from deepmine_auto.study.checkpoints import Standing, being_written, checkpoints_to_keep, sweep
-from deepmine_auto.study.finals import Rerun, Winner, finalists, in_order, winner
+from deepmine_auto.study.finals import Rerun, Winner, finalists, in_order, may_win, winner
 from deepmine_auto.study.ledger import Ledger
 from deepmine_plugins.pruners.none import KeepAll
 
@@ -186,6 +187,46 @@ def test_what_takes_its_last_step_at_the_deadline_is_complete(desk, clock):
     assert (row.state.name, row.user_attrs["cause"]) == ("COMPLETE", "budget")
 
 
+def test_at_the_deadline_a_rerun_stops_with_its_best_checkpoint_and_counts(desk, clock):
+    study = desk.begin()
+    agenda = desk.agenda(study, Budget(trials=1, seconds=100.0))
+    trial = agenda.next()
+    for message in quick(trial, None):
+        agenda.heard(trial.key, message)
+    rerun = agenda.next()
+    first, second, *_ = quick(rerun, None)
+    assert agenda.heard(rerun.key, first)
+    clock[0] = 99.0
+    assert not agenda.heard(rerun.key, second)
+    (row,) = desk.store.rows(tables.reruns, study.id)
+    best = max((first, second), key=lambda each: each.value)
+    assert (row["state"], row["reason"]) == ("COMPLETE", "deadline")
+    assert (row["value"], row["checkpoint"]) == (best.value, best.best_checkpoint)
+    assert agenda.done
+
+
+def test_a_rerun_that_takes_its_last_step_at_the_deadline_is_complete(desk, clock):
+    study = desk.begin()
+    agenda = desk.agenda(study, Budget(trials=1, seconds=100.0))
+    trial = agenda.next()
+    for message in quick(trial, None):
+        agenda.heard(trial.key, message)
+    rerun = agenda.next()
+    *reports, end = quick(rerun, None)
+    for each in reports[:-1]:
+        assert agenda.heard(rerun.key, each)
+    clock[0] = 99.0
+    assert agenda.heard(rerun.key, reports[-1])
+    assert not agenda.heard(rerun.key, end)
+    assert [row["reason"] for row in desk.store.rows(tables.reruns, study.id)] == ["budget"]
+
+
+def test_no_time_is_kept_for_reruns_that_were_made(desk, clock):
+    study = desk.begin()
+    desk.work(study, Budget(trials=3))
+    assert desk.agenda(study, Budget(seconds=100.0))._reserve(100.0) == CLOSING
+
+
 def test_a_trial_adopted_after_the_deadline_stops_at_its_next_report(desk, clock):
     study = desk.begin()
     first = desk.agenda(study, Budget(seconds=100.0)).next()
@@ -235,7 +276,8 @@ def test_a_budget_of_trials_is_kept_exactly_whatever_becomes_of_them(desk, trial
 
 
 def rerun(number, trial, value, state="COMPLETE"):
-    return {"number": number, "trial": trial, "repeat": 0, "state": state, "value": value}
+    """A row of the finals of two trials, in their order: one repeat of each, then the next."""
+    return {"number": number, "trial": trial, "repeat": number // 2, "state": state, "value": value}
 
 
 def test_the_winner_has_the_best_mean_and_not_the_luckiest_rerun():
@@ -263,6 +305,45 @@ def test_the_first_finalist_does_not_win_unopposed_where_the_time_ends_between_t
 def test_reruns_that_failed_or_still_run_do_not_count():
     rows = [rerun(0, 1, 0.6), rerun(1, 2, 0.9, "FAIL"), rerun(2, 2, None, "RUNNING")]
     assert winner([1, 2], rows, {}, "maximize") == Winner(1, 0, (0.6,))
+
+
+def test_means_are_over_the_repeats_that_all_have_where_a_rerun_failed():
+    """The split on which the rerun of the first failed is an easy one, which must not help the other."""
+    rows = [
+        rerun(0, 1, 0.90, "FAIL"),
+        rerun(1, 2, 0.95),
+        rerun(2, 1, 0.70),
+        rerun(3, 2, 0.65),
+        rerun(4, 1, 0.80),
+        rerun(5, 2, 0.75),
+    ]
+    assert winner([1, 2], rows, {}, "maximize") == Winner(1, 4, (0.70, 0.80))
+
+
+def test_where_no_repeat_is_common_to_all_as_many_are_compared_of_each():
+    rows = [rerun(0, 1, 0.6), rerun(1, 2, 0.9, "FAIL"), rerun(2, 1, 0.9, "FAIL"), rerun(3, 2, 0.7)]
+    assert winner([1, 2], rows, {}, "maximize") == Winner(2, 3, (0.7,))
+
+
+@pytest.mark.parametrize(
+    ("state", "cause", "may"),
+    [
+        ("COMPLETE", "budget", True),
+        ("PRUNED", "deadline", True),
+        ("PRUNED", "diverged", False),
+        ("PRUNED", "limit", False),
+        ("FAIL", "error", False),
+        ("RUNNING", "", False),
+    ],
+)
+def test_what_ended_with_weights_that_count_may_win(state, cause, may):
+    assert may_win(trial_row(0, TrialState[state], cause)) == may
+
+
+def test_what_is_over_a_limit_may_not_win_however_it_ended():
+    trial = trial_row(0, TrialState.COMPLETE)
+    trial.system_attrs = {"constraints:latency_ms<=5": 0.1}
+    assert not may_win(trial)
 
 
 def test_a_pruned_trial_competes_by_its_best_value_and_a_diverged_one_never():
@@ -379,6 +460,50 @@ def test_a_failed_trial_with_a_high_value_does_not_cost_a_finalist_its_checkpoin
         ("trial", n): Standing([{"saved": None}], [report(0.5 if n == 3 else 0.9, f"best-{n}")]) for n in range(4)
     }
     assert checkpoints_to_keep(trials, {}, standings, "maximize") == {"best-3"}
+
+
+def test_checkpoints_of_the_finalists_here_are_kept_beside_those_whose_plugins_are_gone():
+    trials = {n: trial_row(n, TrialState.COMPLETE) for n in range(5)}
+    standings = {("trial", n): Standing([{"saved": None}], [report(1 - n / 10, f"best-{n}")]) for n in range(5)}
+    assert checkpoints_to_keep(trials, {}, standings, "maximize") == {"best-0", "best-1", "best-2"}
+    kept = checkpoints_to_keep(trials, {}, standings, "maximize", lambda number: number > 0)
+    assert kept == {"best-0", "best-1", "best-2", "best-3"}
+
+
+def worth_less_and_less(assignment, host):
+    """A training with one report, whose checkpoint is on the disk: each trial is worse than the one before."""
+    path = f"{attempt_folder(*assignment.key, assignment.attempt)}/step-0000009"
+    (Path(assignment.folder) / path).mkdir(parents=True)
+    value = 1 - assignment.number / 10
+    yield Reported(9, 1000, value, {"f": value}, path, path, 9.0)
+    yield Ended("budget", value, 9, path)
+
+
+def test_a_study_keeps_the_checkpoints_of_the_finalists_that_it_has_here(desk):
+    study = desk.begin()
+    agenda = desk.agenda(study, Budget(trials=5))
+    agenda._reruns_left = list
+    rate = "optimizer/adamw/lr"
+    agenda.unavailable = lambda params: "gone" if params[rate] == agenda.ledger.params(0)[rate] else ""
+    with training_is(worth_less_and_less):
+        inline.run(agenda, None, lambda: None)
+    assert agenda.finalists() == [1, 2, 3]
+    kept = [(desk.folder / "study" / attempt_folder("trial", n, 1) / "step-0000009").is_dir() for n in range(5)]
+    assert kept == [True, True, True, True, False]
+
+
+def test_what_was_saved_before_the_first_report_is_there_for_the_next_attempt(desk):
+    """Another trial ends meanwhile, and what nothing needs any more is deleted."""
+    agenda = desk.agenda(desk.begin(), slots=2)
+    first, second = agenda.next(), agenda.next()
+    saved = f"{attempt_folder(*second.key, 1)}/step-0000001"
+    (desk.folder / "study" / saved).mkdir(parents=True)
+    agenda.heard(second.key, Saved(1, saved))
+    agenda.lost(second.key, "preempted", "SIGTERM")
+    assert agenda.next().checkpoints == (saved,)
+    for message in ending("budget")(first, None):
+        agenda.heard(first.key, message)
+    assert (desk.folder / "study" / saved).is_dir()
 
 
 def test_the_sweep_spares_what_is_named_and_what_is_on_its_way(tmp_path):

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 import optuna
@@ -17,6 +17,7 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Conflict
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.causes import ENDS
+from deepmine_auto.study.finals import winner
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER
 from deepmine_plugins.pruners.none import KeepAll
@@ -266,6 +267,55 @@ def test_a_plugin_that_nothing_can_replace_ends_the_search_with_a_sentence(desk,
     assert len(desk.trials(study)) == SET_ASIDE_AFTER
 
 
+def raising_after_the_first(plugin):
+    """A training of which trial 0 ends well, and every later one by a plugin that raises."""
+
+    def messages(assignment, host):
+        sound = assignment.kind == "rerun" or assignment.number == 0
+        yield from (quick if sound else ending("plugin", after=0, plugin=plugin, reason="no"))(assignment, host)
+
+    return messages
+
+
+@pytest.mark.parametrize(("plugin", "told"), [("task/t", "The task 't'"), ("optimizer/adamw", "The optimizer 'adamw'")])
+def test_where_something_may_win_the_finals_follow_a_plugin_that_nothing_can_replace(desk, plugin, told):
+    study = desk.begin()
+    desk.work(study, Budget(trials=50), raising_after_the_first(plugin))
+    assert len(desk.trials(study)) == 1 + SET_ASIDE_AFTER
+    assert [(row["trial"], row["state"]) for row in rows(desk, tables.reruns, study)] == [(0, "COMPLETE")] * 3
+    (event,) = [row for row in rows(desk, tables.events, study) if row["kind"] == "search ended"]
+    assert event["text"] == f"{told} raised in 3 trials, and this space has nothing in its place. The finals follow."
+
+
+def test_a_restart_comes_to_these_finals_too(desk):
+    study, training = desk.begin(), raising_after_the_first("task/t")
+    agenda = desk.agenda(study, Budget(trials=50))
+    agenda._reruns_left = list
+    with training_is(training):
+        inline.run(agenda, None, lambda: None)
+    assert not rows(desk, tables.reruns, study)
+    desk.work(study, Budget(trials=50), training)
+    assert len(desk.trials(study)) == 1 + SET_ASIDE_AFTER
+    assert [row["state"] for row in rows(desk, tables.reruns, study)] == ["COMPLETE"] * 3
+
+
+@pytest.mark.parametrize("cause", ["budget", "memory"])
+def test_what_runs_is_waited_for_before_a_study_is_given_up(desk, cause):
+    agenda = desk.agenda(desk.begin(), Budget(trials=50), slots=2)
+    first = agenda.next()
+    for _ in range(SET_ASIDE_AFTER):
+        agenda.heard(agenda.next().key, Ended("plugin", plugin="task/t", reason="no"))
+    assert agenda.next() is None
+    assert not agenda.done
+    for message in ending(cause)(first, None):
+        agenda.heard(first.key, message)
+    if cause == "budget":
+        assert agenda.next().kind == "rerun"
+        return
+    with pytest.raises(DeepmineError, match=r"raised in 3 trials, and this space has nothing in its place\."):
+        agenda.next()
+
+
 def test_five_unexplained_failures_in_a_row_end_the_search(desk):
     study = desk.begin()
     with pytest.raises(
@@ -275,11 +325,101 @@ def test_five_unexplained_failures_in_a_row_end_the_search(desk):
     assert len(desk.trials(study)) == 5
 
 
+def test_after_five_unexplained_failures_what_was_good_before_comes_to_the_finals(desk):
+    causes, study = chain(["budget"], repeat("error")), desk.begin()
+
+    def training(assignment, host):
+        cause = next(causes) if assignment.kind == "trial" else "budget"
+        return ending(cause, reason="OSError: gone")(assignment, host)
+
+    desk.work(study, Budget(trials=50), training)
+    assert len(desk.trials(study)) == 6
+    assert [row["state"] for row in rows(desk, tables.reruns, study)] == ["COMPLETE"] * 3
+    (event,) = [row for row in rows(desk, tables.events, study) if row["kind"] == "search ended"]
+    assert event["text"] == "The last trials all failed: OSError: gone. The finals follow."
+
+
 def test_failures_that_are_explained_or_apart_do_not_end_the_search(desk):
     causes = chain(["error"] * 4, ["memory"], ["error"] * 4, ["diverged"], repeat("budget"))
     study = desk.begin()
     desk.work(study, Budget(trials=14), lambda *each: ending(next(causes), reason="x")(*each))
     assert len(desk.trials(study)) == 14
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+def limited(desk, *limits):
+    """A study with limits."""
+    study = desk.begin()
+    desk.store.reopen(study.id, {**study.spec, "limits": limits})
+    return desk.store.study(study.name)
+
+
+def lifted(reports, end, by, **metrics):
+    """A training that is worth more by so much, and measures more."""
+    for each in reports:
+        yield replace(each, value=each.value + by, metrics={"f": each.value + by, **metrics})
+    yield replace(end, value=end.value + by)
+
+
+def won(agenda):
+    return winner(agenda.finalists(), agenda.ledger.reruns.values(), agenda.best_values(), "maximize")
+
+
+def test_reruns_over_a_limit_do_not_count_however_good_they_are(desk):
+    """Of two finalists every other rerun is of the first, which keeps the limit in its trial alone."""
+
+    def messages(assignment, host):
+        over = assignment.kind == "rerun" and assignment.number % 2 == 0
+        *reports, end = quick(assignment, host)
+        yield from lifted(reports, end, by=float(over), g=1.0 - over)
+
+    study = limited(desk, ("g", -1, 0.5))
+    agenda = desk.work(study, Budget(trials=2), messages)
+    found = rows(desk, tables.reruns, study)
+    assert [(row["state"], row["value"] is None) for row in found] == [("FAIL", True), ("COMPLETE", False)] * 3
+    assert [row["reason"] for row in found[::2]] == ["0.0 is over the limit g>=0.5"] * 3
+    assert (won(agenda).trial, won(agenda).rerun % 2) == (agenda.finalists()[1], 1)
+    told = [row["text"] for row in rows(desk, tables.events, study) if row["kind"] == "limit"]
+    first = agenda.finalists()[0]
+    assert told == [f"rerun {each} of trial {first} does not count: 0.0 is over the limit g>=0.5" for each in (1, 2, 3)]
+
+
+def test_a_rerun_that_costs_too_much_ends_at_its_first_report(desk):
+    def messages(assignment, host):
+        *reports, end = quick(assignment, host)
+        yield from lifted(reports, end, by=0.0, latency_ms=9.0 if assignment.kind == "rerun" else 1.0)
+
+    study = limited(desk, ("latency_ms", 1, 5.0))
+    agenda = desk.work(study, Budget(trials=1), messages)
+    assert Counter(row["kind"] for row in rows(desk, tables.reports, study)) == {"trial": 4, "rerun": 3}
+    assert {row["reason"] for row in rows(desk, tables.reruns, study)} == {"9.0 is over the limit latency_ms<=5"}
+    assert won(agenda)[:2] == (0, None), "its own weights keep the limit"
+
+
+def test_a_rerun_that_the_deadline_cuts_off_over_a_limit_does_not_count_either(desk):
+    study = limited(desk, ("f", -1, 9.0))
+    ledger, trial = asked(desk, study, reports=4)
+    ledger.end(trial.key, Ended("budget", 0.5, 9, "x"))
+    rerun = ledger.add_rerun(0, 0)
+    assert not ledger.report(rerun, next(quick(rerun, None)), out_of_time=True)
+    (row,) = rows(desk, tables.reruns, study)
+    assert row["state"] == "FAIL"
+    assert row["reason"].endswith("is over the limit f>=9")
+
+
+def test_only_what_may_win_is_noted_as_a_new_best(desk):
+    def messages(assignment, host):
+        failing = assignment.key == ("trial", 0)
+        *reports, end = quick(assignment, host)
+        yield from lifted(reports, replace(end, cause="error" if failing else "budget"), by=float(failing))
+
+    study = desk.begin()
+    desk.work(study, Budget(trials=2), messages)
+    attrs = desk.store.storage.get_study_system_attrs(study.id)
+    noted = [bool(attrs.get(f"dashboard:{each._trial_id}:note_str:0")) for each in desk.trials(study)]
+    assert noted == [False, True]
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------

@@ -134,3 +134,7 @@ def test_what_is_put_aside_is_kept_and_waits_no_more(outbox):
     assert aside.read_bytes() == whole
     assert aside.name == "late-outbox-3.jsonl"
     assert left_in(outbox.file.parent) == []
+
+
+def test_where_the_folder_is_gone_nothing_was_left(tmp_path):
+    assert left_in(tmp_path / "gone") == []

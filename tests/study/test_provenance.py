@@ -143,6 +143,14 @@ def test_a_plugin_that_is_gone_is_refused_with_what_to_install(desk, host):
     check(desk.store, study, Space((Param("attention/kind", Choice("bad"), {}), *SPACE.params[2:]), {}), host)
 
 
+def test_what_no_space_chooses_cannot_be_gone_without(desk, host):
+    study = begin(desk)
+    (kind, name) = next(each for each in host.hashes if each[0] == "sampler")
+    del host.hashes[kind, name]
+    with pytest.raises(BadInput, match=rf"needs the sampler '{name}': .* Install its distribution\.$"):
+        check(desk.store, study, SPACE, host)
+
+
 def keep(desk):
     """A study with rows in its folder, and the digest in its specification."""
     study = begin(desk)

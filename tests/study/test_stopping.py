@@ -1,5 +1,7 @@
 """A study that nobody works on is stopped, checked and replayed, in a file and on a server."""
 
+import shutil
+
 import pytest
 from fakes import Desk, quick
 
@@ -48,7 +50,15 @@ def test_what_runs_is_ended_and_all_is_sound_and_comes_out_again(desk, place):
     assert wrong(checks.values()) == {}
 
 
-def test_a_study_with_a_driver_is_not_stopped(desk, place):
+def test_a_study_whose_folder_is_gone_is_stopped_too(desk, place):
+    shutil.rmtree(desk.folder / "study")
+    assert stop_study(place, "study", the_host()) == [("trial", 2), ("trial", 3)]
+    assert not [each for each in desk.trials(desk.store.study("study")) if not each.state.is_finished()]
+
+
+def test_a_study_with_a_driver_is_not_stopped(desk, place, monkeypatch):
+    """Told at once: a driver that was halted while it wrote keeps whoever opens the database waiting."""
+    monkeypatch.setattr(type(place), "open_writer", lambda *_: pytest.fail("opened before it was held"))
     with place.hold("study"), pytest.raises(StudyHeld, match="The study 'study' is held by"):
         stop_study(place, "study", the_host())
     assert [each.state.name for each in desk.trials(desk.store.study("study"))][2:] == ["RUNNING", "RUNNING"]

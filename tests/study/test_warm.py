@@ -28,8 +28,8 @@ def params_of(lr, kind="bad", **more):
     return {**BASE, "attention/kind": kind, "optimizer/adamw/lr": lr, **more}
 
 
-def write(desk, study, params, *values, state="COMPLETE", curve=None, constraints=None, **attrs):
-    """Write a trial with its end."""
+def write(desk, study, params, *values, state="COMPLETE", curve=None, steps=9, constraints=None, **attrs):
+    """Write a trial with its end, and what it reported of so many steps."""
     row = create_trial(
         state=TrialState[state],
         values=values or None,
@@ -39,7 +39,15 @@ def write(desk, study, params, *values, state="COMPLETE", curve=None, constraint
         user_attrs=attrs,
         system_attrs={f"constraints:{name}": each for name, each in (constraints or {}).items()},
     )
-    desk.store.storage.create_new_trial(study.id, row)
+    trial_id = desk.store.storage.create_new_trial(study.id, row)
+    for step, value in (curve or {}).items():
+        report(desk, study, desk.store.storage.get_trial(trial_id).number, step, round(1000 * step / steps), value)
+
+
+def report(desk, study, number, step, share, value):
+    seq = 1 + len(desk.store.rows(tables.reports, study.id))
+    row = {"seq": seq, "kind": "trial", "number": number, "attempt": 1, "step": step, "share": share, "value": value}
+    desk.store.add(tables.reports, study.id, {**row, "metrics": {"f": value}, "seconds": 1.0})
 
 
 def warmth_of(desk, *names, spec=NEW, space=SPACE):
@@ -88,6 +96,13 @@ def test_pruned_trials_rank_below_complete_ones_and_what_params_broke_last(desk)
     assert lrs(row["params"] for row in found.evidence) == [0.004, 0.005, 0.003, 0.002, 0.001, 0.006]
     assert [row["rank"] for row in found.evidence] == [5 / 6, 4 / 6, 3 / 6, 2 / 6, 0.0, 0.0]
     assert lrs(found.recipes) == [0.004], "what was never trained to its end is not tried first"
+
+
+def test_pruned_trials_rank_by_the_share_of_their_own_steps_that_they_came_to(desk):
+    study = desk.begin("old")
+    write(desk, study, params_of(0.001), 0.9, state="PRUNED", curve={100: 0.9}, steps=900, cause="pruned")
+    write(desk, study, params_of(0.002), 0.1, state="PRUNED", curve={30: 0.1}, steps=90, cause="pruned")
+    assert ranks(warmth_of(desk, "old")) == {0.002: 0.5, 0.001: 0.0}
 
 
 def test_what_only_broke_a_limit_or_a_machine_says_nothing(desk):

@@ -9,7 +9,8 @@ from deepmine_auto.objectives import Objective
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.checkpoints import Standing
 from deepmine_auto.terminal.live import LiveView
-from deepmine_auto.terminal.watching import EventLines
+from deepmine_auto.terminal.progress import Beside, best_trial, progress_of
+from deepmine_auto.terminal.watching import EventLines, told
 
 PARAMS = {"attention/kind": "linear", "model/depth": 2, "model/dim": 64, "optimizer/kind": "adamw"}
 
@@ -34,7 +35,8 @@ class Agenda(SimpleNamespace):
 def agenda(ended=2, trials=10, reruns=()):
     states = dict.fromkeys(range(ended), TrialState.COMPLETE) | {ended: TrialState.RUNNING}
     rows = {
-        n: SimpleNamespace(number=n, state=s, params=PARAMS, user_attrs={"seconds": 4.0}) for n, s in states.items()
+        n: SimpleNamespace(number=n, state=s, params=PARAMS, user_attrs={"seconds": 4.0}, constraints={})
+        for n, s in states.items()
     }
     for each in rows.values():
         each.state = states[each.number]
@@ -68,7 +70,8 @@ def agenda(ended=2, trials=10, reruns=()):
         spent=61.0,
     )
     running = {("trial", ended): None} if not reruns else {}
-    return Agenda(ledger=ledger, budget=Budget(trials, None), slots=2, closing=lambda: 12.0, running=running)
+    budget = Budget(trials, None)
+    return Agenda(ledger=ledger, budget=budget, slots=2, closing=lambda: 12.0, running=running, stopped=False)
 
 
 def view(width, **made):
@@ -191,3 +194,44 @@ def test_the_end_of_a_rerun_is_told_with_its_value():
     each, said = lines(reruns=[rerun])
     each.happened("rerun ended", "budget", 0)
     assert said[0].endswith("rerun 2 of trial 1: 0.7000")
+
+
+# -- what may win ------------------------------------------------------------------------------------------------------
+
+BESIDE = Beside("tf-idf", lambda: 0.55)
+
+
+def over_a_limit(made, number):
+    made.ledger.trials[number].constraints = {"latency_ms": 1.0}
+    return made
+
+
+def test_a_trial_that_cannot_win_is_not_the_best():
+    made = agenda(ended=2)
+    assert best_trial(made, made.best_values()) == 2, "it still runs"
+    made.ledger.trials[2].state = TrialState.FAIL
+    assert best_trial(made, made.best_values()) == 1
+    assert best_trial(over_a_limit(made, 1), made.best_values()) == 0
+
+
+@pytest.mark.parametrize("cause", ["limit", "lost", "memory"])
+def test_an_end_that_came_with_its_reason_is_told_once(cause):
+    assert told(agenda(), BESIDE, "ended", cause, 0) is None
+
+
+def test_a_reopened_study_is_searched_and_its_finals_are_told_again():
+    rerun = {"number": 0, "trial": 1, "repeat": 0, "state": "COMPLETE", "value": 0.7}
+    made = agenda(reruns=[rerun])
+    made.ledger.study.spec["reopened"] = 1
+    assert progress_of(made, BESIDE).phase == "searching"
+    assert told(made, BESIDE, "begun", "rerun", 0) is None
+    assert told(made, BESIDE, "begun", "rerun", 1).startswith("finals: trials ")
+    made.ledger.reruns[1] = {**rerun, "number": 1, "repeat": 1}
+    assert progress_of(made, BESIDE).phase == "finals 2 of 9"
+
+
+def test_after_q_only_what_runs_is_waited_for():
+    made = agenda(ended=5)
+    whole = progress_of(made, BESIDE).left
+    made.stopped = True
+    assert whole - progress_of(made, BESIDE).left == 4 * 4.0 / 2, "four trials of 4 s that do not begin, on two workers"

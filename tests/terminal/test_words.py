@@ -95,7 +95,8 @@ def test_a_duration_has_two_units_at_most(seconds, text):
 def test_a_lead_is_told_in_points_whichever_side_it_is_on():
     assert lead_words(0.871, 0.850, "tf-idf", "maximize") == "+2.1 pp over tf-idf"
     assert lead_words(0.829, 0.850, "tf-idf", "maximize") == "2.1 pp under tf-idf"
-    assert lead_words(0.30, 0.35, "tf-idf", "minimize") == "+5.0 pp over tf-idf"
+    assert lead_words(0.30, 0.35, "tf-idf", "minimize") == "0.050 below tf-idf"
+    assert lead_words(0.40, 0.35, "tf-idf", "minimize") == "0.050 above tf-idf"
 
 
 def test_numbers_stand_to_the_right_and_words_to_the_left():

@@ -28,7 +28,7 @@ QUIET = {
 LOCAL = "local"
 """Without it Ray would join a cluster that happens to run here."""
 
-SECRETS = ("DEEPMINE_AUTO_STORAGE",)
+SECRETS = ("DEEPMINE_AUTO_STORAGE", "PGPASSWORD")
 """Environment variables that hold passwords. A worker needs none: it has no connection to the database."""
 
 WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -20,6 +20,12 @@ from deepmine_auto.study.history import Key
 LOOK_SECONDS = 1.0
 """So often the agenda is asked what hangs."""
 
+LATE_SECONDS = 30.0
+"""So long may a worker be silent once its time is over: it may judge what it has learned."""
+
+PAUSE_SECONDS = 30.0
+"""Where so long passes between two looks, this process stood still, or its machine did, and nobody was heard."""
+
 
 class Unshared:
     """Tune copies and pickles searchers and schedulers; ours stand for the one ledger, so they stay what they are."""
@@ -92,20 +98,36 @@ class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
         so this is where what hangs is ended."""
         trials = controller.get_trials()
         if time.monotonic() - self.looked > LOOK_SECONDS:
-            self._look({each.trial_id: each for each in trials if each.trial_id in self.searcher.keys})
+            self._look(controller, {each.trial_id: each for each in trials if each.trial_id in self.searcher.keys})
         return next((each for each in trials if each.status == "PENDING"), None)
 
-    def _look(self, trials: Mapping[str, Any]) -> None:
-        """End the workers that hang. What waits for a worker does not: there may be fewer than there were."""
+    def _look(self, controller: Any, trials: Mapping[str, Any]) -> None:
+        """End the workers that hang, and what is overdue. What waits for a worker does not hang: there may be fewer
+        than there were."""
+        agenda, keys, before = self.searcher.agenda, self.searcher.keys, self.looked
         self.looked = time.monotonic()
-        agenda, keys = self.searcher.agenda, self.searcher.keys
+        if self.looked - before > PAUSE_SECONDS:
+            agenda.excuse(before)
+        self._end_overdue(controller, trials)
         for trial_id, trial in trials.items():
-            if trial.status == "PENDING":
+            if trial.status == "PENDING" and trial_id in keys:
                 agenda.heard_at[keys[trial_id]] = self.looked
         hung = dict(agenda.hung())
         for trial_id in [each for each, key in keys.items() if key in hung]:
             ray.kill(trials[trial_id].temporary_state.ray_actor)
             self.searcher.gone(trial_id, "hung", hung[keys[trial_id]])
+
+    def _end_overdue(self, controller: Any, trials: Mapping[str, Any]) -> None:
+        """A worker says something every two seconds, and is then told to stop; not one that there is none of."""
+        agenda, keys, overdue = self.searcher.agenda, self.searcher.keys, self.searcher.agenda.overdue()
+        for trial_id in [each for each, key in keys.items() if each in trials and key in overdue]:
+            waits, silent = trials[trial_id].status == "PENDING", self.looked - agenda.heard_at[keys[trial_id]]
+            if waits or silent > LATE_SECONDS:
+                agenda.give_up(keys.pop(trial_id))
+                if waits:
+                    controller.stop_trial(trials[trial_id])
+                else:
+                    ray.kill(trials[trial_id].temporary_state.ray_actor)
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         """Hear of a new trial, which the searcher knows already."""

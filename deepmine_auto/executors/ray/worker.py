@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
 
+import ray
 from ray import tune
 
+from deepmine_auto.executors.gpus import VISIBLE
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment, Message, to_plain
 from deepmine_auto.training.preemption import ask_to_stop
@@ -21,6 +24,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the first assignment. SIGTERM is the notice of a machine that is taken away."""
         signal.signal(signal.SIGTERM, ask_to_stop)
+        if not ray.get_gpu_ids():  # Ray hides the other GPUs from whoever has one, and none from whoever has none
+            os.environ[VISIBLE] = ""
         self.reset_config(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:

@@ -1,0 +1,60 @@
+"""A study is begun with all that belongs to it, in a folder of its own."""
+
+from contextlib import suppress
+from itertools import count
+
+import pytest
+from away import without_fsync
+from fakes import SPACE, Bomb, Desk, Killed
+from tiny_texts import rows
+
+from deepmine_auto.data import kept
+from deepmine_auto.data.split import split
+from deepmine_auto.errors import BadInput
+from deepmine_auto.opening import begin
+from deepmine_auto.planning import Plan
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.sqlite import SqliteFile
+from deepmine_auto.study.budget import Budget
+
+SPEC = {"task": "t", "seed": 0, "space": SPACE.to_json(), "space_name": "s", "fingerprint": "f", "described": {"a": 1}}
+SPEC |= {"objectives": ["f"], "directions": ["maximize"]}
+EVIDENCE = tuple({"number": at, "source": "old", "params": {"x": at}, "rank": at / 2} for at in range(3))
+
+
+def planned(place, name="study", texts=80):
+    """A plan for a study beside its database."""
+    made = rows(texts)
+    splits = {kept.SEARCH: split(made.labels, 1)}
+    return Plan(name, place, place.folder / name, made, splits, Budget(trials=3), SPEC, ("a note",), EVIDENCE)
+
+
+def test_a_study_that_is_there_has_all_of_its_evidence_wherever_its_beginning_was_killed(tmp_path):
+    """Else it would go on with a part of what it was to start from."""
+    desk = without_fsync(Desk(tmp_path, fence=Bomb()))
+    for left in count():
+        plan = planned(desk.place, f"study{left}")
+        desk.fence.left = left
+        with suppress(Killed):
+            begin(plan, desk.store)
+        ended, desk.fence.left = desk.fence.left >= 0, None
+        if plan.name in desk.store.names():
+            study = desk.store.study(plan.name)
+            assert len(desk.store.rows(tables.datasets, study.id)) == 1
+            whole = [{"study_id": study.id, **row} for row in EVIDENCE]
+            assert desk.store.rows(tables.evidence, study.id) == whole
+        if ended:
+            break
+    assert left > 5, "it was killed at several places"
+
+
+def test_of_two_studies_that_begin_in_one_folder_the_later_is_refused_and_changes_nothing(tmp_path):
+    """Their databases stand beside each other. Both found the folder empty when they looked before."""
+    one, two = (Desk(tmp_path, place=SqliteFile(tmp_path / f"{each}.db")) for each in ("one", "two"))
+    (tmp_path / "study").mkdir()
+    study, notes = begin(planned(one.place), one.store)
+    assert notes == ("a note",)
+    with pytest.raises(BadInput, match=r"The output folder .*/study is another study's\. Give another --output"):
+        begin(planned(two.place, texts=60), two.store)
+    assert kept.digest(tmp_path / "study") == study.spec["kept"]
+    assert two.store.names() == []
