@@ -1,12 +1,13 @@
-"""Fine-tuning a small pretrained encoder: our search beside what people use, on the same splits and for the same time.
+"""Fine-tuning a small pretrained encoder: our search beside what people use, on the same splits.
 
     python benchmarks/search_vs_peers.py [trec] [clinc150] [--seeds 0 1 2] [--time-budget 30m] [--hits FILE]
 
 Peers: TF-IDF + linear SVC, logistic regression on frozen features, one published recipe of fine-tuning, and
 `Trainer.hyperparameter_search` (Optuna, its usual space of learning rate, epochs and batch), refitted with what it
-found; a trial of it that its time cuts off does not count. They run once, with the first seed, and ours with each. All
-train on the training rows and are judged on the test rows that nobody has looked at; those that choose, choose by
-validation rows. Ahead means: the lower end of a paired bootstrap over test rows, of the mean over seeds, is above 0.
+found; a trial of it that its time cuts off does not count. It gets the time that our search gets, the others take what
+they take. They run once, with the first seed, and ours with each. All are judged on test rows that nobody has looked
+at; those that choose, choose by validation rows, and the two classical ones train on these too. Ahead means: the lower
+end of a paired bootstrap over test rows, of the mean over seeds, is above 0.
 Beside the bundle that a search ends with stands what led after ten minutes of it.
 
 What took hours need not be one run: FILE keeps which test rows each way got right, and what it has is not run again.

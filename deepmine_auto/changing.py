@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,20 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     if not change.another_space:
         return spaces.name_now, spaces.now, ()
     file, left_out = _file(spaces, change), list[str]()
+    if change.space and not _agrees(file, study):
+        left_out.append(f"sampler, pruner and budget of {file.where} are not used: a study keeps its own")
     given = [name for name, each in extra_of(Path(study.folder))._asdict().items() if each]
     file = with_learners(file, given, host)
     task = host.get("task", study.spec["task"])
     lengths = _lengths(Path(study.folder), task(), longest_reader(file, host))
     admit = admission(lengths, left_out, faults(host, study.spec.get("unchecked", False)))
     return file.name, build_space(file, host, task, admit), tuple(left_out)
+
+
+def _agrees(file: SpaceFile, study: StudyRow) -> bool:
+    """Whether a file asks for what the study has anyway."""
+    asked = {"sampler": file.sampler, "pruner": file.pruner, "budget": asdict(file.budget)}
+    return all(study.spec.get(name) == each for name, each in asked.items())
 
 
 def _file(spaces: Spaces, change: Change) -> SpaceFile:

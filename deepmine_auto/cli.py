@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -18,6 +19,8 @@ from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import Host, the_host
 
 NAME = "deepmine-auto"
+LONGEST_PATH = 100
+"""Of a path that cannot be used so many characters are shown: a text may have been taken for one."""
 
 HELP = """Find the attention model for your data: variants, architecture and training recipe, searched together.
 
@@ -53,12 +56,27 @@ def run(args: Sequence[str], host: Host) -> int:
             raise
         return interrupts.TERMINATED  # Ray, while it starts, takes SIGTERM for itself, and ends with its number
     except (OSError, termios.error) as error:
-        if (interrupt := interrupts.behind(error)) is None:
+        if interrupt := interrupts.behind(error):
+            return interrupts.exit_code(interrupt)
+        if (told := _of_a_path(error)) is None:
             raise
-        return interrupts.exit_code(interrupt)
+        click.echo(str(told), err=True)
+        return told.exit_code
     except click.ClickException as error:
         click.echo(_told(error, host, args), err=True)
         return error.exit_code
+
+
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EROFS, errno.ENOSPC)
+
+
+def _of_a_path(error: Exception) -> BadInput | None:
+    """What is to be said of a path that cannot be used, wherever that turned out; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in UNUSABLE or error.filename is None:
+        return None
+    path = str(error.filename)
+    named = path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}..."
+    return BadInput(f"{named} cannot be used: {error.strerror}.", "Give another path, or mend this one.")
 
 
 def group_of(host: Host) -> click.Group:

@@ -10,6 +10,7 @@ import math
 import platform
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -99,9 +100,16 @@ def _show(ledger: Ledger, training: Training, examined: Examined, result: Row) -
 def _nothing(agenda: Agenda) -> NothingLearned:
     ledger = agenda.ledger
     remedy = f"deepmine-auto resume {ledger.study.typed} --time-budget {math.ceil(ledger.spent / 60) + MORE_MINUTES}m"
-    if agenda.best_values() and ledger.study.limits:
+    causes = Counter(each.user_attrs.get("cause") for each in ledger.trials.values() if each.state.is_finished())
+    if "limit" in causes:
         limits = ", ".join(map(str, ledger.study.limits))
         return NothingLearned(f"No trial keeps the limits: {limits}.", f"Ease them in a new study, or go on: {remedy}")
+    del causes["deadline"]
+    if causes:
+        told = ", ".join(f"{cause} ({count})" for cause, count in causes.most_common())
+        return NothingLearned(
+            f"No trial ended well; the causes were {told}.", f"See `deepmine-auto trials {ledger.study.typed}`."
+        )
     what = f"Nothing was learned in {ledger.spent:.0f} s: no trial reached its first evaluation{_pace(agenda)}."
     return NothingLearned(what, f"Go on with more time: {remedy}")
 

@@ -21,6 +21,7 @@ from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.calibrating import Sample, megabytes, sample
 from deepmine_auto.data import kept
 from deepmine_auto.executors.gpus import seeing
+from deepmine_auto.executors.resources import Node, shared_out
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import task_of
 from deepmine_auto.planning import Plan, Request, plan, refuse_known
@@ -103,16 +104,17 @@ def dry_run(**fields: Any) -> DryRun:
 
 
 def crew_of(asked: Mapping[str, Any]) -> Crew:
-    """Count what would run at a time without starting it; a cluster is taken to be like this machine. Raises
-    BadInput."""
+    """Count what would run at a time without starting it; a cluster is taken to be like this machine, and to have the
+    GPUs that are asked for. Raises BadInput for what the search would refuse."""
     if asked["executor"] == "inline":
         with workers(asked) as on:
             return Crew(on.slots, on.gpus)
-    gpus = torch.cuda.device_count() if asked["gpus"] is None else asked["gpus"]
-    share = (asked["gpus_per_trial"] or 1.0) if gpus else 0.0
-    there = int(gpus / share) if share else os.cpu_count() or 1
-    slots = max(1, min(there, int(asked["workers"] or there)))
-    return Crew(slots, slots * share)
+    gpus = torch.cuda.device_count()
+    if asked["address"]:
+        gpus = max(gpus, asked["gpus"] or 0)
+    here = Node(float(os.cpu_count() or 1), gpus)
+    found = shared_out([here], asked["gpus"], asked["gpus_per_trial"], asked["workers"])
+    return Crew(found.slots, found.slots * found.gpus_per_trial)
 
 
 def estimate(planned: Plan, space: Space, crew: Crew, host: Host) -> Estimates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from deepmine_auto.bundle import load as bundle
@@ -18,5 +19,5 @@ def load(folder: str | Path, *, compile: bool = False) -> Bundle | Ensemble:
     Raises BadInput if a file was changed, if a plugin that it needs is not installed, if one that is installed computes
     something else than the version that it was made with, or if the model cannot be compiled here.
     """
-    found = load_ensemble if (Path(folder) / ENSEMBLE).exists() else bundle.load
+    found = load_ensemble if os.path.exists(Path(folder) / ENSEMBLE) else bundle.load
     return found(Path(folder), compile=compile)

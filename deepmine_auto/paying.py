@@ -100,7 +100,7 @@ def _memory(device: Any) -> float:
 def _device_name(device: Any) -> str:
     import torch
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {os.uname().machine}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {os.uname().machine}, one thread"
     return f"{name}, torch {torch.__version__}"
 
 
@@ -109,11 +109,14 @@ def _device_name(device: Any) -> str:
 
 def known_paces(variants: Mapping[str, type[Attention]], device: str) -> dict[str, Pace]:
     """The paces of variants on this device: those that are kept, and the others measured and kept."""
+    from deepmine_auto.executors.inline import one_thread
+
     kept = cache.read("paces")
     here: dict[str, list[float]] = kept.setdefault(device, {})
     new = {name: each for name, each in variants.items() if _key(each) not in here}
-    for each in new.values():
-        here[_key(each)] = [*measured(each())]
+    with one_thread():  # as a worker trains
+        for each in new.values():
+            here[_key(each)] = [*measured(each())]
     if new:
         cache.write("paces", kept)
     return {name: Pace(*here[_key(each)]) for name, each in variants.items()}

@@ -108,7 +108,7 @@ def plan(request: Request, host: Host) -> Plan:
     file = _overridden(read_space(request.space or backbones.space or space_for(task_class)), request, host)
     given = [each for each in Extra._fields if getattr(request, each) is not None]
     file = with_learners(backbones.over(file), given, host)
-    storage, folder, name = _places(request)
+    storage, folder, name = _places(request, task_class.own_data)
     task = task_class()
     rows = without_duplicates(task.read(_source(request)))
     strata = task.strata(rows)
@@ -207,19 +207,19 @@ def _overridden(file: SpaceFile, request: Request, host: Host) -> SpaceFile:
     return replace(file, plugins=plugins, sampler=sampler, pruner=pruner, budget=budget.check())
 
 
-def _places(request: Request) -> tuple[Place, Path, str]:
+def _places(request: Request, own_data: str) -> tuple[Place, Path, str]:
     storage = place_of(request.storage)
-    name = request.study or _free_name(request, storage)
+    name = request.study or _free_name(request, storage, own_data)
     if not NAME.fullmatch(name):
         raise BadInput(f"'{name}' is no study name.", "Use up to 64 letters, digits, dots, dashes and underscores.")
     folder = Path(request.output).expanduser() if request.output else storage.folder / name
     return storage, folder.absolute(), name
 
 
-def _free_name(request: Request, storage: Place) -> str:
+def _free_name(request: Request, storage: Place, own_data: str) -> str:
     """Task, data and day, and a number where that exists: a dashboard's home page shows nothing but the name."""
     paths = _listed(request.data)
-    data = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(paths[0].rpartition("=")[2]).stem) if paths else "tweets"
+    data = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(paths[0].rpartition("=")[2]).stem) if paths else own_data
     stem = f"{request.task}-{data}"[:50].rstrip("-.") + f"-{date.today():%m%d}"
     taken = storage.names()
     numbered = (f"{stem}-{number}" for number in count(2))  # folders may outlive their studies

@@ -65,7 +65,7 @@ def main() -> None:
         rows = csv.DictReader(file)
         if asked.text_column not in (rows.fieldnames or ()):
             options.error(f"{asked.data} has no column '{asked.text_column}'; name another with --text-column")
-        texts = list(dict.fromkeys(row[asked.text_column] for row in rows))
+        texts = list(dict.fromkeys(text for row in rows if (text := row[asked.text_column])))
     there, back = Translator(asked.there, draws=True), Translator(asked.back, draws=False)
     pairs = {pair for _ in range(asked.times) for pair in reworded(texts, there, back)}
     with open(asked.output, "w", newline="", encoding="utf-8") as file:

@@ -1,14 +1,18 @@
 """Where a study runs when it goes on."""
 
+from dataclasses import asdict
+
 import pytest
 from fakes import Desk
 
 from deepmine_auto import opening
-from deepmine_auto.changing import Change, _file
+from deepmine_auto.changing import Change, _file, respaced
+from deepmine_auto.data.rows import NOTHING_MORE
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.searching import resume
 from deepmine_auto.space import Choice, Param, Space
+from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.spaces import Spaces
 
 BEFORE = {
@@ -104,3 +108,15 @@ def test_a_study_that_cannot_go_on_keeps_what_it_found(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match=r"--max-gpu-hours ends nothing where no GPU is held"):
         resume("study", desk.place, max_gpu_hours=50.0)
     assert desk.store.study("study") == before
+
+
+def test_what_a_study_keeps_of_its_own_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("deepmine_auto.changing.build_space", lambda *_: Space((), {}))
+    monkeypatch.setattr("deepmine_auto.changing._lengths", lambda *_: [1, 2])
+    monkeypatch.setattr("deepmine_auto.changing.extra_of", lambda _: NOTHING_MORE)
+    (tmp_path / "mine.toml").write_text('[plugins]\nsampler = "gp"\n[budget]\ntrials = 9\n')
+    study = Desk(tmp_path).begin()
+    study.spec.update({"task": "sentiment", "sampler": "tpe", "pruner": "asha", "budget": asdict(Budget(trials=3))})
+    spaces = Spaces({"space": Space((), {}).to_json(), "space_name": "s"}, ())
+    *_, notes = respaced(study, spaces, Change(space=str(tmp_path / "mine.toml")), the_host())
+    assert notes == (f"sampler, pruner and budget of {tmp_path}/mine.toml are not used: a study keeps its own",)

@@ -1,5 +1,7 @@
 """The command as it is typed: its help, its errors, its exit codes."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -80,6 +82,19 @@ def test_a_group_typed_alone_prints_its_help(args, capsys):
 def test_an_error_of_ours_is_its_sentence_and_its_exit_code(capsys):
     assert run(["work"], Hosted(raising(DatabaseAway("The database is away.", "Call it back.")))) == 6
     assert capsys.readouterr().err == "The database is away. Call it back.\n"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENOSPC])
+def test_a_path_that_cannot_be_used_is_a_sentence_wherever_that_turns_out(number, capsys):
+    assert run(["work"], Hosted(raising(OSError(number, os.strerror(number), "x" * 200)))) == 2
+    assert capsys.readouterr().err == (
+        f"{'x' * 100}... cannot be used: {os.strerror(number)}. Give another path, or mend this one.\n"
+    )
+
+
+def test_an_error_of_the_system_without_a_path_is_a_bug():
+    with pytest.raises(OSError, match="No space left"):
+        run(["work"], Hosted(raising(OSError(errno.ENOSPC, "No space left"))))
 
 
 def test_a_bug_keeps_its_traceback():

@@ -16,7 +16,7 @@ from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.store import Store
 from deepmine_auto.study.budget import Budget
 
-ASKED = {"executor": "ray", "gpus": 0, "gpus_per_trial": None, "workers": None}
+ASKED = {"executor": "ray", "gpus": 0, "gpus_per_trial": None, "workers": None, "address": None}
 
 
 @pytest.fixture
@@ -61,11 +61,19 @@ def test_without_gpus_there_is_a_worker_a_core_unless_fewer_are_asked_for(monkey
 
 
 def test_gpus_are_those_asked_for_or_those_that_torch_sees(monkeypatch):
+    monkeypatch.setattr(estimating.torch.cuda, "device_count", lambda: 8)
     assert crew_of({**ASKED, "gpus": 8}) == Crew(8, 8.0)
     assert crew_of({**ASKED, "gpus": 8, "gpus_per_trial": 0.25}) == Crew(32, 8.0)
     assert crew_of({**ASKED, "gpus": 8, "gpus_per_trial": 4.0, "workers": 1}) == Crew(1, 4.0)
     monkeypatch.setattr(estimating.torch.cuda, "device_count", lambda: 3)
     assert crew_of({**ASKED, "gpus": None}) == Crew(3, 3.0)
+    assert crew_of({**ASKED, "gpus": 2, "gpus_per_trial": 0.6}) == Crew(2, 1.2), "a trial keeps to one GPU"
+
+
+def test_gpus_that_the_search_would_not_find_are_refused_but_for_those_of_a_cluster():
+    with pytest.raises(BadInput, match=r"4 GPUs were asked for, and Ray reports 0"):
+        crew_of({**ASKED, "gpus": 4})
+    assert crew_of({**ASKED, "gpus": 4, "address": "10.0.0.1:6379"}) == Crew(4, 4.0)
 
 
 def test_the_seconds_are_those_of_the_budget_that_is_reached_first():

@@ -80,6 +80,12 @@ def test_a_time_budget_may_be_text_or_seconds(here):
     assert planned(time_budget="2m").budget == Budget(3, 120)
 
 
+def test_a_study_is_named_after_the_data_of_its_task():
+    task = {"objective": (), "trials": 3, "data": ()}
+    assert planned(**{**task, "task": "sentiment"}).name.startswith("sentiment-tweets-")
+    assert planned(**{**task, "task": "needle"}).name == f"needle-{date.today():%m%d}"
+
+
 def test_a_free_name_is_found_beside_studies_and_folders(here):
     first = planned().name
     desk_folder = here / "deepmine-auto"

@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def write(store: Store, study: str, output: str) -> Path:
         unfinished.rename(file)
         flush(file.parent)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
         raise BadInput(f"{file} cannot be written: {error.strerror}.", "Check path and rights.") from error
     return file
 

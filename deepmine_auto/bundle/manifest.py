@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def write(folder: Path, facts: Mapping[str, Any]) -> None:
 
 def checked(folder: Path) -> dict[str, Any]:
     """Read the manifest and check every file. Raises BadInput for what is no bundle, or not as it was."""
-    if not (folder / MANIFEST).is_file():
+    if not os.path.isfile(folder / MANIFEST):  # a name that is too long is none either
         remedy = "Name the folder that `deepmine-auto search` or `export` made."
         raise BadInput(f"{folder} is no bundle: it has no {MANIFEST}.", remedy)
     manifest = unsealed(folder / MANIFEST)

@@ -41,9 +41,12 @@ class Exported:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise BadInput if something already has this name."""
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+    """Raise BadInput if something already has this name, or nothing can be made there."""
+    if os.path.islink(folder) or (os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir()))):
         raise BadInput(f"The output folder {folder} exists already.", "Give another --output, or move it away.")
+    above = next(each for each in folder.absolute().parents if os.path.exists(each))
+    if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
+        raise BadInput(f"The output folder {folder} cannot be made in {above}.", "Give another --output.")
 
 
 def save(folder: Path, exported: Exported, inputs: Sequence[Any], outputs: np.ndarray) -> float:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -208,4 +209,4 @@ def new(name: str, kind: str, output: str) -> None:
     if kind in CHECKED and name in the_host().offered(kind):
         raise BadInput(f"The {kind} '{name}' is there already, and of two neither is used.", "Give another name.")
     folder = begin(name, kind, Path(output).expanduser())
-    click.echo(f"{folder} is written. Now: pip install -e {folder} && deepmine-auto plugins check {name}")
+    click.echo(f"{folder} is written. Now: pip install -e {quote(str(folder))} && deepmine-auto plugins check {name}")

@@ -46,9 +46,13 @@ def _asked(texts: Sequence[str], file: str | None, text_column: str | None) -> l
         from deepmine_auto.data.read import read_texts
 
         return read_texts(Path(file).expanduser(), text_column)
-    found = [text for text in (_from_stdin() if texts in ((), ("-",)) else texts) if text.strip()]
+    typed = texts not in ((), ("-",))
+    asked = [*texts] if typed else _from_stdin()
+    found = [text for text in asked if text.strip()]
     if not found:
         raise BadInput("There is no text to answer.", 'Type one after the folder, such as "I like it", or give --file.')
+    if typed and len(found) < len(asked):  # an answer fewer than texts would be taken for another text's
+        raise BadInput(f"{len(asked) - len(found)} of {len(asked)} texts are empty.", "Leave them out.")
     return found
 
 

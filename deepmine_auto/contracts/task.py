@@ -87,6 +87,8 @@ class Task(Plugin):
     directions: ClassVar[Mapping[str, Direction]]
     """The scores that a search may optimise, with their direction; `objective` is the one it does unless told."""
     baseline_name: ClassVar[str]
+    own_data: ClassVar[str] = ""
+    """What the rows are called that it brings, in the names of studies."""
     fitted_by: ClassVar[tuple[str, ...]] = ()
     """The fields on which `prepare` depends: trials that agree in them share what it fitted."""
     mode: ClassVar[Mode] = "bidirectional"

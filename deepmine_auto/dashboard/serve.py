@@ -85,7 +85,7 @@ def bound(app: WSGIApplication, host: str, port: int) -> Server:
     kind = ServerOf6 if ":" in host else Server
     try:
         server = kind((host, port), Quiet)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         what = f"Nothing can be served at {host}, port {port}: {why}."
         raise BadInput(what, "Give another --port (0 is any that is free), or another --host.") from error

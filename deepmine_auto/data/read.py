@@ -57,6 +57,8 @@ def read_texts(path: Path, text_column: str | None = None) -> list[str]:
     """Read the texts of one file, stripped; .txt holds one a line. Raises BadInput, too for a blank line: answers stand
     in the order of the lines."""
     if extension(path) in LINES:
+        if text_column is not None:
+            raise BadInput(f"{path} has lines and no columns.", "Leave out --text-column.")
         lines = read_lines(path)
         _refuse_blank(lines, path)
         return _texts(lines, path)

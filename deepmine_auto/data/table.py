@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import shlex
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -103,7 +104,8 @@ def _is_utf16(raw: bytes) -> bool:
 def _convert(encoding: str, path: Path) -> str:
     plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     unpacked = " (unpacked)" if plain != path else ""
-    return f"Convert it{unpacked}: `iconv -f {encoding} -t UTF-8 {plain} > {plain.with_stem(plain.stem + '_utf8')}`."
+    old, new = (shlex.quote(str(each)) for each in (plain, plain.with_stem(f"{plain.stem}_utf8")))
+    return f"Convert it{unpacked}: `iconv -f {encoding} -t UTF-8 {old} > {new}`."
 
 
 # -- text to columns -------------------------------------------------------------------------------------------------
@@ -151,6 +153,8 @@ def _even(lines: Lines) -> bool:
 
 def _from_lines(lines: Lines, path: Path) -> Columns:
     (_, header), *records = lines
+    if len(header) == 1 and ";" in header[0]:
+        raise BadInput(f"The columns of {path} are separated by ';'.", "Save it with commas, or as .tsv with tabs.")
     _refuse_twice(header, path)
     for number, fields in records:
         if len(fields) != len(header):

@@ -18,6 +18,7 @@ from deepmine_auto.terminal.words import Scale, lead_words, model_words, scale_o
 ENOUGH_TRIALS = 5
 """From so many ended trials on, the time that is left can be told."""
 
+SEARCHING = "searching"
 ENDINGS = ("done", "stopped")
 """Phases after which nothing is left to wait for."""
 
@@ -138,7 +139,7 @@ def _curve(agenda: Agenda, kind: str, number: int) -> tuple[float, ...]:
 def _phase(agenda: Agenda) -> str:
     reruns = agenda.ledger.reruns.values()
     if max(agenda.ledger.reruns, default=-1) < reopened_at(agenda):
-        return "searching"
+        return SEARCHING
     wanted = {(row["trial"], row["repeat"]) for row in reruns} | {tuple(each) for each in in_order(agenda.finalists())}
     return f"finals {sum(row['state'] != 'RUNNING' for row in reruns)} of {len(wanted)}"
 
@@ -147,15 +148,17 @@ def _share(agenda: Agenda, ended: int) -> float:
     trials, seconds = agenda.budget.trials, agenda.budget.seconds
     shares = [ended / trials] if trials else []
     shares += [agenda.ledger.spent / seconds] if seconds else []
+    shares += [agenda.ledger.gpu_hours / agenda.budget.gpu_hours] if agenda.budget.gpu_hours else []
     return min(1.0, max(shares, default=0.0))
 
 
 def _left(agenda: Agenda, ended: int) -> float | None:
-    seconds = agenda.budget.seconds
-    times = [] if seconds is None else [max(0.0, seconds - agenda.ledger.spent)]
+    seconds = agenda.seconds_left()
+    times = [] if seconds is None else [max(0.0, seconds)]
     if agenda.budget.trials is not None and ended >= ENOUGH_TRIALS:
-        trials = len(agenda.running) if agenda.stopped else agenda.budget.trials - ended
-        times.append(_work_left(agenda, trials))
+        over = agenda.stopped or _phase(agenda) != SEARCHING
+        running = sum(kind == "trial" for kind, _ in agenda.running)
+        times.append(_work_left(agenda, running if over else agenda.budget.trials - ended))
     return min(times, default=None)
 
 
@@ -163,5 +166,5 @@ def _work_left(agenda: Agenda, trials: int) -> float:
     costs = [each.user_attrs.get("seconds", 0.0) for each in agenda.ledger.trials.values() if each.state.is_finished()]
     begun = {(row["trial"], row["repeat"]) for row in agenda.ledger.reruns.values() if row["state"] != "RUNNING"}
     finals = [agenda.expected(each.trial) for each in in_order(agenda.finalists()) if each not in begun]
-    work: float = statistics.median(costs) * max(0, trials) + sum(finals)
+    work: float = statistics.fmean(costs) * max(0, trials) + sum(finals)
     return work / max(1, agenda.slots) + agenda.closing()

@@ -108,6 +108,7 @@ def _ended(agenda: Agenda, beside: Beside, cause: str, number: int) -> str:
     if value is None:
         return f"trial {number} ended ({cause}) before its first evaluation"
     share = agenda.ledger.history.standing["trial", number].reports[-1]["share"] / 10
-    how = {"pruned": f"pruned at {share:.0f} %", "deadline": f"out of time at {share:.0f} %"}.get(cause, "complete")
+    stopped = {"pruned": f"pruned at {share:.0f} %", "deadline": f"out of time at {share:.0f} %"}
+    how = {**stopped, "cancelled": "cancelled"}.get(cause, "complete")
     best = f"  new best {beside.lead(value, agenda)}".rstrip() if best_trial(agenda, values) == number else ""
     return f"trial {number} {how}  {value:.4f}  {words_of(agenda, number)}{best}"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import keyword
+import re
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 
 from deepmine_auto import __version__
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import HOOKS
+
+NAME = re.compile("[a-z][a-z0-9_]*")
 
 PROMISES = {
     "attention": ("deepmine_auto.testing.attention", "AttentionPromises", "variant"),
@@ -23,22 +28,27 @@ def begin(name: str, kind: str, parent: Path) -> Path:
     """Write the files into a new folder `parent/name` and return it. Raises BadInput; then nothing is written."""
     if kind not in PLUGINS:
         raise unknown(kind, PLUGINS, "kind of plugin that can be begun")
-    if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or name != name.lower():
-        raise BadInput(
-            f"'{name}' is no name for a plugin.", "Use small letters, digits and underscores, a letter first."
+    if not NAME.fullmatch(name) or any(map(keyword.iskeyword, (name, _class_of(name)))) or find_spec(name):
+        remedy = (
+            "Use small letters, digits and underscores, a letter first, and no word of Python or name of a package."
         )
+        raise BadInput(f"'{name}' is no name for a plugin.", remedy)
     folder = parent / name
     if folder.exists():
         raise BadInput(f"{folder} exists already.", "Give another name, or another --output.")
-    for place, text in files(name, kind).items():
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        (folder / place).write_text(text, encoding="utf-8")
+    try:
+        for place, text in files(name, kind).items():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (folder / place).write_text(text, encoding="utf-8")
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise BadInput(f"{folder} cannot be written: {error.strerror}.", "Give another --output.") from error
     return folder
 
 
 def files(name: str, kind: str) -> dict[str, str]:
     """The text of each file, by its place in the folder."""
-    class_name = "".join(word.capitalize() for word in name.split("_"))
+    class_name = _class_of(name)
     module, promises, attribute = PROMISES[kind]
     words = {"NAME": name, "CLASS": class_name, "KIND": kind, "HOOK": HOOKS[kind], "VERSION": _series()}
     words |= {"MODULE": module, "PROMISES": promises, "ATTRIBUTE": attribute}
@@ -49,6 +59,10 @@ def files(name: str, kind: str) -> dict[str, str]:
         f"test_{name}.py": TEST,
     }
     return {place: _filled(text, words) for place, text in texts.items()}
+
+
+def _class_of(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
 
 
 def _series() -> str:

@@ -22,6 +22,7 @@ class Characters(Tagging):
 
     name: ClassVar[str] = "characters"
     source: ClassVar[str] = "arXiv:1808.04444"
+    own_data: ClassVar[str] = "tweets"
     space: ClassVar[str] = "diagnostics"
     objective: ClassVar[str] = "log_loss"
     mode = "causal"

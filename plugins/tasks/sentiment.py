@@ -19,6 +19,7 @@ class Sentiment(TextClassification):
 
     name: ClassVar[str] = "sentiment"
     source: ClassVar[str] = "https://doi.org/10.1609/icwsm.v8i1.14550"
+    own_data: ClassVar[str] = "tweets"
 
     def read(self, source: Source) -> Rows:
         """Read the user's files, or the tweets where there are none. Raises BadInput."""

@@ -73,7 +73,9 @@ def test_a_plugin_that_keeps_its_promises_passes(capsys, tmp_path, monkeypatch):
 # -- new ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["my-attention", "class", "9lives", "", "Upper", "a.b", "../up"])
+@pytest.mark.parametrize(
+    "name", ["my-attention", "class", "9lives", "", "Upper", "a.b", "../up", "none", "_", "_1", "torch"]
+)
 def test_a_name_that_is_no_identifier_is_refused(name, tmp_path):
     with pytest.raises(BadInput, match=r"is no name for a plugin\. Use small letters"):
         begin(name, "attention", tmp_path)
@@ -84,6 +86,12 @@ def test_a_name_that_is_taken_is_refused(tmp_path, capsys):
     told = shown(capsys, "new", "linear", "--kind", "attention", "--output", str(tmp_path), code=2).err
     assert told == "The attention 'linear' is there already, and of two neither is used. Give another name.\n"
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_place_where_nothing_can_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=r"my_attention cannot be written: Not a directory\. Give another --output"):
+        begin("my_attention", "attention", tmp_path / "file")
 
 
 def test_an_existing_folder_is_refused(tmp_path):

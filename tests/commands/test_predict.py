@@ -103,3 +103,13 @@ def test_standard_input_that_is_not_utf_8_is_refused():
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(BadInput, match="is no bundle"):
         CliRunner().invoke(predict, [str(tmp_path), "a"], catch_exceptions=False)
+
+
+def test_a_text_that_was_taken_for_a_folder_is_no_bundle_however_long_it_is():
+    with pytest.raises(BadInput, match="is no bundle"):
+        CliRunner().invoke(predict, ["so good " * 100, "another"], catch_exceptions=False)
+
+
+def test_an_empty_text_that_was_typed_is_refused_and_not_left_out():
+    with pytest.raises(BadInput, match=r"1 of 2 texts are empty\. Leave them out"):
+        run(" ", "so good")

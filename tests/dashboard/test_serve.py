@@ -93,9 +93,10 @@ def test_an_unknown_study_and_a_port_in_use_are_one_sentence_each(shown, tmp_pat
     assert used.stderr == f"{what} Give another --port (0 is any that is free), or another --host.\n"
 
 
-def test_a_host_that_is_not_there_is_bad_input():
-    with pytest.raises(BadInput, match=r"Nothing can be served at 192.0.2.1, port 0: .*another --host"):
-        bound(lambda *_: [], "192.0.2.1", 0)
+@pytest.mark.parametrize("host", ["192.0.2.1", "a..b"])
+def test_a_host_that_is_not_there_is_bad_input(host):
+    with pytest.raises(BadInput, match=rf"Nothing can be served at {host}, port 0: .*another --host"):
+        bound(lambda *_: [], host, 0)
 
 
 def test_without_optuna_dashboard_the_remedy_is_told(shown, monkeypatch):

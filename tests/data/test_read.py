@@ -247,6 +247,12 @@ BAD_FILES = {
         "label\nx\n",
         r"rows.csv has no column of texts; its columns: label. .*--text-column",
     ),
+    "semicolons": (
+        "rows.csv",
+        "text;label\na;x\n",
+        r"The columns of .*rows.csv are separated by ';'\. Save it with commas",
+    ),
+    "blank in a name": ("my rows.csv", GOOD.encode("utf-16"), r"-t UTF-8 '.*my rows.csv' > '.*my rows_utf8.csv'`"),
     "twice": ("rows.csv", "text,label,text\na,x,b\n", r"rows.csv has 2 columns named 'text'. Rename or remove"),
     "ragged": (
         "rows.csv",
@@ -517,3 +523,9 @@ def test_odd_characters_of_real_posts_survive_every_format(suffix: str, test_dat
     labels = ["long" if len(each) > 80 else "short" for each in texts]
     WRITERS[suffix](pd.DataFrame({"text": texts, "label": labels}), tmp_path / f"rows{suffix}")
     assert rows_of(tmp_path / f"rows{suffix}").inputs == texts
+
+
+def test_a_column_of_what_has_lines_alone_is_refused(tmp_path):
+    (tmp_path / "x.txt").write_text("so good\n")
+    with pytest.raises(BadInput, match=r"x\.txt has lines and no columns\. Leave out --text-column"):
+        read_texts(tmp_path / "x.txt", "review")

@@ -12,7 +12,7 @@ from fakes import Desk, quick
 
 from deepmine_auto.executors.ray import feeding, nodes
 from deepmine_auto.executors.ray.feeding import AgendaScheduler, AgendaSearcher
-from deepmine_auto.executors.ray.resources import Resources
+from deepmine_auto.executors.resources import Resources
 from deepmine_auto.messages import Assignment, Saved, to_plain
 from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import Budget

@@ -10,7 +10,7 @@ import torch
 
 from deepmine_auto.executors.gpus import VISIBLE
 from deepmine_auto.executors.ray import access, cluster, worker
-from deepmine_auto.executors.ray.resources import Resources
+from deepmine_auto.executors.resources import Resources
 from deepmine_auto.searching import workers
 from deepmine_auto.training.loop import device_here
 

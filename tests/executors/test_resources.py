@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepmine_auto.errors import BadInput
-from deepmine_auto.executors.ray import resources
-from deepmine_auto.executors.ray.resources import Node, Resources, resources_of
+from deepmine_auto.executors.ray import machines
+from deepmine_auto.executors.ray.machines import resources_of
+from deepmine_auto.executors.resources import Node, Resources
 
 EIGHT = [Node(4.0, 8)]
 
@@ -16,7 +17,7 @@ EIGHT = [Node(4.0, 8)]
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch):
     def have(*there: Node) -> None:
-        monkeypatch.setattr(resources, "alive", lambda: list(there))
+        monkeypatch.setattr(machines, "alive", lambda: list(there))
 
     return have
 
@@ -84,7 +85,7 @@ def test_workers_share_the_cores_of_a_node_with_fewer_cores_than_gpus(nodes):
 )
 def test_all_slots_fit_at_once(there, share):
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(resources, "alive", lambda: there)
+        patched.setattr(machines, "alive", lambda: there)
         try:
             found = resources_of(None, share, None)
         except BadInput:

@@ -258,7 +258,7 @@ def test_where_nothing_finished_the_study_ends_with_a_sentence_and_no_bundle(des
     from deepmine_auto.errors import NothingLearned
 
     agenda = desk.work(desk.begin(), Budget(trials=3), ending("memory", after=0))
-    with pytest.raises(NothingLearned, match=r"Nothing was learned in 0 s.*deepmine-auto resume study --time-budget"):
+    with pytest.raises(NothingLearned, match=r"the causes were memory \(3\)\. See `deepmine-auto trials study`"):
         conclude(agenda, None, desk.folder / "bundle")
     assert not (desk.folder / "bundle").exists()
     assert not [row for row in desk.store.rows(tables.events, agenda.ledger.study.id) if row["kind"] == "test opened"]

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from fakes import SPACE, STEPS, Desk, ending, quick, told, training_is, value_at
 
-from deepmine_auto.errors import DeepmineError
+from deepmine_auto.errors import DeepmineError, NothingLearned
 from deepmine_auto.executors import inline
 from deepmine_auto.messages import Ended, Reported
 from deepmine_auto.space import Choice, Param, Space
@@ -575,3 +575,18 @@ def test_a_report_names_the_metrics_and_checkpoints_that_it_came_with(desk):
     assert (row["seq"], row["attempt"], row["step"], row["share"], row["value"]) == (1, 1, 3, 333, 0.5)
     assert row["metrics"] == {"f": 0.5, "loss": 1.0}
     assert (row["checkpoint"], row["best_checkpoint"], row["seconds"]) == ("new", "best", 2.5)
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        ("diverged", r"No trial ended well; the causes were diverged \(2\)\. See `deepmine-auto trials study`"),
+        ("deadline", r"Nothing was learned in \d+ s: no trial reached its first evaluation"),
+    ],
+)
+def test_where_nothing_may_win_it_is_said_why(desk, cause, told):
+    from deepmine_auto.concluding import conclude  # which imports torch
+
+    agenda = desk.work(desk.begin(), Budget(trials=2), ending(cause, after=1 if cause == "diverged" else 0))
+    with pytest.raises(NothingLearned, match=told):
+        conclude(agenda, None, desk.folder / "bundle")

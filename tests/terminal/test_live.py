@@ -31,6 +31,9 @@ class Agenda(SimpleNamespace):
     def expected(self, trial):
         return 10.0
 
+    def seconds_left(self):
+        return None
+
 
 def agenda(ended=2, trials=10, reruns=()):
     states = dict.fromkeys(range(ended), TrialState.COMPLETE) | {ended: TrialState.RUNNING}
@@ -235,3 +238,22 @@ def test_after_q_only_what_runs_is_waited_for():
     whole = progress_of(made, BESIDE).left
     made.stopped = True
     assert whole - progress_of(made, BESIDE).left == 4 * 4.0 / 2, "four trials of 4 s that do not begin, on two workers"
+
+
+def test_the_time_left_follows_from_what_trials_took_in_the_mean():
+    made = agenda(ended=5)
+    before = progress_of(made, BESIDE).left
+    made.ledger.trials[0].user_attrs["seconds"] = 29.0  # one whole trial among four that were stopped
+    assert progress_of(made, BESIDE).left - before == 5 * 25.0 / 5 / 2
+
+
+def test_gpu_hours_are_a_budget_of_the_view_too():
+    made = agenda(ended=2)
+    made.budget, made.ledger.gpu_hours = Budget(gpu_hours=2.0), 0.5
+    made.seconds_left = lambda: 5400.0
+    picture = progress_of(made, BESIDE)
+    assert (picture.share, picture.left) == (0.25, 5400.0)
+
+
+def test_a_cancelled_trial_is_not_called_complete():
+    assert told(agenda(), BESIDE, "ended", "cancelled", 0).startswith("trial 0 cancelled  0.6000")

@@ -8,7 +8,8 @@ import os
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # read when ray.tune is imported
 
 from deepmine_auto.executors.ray.cluster import started
-from deepmine_auto.executors.ray.resources import Resources, resources_of
+from deepmine_auto.executors.ray.machines import resources_of
 from deepmine_auto.executors.ray.running import run
+from deepmine_auto.executors.resources import Resources
 
 __all__ = ["Resources", "resources_of", "run", "started"]

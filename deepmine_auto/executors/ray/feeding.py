@@ -12,7 +12,7 @@ import ray
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from deepmine_auto.executors.ray.resources import Resources
+from deepmine_auto.executors.resources import Resources
 from deepmine_auto.messages import Because, Saved, from_plain
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.history import Key

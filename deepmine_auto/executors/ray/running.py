@@ -12,8 +12,8 @@ from ray.tune.error import TuneError
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.executors.ray.feeding import AgendaScheduler, AgendaSearcher
 from deepmine_auto.executors.ray.nodes import refuse_unlike
-from deepmine_auto.executors.ray.resources import Resources
 from deepmine_auto.executors.ray.worker import Worker
+from deepmine_auto.executors.resources import Resources
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.provenance import plugins_in_use
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import ray
 
 from deepmine_auto.errors import BadInput
 
@@ -45,15 +44,8 @@ class Node:
         return int(self.gpus / share + ALMOST) if share >= 1 else self.gpus * int(1 / share + ALMOST)
 
 
-def alive() -> list[Node]:
-    """The machines of the Ray that is joined."""
-    each = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(float(has.get("CPU", 0.0)), int(has.get("GPU", 0))) for has in each]
-
-
-def resources_of(gpus: int | None, gpus_per_trial: float | None, workers: int | None) -> Resources:
-    """Count what Ray reports. Raises BadInput if that is less than asked for."""
-    nodes = alive()
+def shared_out(nodes: Sequence[Node], gpus: int | None, gpus_per_trial: float | None, workers: int | None) -> Resources:
+    """Share out what these machines have. Raises BadInput if that is less than asked for."""
     there = sum(each.gpus for each in nodes)
     if gpus is not None and gpus > there:
         remedy = f"The same with --gpus {there} runs." if there else "The same without --gpus runs, on its CPU cores."
@@ -77,7 +69,7 @@ def _refuse_share(share: float, use: int, largest: int) -> None:
         raise BadInput(f"A trial cannot have {share:g} GPUs.", "Give a whole number, or a share of one GPU.")
 
 
-def _cpus(nodes: list[Node], fitting: list[int], slots: int) -> float:
+def _cpus(nodes: Sequence[Node], fitting: list[int], slots: int) -> float:
     """CPUs a trial: one, or less where a node has more trials than cores."""
     shares = [node.cpus / min(count, slots) for node, count in zip(nodes, fitting, strict=True) if count]
     return min([1.0, *shares])
