@@ -22,16 +22,17 @@ class TokenEmbedding(nn.Module):
         nn.init.normal_(self.table.weight, std=width**-0.5)
         self.project = nn.Identity() if vectors_VE is None else nn.Linear(width, dim)
         if vectors_VE is not None:
-            self._take(vectors_VE, train_vectors)
+            self.table.weight.requires_grad_(train_vectors)
+            if not self.table.weight.is_meta:  # there are no numbers, and torch would load its compiler to say so
+                self._take(vectors_VE)
 
-    def _take(self, vectors_VE: np.ndarray, train: bool) -> None:
+    def _take(self, vectors_VE: np.ndarray) -> None:
         known_V = np.abs(vectors_VE).sum(1) > 0
         weights = torch.from_numpy(vectors_VE[known_V]).to(self.table.weight.dtype)
         with torch.no_grad():
             self.table.weight *= weights.std() / self.table.weight.std()
             self.table.weight[torch.from_numpy(known_V)] = weights
             self.table.weight[0] = 0.0
-        self.table.weight.requires_grad_(train)
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
         """Return (B, L, D)."""

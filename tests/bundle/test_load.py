@@ -168,3 +168,10 @@ def test_a_foreign_tokenizer_is_refused(tmp_path):
     (folder / "tokenizer.json").write_text(json.dumps(plain))
     with pytest.raises(BadInput, match="is no tokenizer of ours"):
         loading.load(_resealed(folder))
+
+
+def test_loading_does_not_wait_for_the_compiler_of_torch():
+    """On the meta device, where a model is measured before it is allocated, some functions would import it."""
+    code = "import deepmine_auto, sys; deepmine_auto.load(sys.argv[1]); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, str(tiny.bundle())], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
