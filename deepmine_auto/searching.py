@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepmine_auto.bundle.save import refuse_existing
+from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
 from deepmine_auto.changing import Change
 from deepmine_auto.concluding import conclude
 from deepmine_auto.errors import unknown
@@ -72,6 +72,7 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
         planned = plan(request, host)
     refuse_known(planned)
     refuse_existing(planned.folder)
+    refuse_unmakeable(planned.folder)
     with workers(planned.spec["workers"]) as on:
         planned.budget.refuse_endless(on.gpus)
         refuse_known(planned)  # workers take seconds to start: another command may have taken the name since

@@ -41,12 +41,16 @@ class Exported:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise BadInput if something already has this name, or nothing can be made there."""
+    """Raise BadInput if something already has this name."""
     if os.path.islink(folder) or (os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir()))):
         raise BadInput(f"The output folder {folder} exists already.", "Give another --output, or move it away.")
-    above = next(each for each in folder.absolute().parents if os.path.exists(each))
-    if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
-        raise BadInput(f"The output folder {folder} cannot be made in {above}.", "Give another --output.")
+
+
+def refuse_unmakeable(folder: Path) -> None:
+    """Raise BadInput if no folder of this name can be made, or written into."""
+    nearest = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.exists(each))
+    if not os.path.isdir(nearest) or not os.access(nearest, os.W_OK | os.X_OK):
+        raise BadInput(f"Nothing can be written in {nearest}.", "Give another --output.")
 
 
 def save(folder: Path, exported: Exported, inputs: Sequence[Any], outputs: np.ndarray) -> float:

@@ -122,7 +122,7 @@ def test_a_link_to_nowhere_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match=r"bundle cannot be made in .*/file\."):
+    with pytest.raises(BadInput, match="bundle cannot be made: Not a directory"):
         save.save(tmp_path / "file" / "bundle", tiny.exported(), *tiny.asked())
 
 
@@ -149,6 +149,6 @@ def test_the_card_of_symbols_names_nothing_that_only_texts_have(tmp_path, monkey
 
 def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match=r"bundle cannot be made in .*/file\. Give another --output"):
-        save.refuse_existing(tmp_path / "file" / "deeper" / "bundle")
-    save.refuse_existing(tmp_path / "new" / "deeper" / "bundle")
+    with pytest.raises(BadInput, match=r"Nothing can be written in .*/file\. Give another --output"):
+        save.refuse_unmakeable(tmp_path / "file" / "deeper" / "bundle")
+    save.refuse_unmakeable(tmp_path / "new" / "deeper" / "bundle")

@@ -114,6 +114,9 @@ def test_an_output_folder_that_exists_is_refused(capsys, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()
     assert "out exists already." in refused(capsys, tmp_path, "--output", "out", "--space", str(space_in(tmp_path)))
+    (tmp_path / "file").touch()
+    told = refused(capsys, tmp_path, "--output", "file/out", "--space", str(space_in(tmp_path)))
+    assert told.endswith("file. Give another --output.\n")
 
 
 def test_a_storage_file_gives_the_storage_of_its_first_line(capsys, tmp_path):
