@@ -19,6 +19,9 @@ from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import Host, the_host
 
 NAME = "deepmine-auto"
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EROFS, errno.ENOSPC)
+"""Errors of a path that a user can mend."""
+
 LONGEST_PATH = 100
 """Of a path that cannot be used so many characters are shown: a text may have been taken for one."""
 
@@ -65,9 +68,6 @@ def run(args: Sequence[str], host: Host) -> int:
     except click.ClickException as error:
         click.echo(_told(error, host, args), err=True)
         return error.exit_code
-
-
-UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EROFS, errno.ENOSPC)
 
 
 def _of_a_path(error: Exception) -> BadInput | None:

@@ -28,6 +28,8 @@ from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import device_here, outputs_of
 
 DRAWS = ("normal_", "uniform_")
+"""What fills a tensor with first weights, beside the functions of `torch.nn.init`."""
+
 MOST_BESIDE = 50_000_000
 """So many numbers may a model hold that no file brings, such as tables of positions."""
 

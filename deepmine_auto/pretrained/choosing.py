@@ -57,15 +57,19 @@ def chosen_from(asked: Sequence[str], host: Host) -> Chosen:
 
 def origins_of(space: Space) -> list[str]:
     """The pretrained models that a space may draw."""
-    options = {each.name: each.range.options for each in space.params if isinstance(each.range, Choice)}
-    return [str(each) for each in options.get(ORIGIN, [space.fixed[ORIGIN]] if ORIGIN in space.fixed else [])]
+    return _options(space, ORIGIN)
 
 
 def chosen_in(space: Space) -> Chosen:
     """The choice of backbones that a space was built with."""
-    options = {each.name: each.range.options for each in space.params if isinstance(each.range, Choice)}
-    kinds = options.get("model/kind") or ([space.fixed["model/kind"]] if "model/kind" in space.fixed else [])
-    return Chosen(tuple(map(str, kinds)), tuple(origins_of(space)))
+    return Chosen(tuple(_options(space, "model/kind")), tuple(origins_of(space)))
+
+
+def _options(space: Space, name: str) -> list[str]:
+    """What a space may draw for a param, or the one that it fixes."""
+    fixed = [space.fixed[name]] if name in space.fixed else []
+    drawn = [each.range.options for each in space.params if each.name == name and isinstance(each.range, Choice)]
+    return [str(each) for each in (drawn[0] if drawn else fixed)]
 
 
 def contents_of(space: Space) -> dict[str, str]:

@@ -187,13 +187,18 @@ def test_what_takes_its_last_step_at_the_deadline_is_complete(desk, clock):
     assert (row.state.name, row.user_attrs["cause"]) == ("COMPLETE", "budget")
 
 
-def test_at_the_deadline_a_rerun_stops_with_its_best_checkpoint_and_counts(desk, clock):
+def in_the_finals(desk):
+    """A study of one trial, its agenda and the rerun that has just begun."""
     study = desk.begin()
     agenda = desk.agenda(study, Budget(trials=1, seconds=100.0))
     trial = agenda.next()
     for message in quick(trial, None):
         agenda.heard(trial.key, message)
-    rerun = agenda.next()
+    return study, agenda, agenda.next()
+
+
+def test_at_the_deadline_a_rerun_stops_with_its_best_checkpoint_and_counts(desk, clock):
+    study, agenda, rerun = in_the_finals(desk)
     first, second, *_ = quick(rerun, None)
     assert agenda.heard(rerun.key, first)
     clock[0] = 99.0
@@ -206,12 +211,7 @@ def test_at_the_deadline_a_rerun_stops_with_its_best_checkpoint_and_counts(desk,
 
 
 def test_a_rerun_that_takes_its_last_step_at_the_deadline_is_complete(desk, clock):
-    study = desk.begin()
-    agenda = desk.agenda(study, Budget(trials=1, seconds=100.0))
-    trial = agenda.next()
-    for message in quick(trial, None):
-        agenda.heard(trial.key, message)
-    rerun = agenda.next()
+    study, agenda, rerun = in_the_finals(desk)
     *reports, end = quick(rerun, None)
     for each in reports[:-1]:
         assert agenda.heard(rerun.key, each)
