@@ -1,14 +1,14 @@
 """What a search costs beside its training, and whether its study tells the truth.
 
-    python benchmarks/overhead.py [tiny] [real] ["ours on Ray, 2"]
+    python benchmarks/overhead.py [tiny] [real] ["ours on Ray, 2"] ["OptunaSearch, actors reused"]
 
 The same trials (params drawn once) run through (a) a bare loop of Optuna and torch, (b) Ray Tune with OptunaSearch and
-ASHA as their documentation shows them, (c) ours inline and (d) ours on Ray: 100 tiny ones, and 24 real ones on the
-bundled tweets. The training code is the same in all four. Beside the wall time stand the seconds that trials trained
-in it, over all workers, and what of each training the study shows: trials without an end, ends that are not what
-happened (a trial stopped early stands as complete), and reports that its curve lacks. The start of Ray is not counted,
-nor that a worker is idle at the end, while another trains the last trial; `started` leaves out too what passes before
-each worker trains its first one.
+ASHA as their documentation shows them, and with `reuse_actors`, which it leaves off, (c) ours inline and (d) ours on
+Ray: 100 tiny ones, and 24 real ones on the bundled tweets. The training code is the same in all. Beside the wall time
+stand the seconds that trials trained in it, over all workers, and what of each training the study shows: trials without
+an end, ends that are not what happened (a trial stopped early stands as complete), and reports that its curve lacks.
+The start of Ray is not counted, nor that a worker is idle at the end, while another trains the last trial; `started`
+leaves out too what passes before each worker trains its first one.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def shown(study: optuna.Study) -> dict[str, Shown]:
     return {key_of(each.params): Shown(each.state.name, set(each.intermediate_values)) for each in study.trials}
 
 
-# -- four ways ---------------------------------------------------------------------------------------------------------
+# -- the ways ----------------------------------------------------------------------------------------------------------
 
 
 def bare(job: Job) -> Outcome:
@@ -215,14 +215,14 @@ class Define:
         self.space.draw(lambda param: param.range.suggest(trial, param.name.replace("/", ".")))
 
 
-def with_optuna_search(job: Job) -> Outcome:
+def with_optuna_search(job: Job, reuse: bool) -> Outcome:
     """(b) Ray Tune's own searcher and scheduler."""
     from optuna.storages import RDBStorage
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
-    folder = job.folder("tune")
+    folder = job.folder(f"tune-{reuse}")
     url = f"sqlite:///{folder}/study.db"
 
     numbers = {key_of(params): number for number, params in enumerate(job.params)}
@@ -239,11 +239,12 @@ def with_optuna_search(job: Job) -> Outcome:
     scheduler = ASHAScheduler(time_attr="share", metric="value", mode="max", max_t=WHOLE, grace_period=FIRST,
                               reduction_factor=ETA)  # fmt: skip
     config = tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=job.count,
-                             max_concurrent_trials=SLOTS)  # fmt: skip
-    begun = time.perf_counter()
-    tune.Tuner(tune.with_resources(train, {"CPU": 1}), tune_config=config,
-               run_config=tune.RunConfig(storage_path=str(folder), verbose=0)).fit()  # fmt: skip
-    wall = time.perf_counter() - begun
+                             max_concurrent_trials=SLOTS, reuse_actors=reuse)  # fmt: skip
+    with a_ray():
+        begun = time.perf_counter()
+        tune.Tuner(tune.with_resources(train, {"CPU": 1}), tune_config=config,
+                   run_config=tune.RunConfig(storage_path=str(folder), verbose=0)).fit()  # fmt: skip
+        wall = time.perf_counter() - begun
     seen = shown(optuna.load_study(study_name="tune", storage=url))
     return wall, SLOTS, {key: by_count(each) for key, each in trained(folder).items()}, seen
 
@@ -304,7 +305,7 @@ def line(name: str, outcome: Outcome) -> str:
     reports = sum(len(each.reports) for each in happened.values())
     busy = wall * slots - idle
     beside, started = (100 * (each / training - 1) for each in (busy, busy - start))
-    return (f"{name:<22} {len(happened):>4} {wall:>7.1f} s {training:>8.1f} s {beside:>7.1f} % {started:>7.1f} % "
+    return (f"{name:<27} {len(happened):>4} {wall:>7.1f} s {training:>8.1f} s {beside:>7.1f} % {started:>7.1f} % "
             f"{lost:>5} {wrong:>6} {missing:>6} of {reports}")  # fmt: skip
 
 
@@ -329,21 +330,19 @@ def main() -> None:
     for name in [each for each in sys.argv[1:] if each in JOBS] or JOBS:
         with tempfile.TemporaryDirectory() as folder:
             job = Job(name, Path(folder))
-            print(f"\n{job.count} {name} trials     trials    wall  training  overhead  started  lost  wrong  missing")
+            print(f"\n{job.count} {name} trials".ljust(27), end="")
+            print("trials      wall    training  overhead   started  lost  wrong  missing")
             ways: dict[str, Callable[[Job], Outcome]] = {
                 "bare loop, 1 process": bare,
                 "ours inline": partial(ours, executor="inline"),
                 f"ours on Ray, {SLOTS}": partial(ours, executor="ray"),
+                f"OptunaSearch, {SLOTS}": partial(with_optuna_search, reuse=False),
+                "OptunaSearch, actors reused": partial(with_optuna_search, reuse=True),
             }
             only = [each for each in sys.argv[1:] if each not in JOBS]
             for title, way in ways.items():
-                if only and title not in only:
-                    continue
-                print(line(title, way(job)), flush=True)
-            if only:
-                continue
-            with a_ray():
-                print(line(f"OptunaSearch, {SLOTS}", with_optuna_search(job)), flush=True)
+                if not only or title in only:
+                    print(line(title, way(job)), flush=True)
 
 
 if __name__ == "__main__":
