@@ -24,6 +24,7 @@ from deepmine_auto.space import Space, Value
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns
+from deepmine_auto.training.ends import out_of_memory
 from deepmine_auto.training.loop import Training, outputs_of
 from deepmine_auto.training.measure import costs_of
 from deepmine_auto.training.state import collect
@@ -47,7 +48,7 @@ MOST_JUDGED = 512
 class Sized(NamedTuple):
     """What is known of a drawn model before it is trained: its params, how long a trial trains it, the number of its
     parameters and of those that move, the seconds of a forward pass of a batch, and the peak memory of a training step
-    in MB (1e6 bytes), apart from what an optimizer keeps."""
+    in MB (1e6 bytes), apart from what an optimizer keeps; how often a batch was halved before it fitted."""
 
     params: Mapping[str, Value]
     steps: int
@@ -57,6 +58,7 @@ class Sized(NamedTuple):
     moving: int
     forward_seconds: float
     peak_mb: float
+    halvings: int = 0
 
     @property
     def forwards_seconds(self) -> float:
@@ -154,22 +156,25 @@ class Bench:
 
     def size(self, params: Mapping[str, Value]) -> Sized | None:
         """Build a model and count; None, and a reason more, where it cannot be built."""
-        return self._tried(lambda: self._sized(params))
+        return self._tried(lambda halvings: self._sized(params, halvings))
 
     def measure(self, sized: Sized) -> Measured | None:
         """Train a model for a few steps; None, and a reason more, where that fails."""
-        return self._tried(lambda: self._measured(sized))
+        return self._tried(lambda halvings: self._measured(sized, halvings), sized.halvings)
 
-    def _tried(self, work: Callable[[], T]) -> T | None:
+    def _tried(self, work: Callable[[int], T], halvings: int = 0) -> T | None:
+        """Work, and as a search does once more with halved batches where they do not fit into memory."""
         try:
-            return work()
-        except DeepmineError as error:
-            self.refused[str(error)] += 1
+            return work(halvings)
         except Exception as error:  # plugins may raise anything; a search goes on without these models too
-            self.refused[f"{type(error).__name__}: {error}"] += 1
+            short = out_of_memory(error) and not halvings
+            why = str(error) if isinstance(error, DeepmineError) else f"{type(error).__name__}: {error}"
+        if short:  # out here the error is gone, and with it the memory that its frames held
+            return self._tried(work, 1)
+        self.refused[why] += 1
         return None
 
-    def _training(self, params: Mapping[str, Value]) -> Training:
+    def _training(self, params: Mapping[str, Value], halvings: int) -> Training:
         assignment = Assignment(
             kind="trial",
             number=0,
@@ -180,11 +185,12 @@ class Bench:
             split=SEARCH,
             seed=seed_of(self.spec["seed"], "dry run"),
             params=params,
+            halvings=halvings,
         )
         return Training(assignment, self.host)
 
-    def _sized(self, params: Mapping[str, Value]) -> Sized:
-        training = self._training(params)
+    def _sized(self, params: Mapping[str, Value], halvings: int) -> Sized:
+        training = self._training(params, halvings)
         weights = list(training.model.parameters())
         return Sized(
             params=params,
@@ -195,10 +201,11 @@ class Bench:
             moving=sum(each.numel() for each in weights if each.requires_grad),
             forward_seconds=_forward_seconds(training),
             peak_mb=costs_of(training)["peak_mb"],
+            halvings=halvings,
         )
 
-    def _measured(self, sized: Sized) -> Measured:
-        beginning, training = _timed(lambda: self._training(sized.params))
+    def _measured(self, sized: Sized, halvings: int) -> Measured:
+        beginning, training = _timed(lambda: self._training(sized.params, halvings))
         step = _step_seconds(training)
         looking, costs = _timed(lambda: costs_of(training))
         some = _some_of(training.validation)
@@ -228,13 +235,14 @@ def _step_seconds(training: Training) -> float:
 
 
 def _forward_seconds(training: Training) -> float:
-    """The time of a forward pass of a batch with rows of all lengths; the first only warms up."""
-    indices = _of_all_lengths(training.train, training.recipe.batch)
+    """The time of a forward pass of a batch with rows of all lengths, part by part; the first only warms up."""
+    parts: int = 2**training.assignment.halvings
+    indices = _of_all_lengths(training.train, max(1, training.recipe.batch // parts))
     batch = training.train.batch(indices, training.device)
     training.model.eval()
     with torch.inference_mode():
         times = [_timed(lambda: training.model(batch.tokens_BL, batch.keep_BL).out.cpu())[0] for _ in range(2)]
-    return times[-1]
+    return parts * times[-1]
 
 
 def _of_all_lengths(columns: Columns, most: int) -> np.ndarray:

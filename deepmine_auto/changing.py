@@ -76,7 +76,8 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     file = with_learners(file, given, host)
     task = host.get("task", study.spec["task"])
     lengths = _lengths(Path(study.folder), task(), longest_reader(file, host))
-    admit = admission(lengths, left_out, faults(host, study.spec.get("unchecked", False)))
+    on = change.on({**NOWHERE, "executor": "ray", **study.spec.get("workers", {})})
+    admit = admission(lengths, left_out, faults(host, study.spec.get("unchecked", False)), here=not on["address"])
     return file.name, build_space(file, host, task, admit), tuple(left_out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import select
 import signal
@@ -25,6 +26,9 @@ UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.
 LONGEST_PATH = 100
 """Of a path that cannot be used so many characters are shown: a text may have been taken for one."""
 
+NO_HOME = "Could not determine home directory."
+"""What Python says of a path that begins with ~ and the name of nobody here."""
+
 HELP = """Find the attention model for your data: variants, architecture and training recipe, searched together.
 
 Standard output is the result, standard error is progress; `--json` prints one JSON object.
@@ -33,6 +37,8 @@ Standard output is the result, standard error is progress; `--json` prints one J
 
 def main() -> NoReturn:
     """Run the command that was typed, and end with its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal knows every character
     interrupts.listen()
     code = run(sys.argv[1:], the_host())
     interrupts.deafen()
@@ -63,6 +69,12 @@ def run(args: Sequence[str], host: Host) -> int:
             return interrupts.exit_code(interrupt)
         if (told := _of_a_path(error)) is None:
             raise
+        click.echo(str(told), err=True)
+        return told.exit_code
+    except RuntimeError as error:
+        if str(error) != NO_HOME:
+            raise
+        told = BadInput("A path begins with ~ and the name of nobody here.", "Write ./~ if a file is called so.")
         click.echo(str(told), err=True)
         return told.exit_code
     except click.ClickException as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from packaging.version import Version
 
 from deepmine_auto.contracts import KINDS
 from deepmine_auto.errors import DeepmineError
+from deepmine_auto.executors.resources import cores_here
 from deepmine_auto.host import Host
 from deepmine_auto.storage.place import Place
 
@@ -55,7 +55,7 @@ def diagnose(storage: Place, host: Host) -> Iterator[Finding]:
     yield python(platform.python_version())
     yield from libraries()
     yield accelerators()
-    yield cores(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    yield cores(cores_here())
     yield memory(_meminfo("MemAvailable"))
     yield space("shared memory", Path("/dev/shm"), SHARED_MEMORY_GIB, "Ray falls back to disk: give it --shm-size.")
     yield space("disk", existing(storage.folder), DISK_GIB, "Free some space, or choose another --storage.")

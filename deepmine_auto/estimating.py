@@ -4,12 +4,11 @@ written."""
 from __future__ import annotations
 
 import math
-import os
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.calibrating import Sample, megabytes, sample
 from deepmine_auto.data import kept
 from deepmine_auto.executors.gpus import seeing
-from deepmine_auto.executors.resources import Node, shared_out
+from deepmine_auto.executors.resources import Node, cores_here, shared_out
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import task_of
 from deepmine_auto.planning import Plan, Request, plan, refuse_known
@@ -46,6 +45,11 @@ class Crew(NamedTuple):
 
     slots: int
     gpus: float
+
+    @property
+    def gpus_per_trial(self) -> float:
+        """The GPUs that one trial holds. One device is measured, whatever this is."""
+        return self.gpus / self.slots
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def crew_of(asked: Mapping[str, Any]) -> Crew:
     gpus = torch.cuda.device_count()
     if asked["address"]:
         gpus = max(gpus, asked["gpus"] or 0)
-    here = Node(float(os.cpu_count() or 1), gpus)
+    here = Node(float(cores_here()), gpus)
     found = shared_out([here], asked["gpus"], asked["gpus_per_trial"], asked["workers"])
     return Crew(found.slots, found.slots * found.gpus_per_trial)
 
@@ -137,11 +141,18 @@ def baseline_seconds(task_name: str, host: Host, folder: Path) -> float:
     """How long fitting the classical baseline takes, reckoned from some of the rows."""
     task = task_of(task_name, {}, host)
     train, validation = (kept.rows_of(folder, kept.SEARCH, part) for part in ("train", "validation"))
-    some = train.take(np.random.default_rng(0).permutation(len(train))[:BASELINE_ROWS].tolist())
+    some = train.take(_of_all_strata(task.strata(train))[:BASELINE_ROWS])
     prepared = task.prepare(some)
     begun = time.perf_counter()
     task.baseline(some, validation, prepared)
     return (time.perf_counter() - begun) * len(train) / len(some)
+
+
+def _of_all_strata(strata: Sequence[Hashable]) -> list[int]:
+    """All rows in a random order, one of each stratum first: a baseline of a part of them must know every label."""
+    order = np.random.default_rng(0).permutation(len(strata)).tolist()
+    firsts = {strata[at]: at for at in order}.values()
+    return list(dict.fromkeys([*firsts, *order]))
 
 
 def seconds_in(budget: Budget, crew: Crew) -> float:

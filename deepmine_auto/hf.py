@@ -2,7 +2,8 @@
 AutoModelForSequenceClassification and `pipeline("text-classification", model=FOLDER)`.
 
 Bundles carry no code, so transformers knows our architecture from this import alone. Every road leads through the
-bundle's own checks, and what comes out is what `deepmine_auto.load(FOLDER)` gives.
+bundle's own checks, and what comes out is what `deepmine_auto.load(FOLDER)` gives. An ensemble is several models, which
+may read other tokens each, and is refused.
 
 Shapes: B batch, L length, C classes.
 """
@@ -33,6 +34,7 @@ from deepmine_auto.bundle.load import load
 from deepmine_auto.bundle.manifest import checked
 from deepmine_auto.bundle.plain import MODEL_TYPE, read_config, read_json
 from deepmine_auto.classification import TextPrepared
+from deepmine_auto.ensemble.load import ENSEMBLE_TYPE
 from deepmine_auto.errors import BadInput
 from deepmine_auto.model.assemble import Model
 
@@ -59,6 +61,19 @@ class DeepmineConfig(PreTrainedConfig):
         labels = config_dict.get("id2label", {})
         named = {**config_dict, "label2id": {label: int(at) for at, label in labels.items()}}
         return super().from_dict(named, **kwargs)
+
+
+class DeepmineEnsembleConfig(PreTrainedConfig):
+    """What an ensemble's config.json says: that it is one."""
+
+    model_type = ENSEMBLE_TYPE
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Raise BadInput, with the way that an ensemble is loaded."""
+        del config_dict
+        what = f"{kwargs.get('name_or_path')} is an ensemble, and transformers loads one model."
+        raise BadInput(what, "Load it with `deepmine_auto.load`, or give the folder of a member.")
 
 
 class DeepmineForSequenceClassification(PreTrainedModel):
@@ -88,7 +103,8 @@ class DeepmineForSequenceClassification(PreTrainedModel):
                 raise BadInput(f"A bundle cannot be loaded with {name}.", "Leave it out.")
         bundle = load(folder)
         config = config or DeepmineConfig.from_dict(dict(bundle.config), name_or_path=str(folder))
-        dtype = options.get("dtype", options.get("torch_dtype"))
+        wanted = options.get("dtype", options.get("torch_dtype"))
+        dtype = getattr(torch, wanted) if isinstance(wanted, str) and wanted != "auto" else wanted
         model = cls(config, bundle.model).eval()
         return model if dtype in (None, "auto") else model.to(dtype)
 
@@ -130,6 +146,8 @@ class DeepmineTokenizer(PreTrainedTokenizerFast):
         """Do what `deepmine_auto.load(FOLDER)` does with texts; padding and tensors are transformers' own."""
         if text_pair is not None:
             raise BadInput("A text pair was given, and this model reads single texts.", "Join the two.")
+        if options.get("is_split_into_words"):
+            raise BadInput("Words were given, and this model reads whole texts.", "Join them with blanks.")
         texts = [text] if isinstance(text, str) else text
         limit = min(options.get("max_length") or self.model_max_length, self.model_max_length)
         ids = self.prepared.ids(texts, limit)
@@ -147,5 +165,6 @@ class DeepmineTokenizer(PreTrainedTokenizerFast):
 
 
 AutoConfig.register(MODEL_TYPE, DeepmineConfig, exist_ok=True)
+AutoConfig.register(ENSEMBLE_TYPE, DeepmineEnsembleConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(DeepmineConfig, DeepmineForSequenceClassification, exist_ok=True)
 AutoTokenizer.register(DeepmineConfig, fast_tokenizer_class=DeepmineTokenizer, exist_ok=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from deepmine_auto import cache
 from deepmine_auto.contracts import Attention, AttentionCore, AttentionModifier, AttentionShape, Caps, Mode
+from deepmine_auto.sources import hash_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,19 +112,21 @@ def known_paces(variants: Mapping[str, type[Attention]], device: str) -> dict[st
     """The paces of variants on this device: those that are kept, and the others measured and kept."""
     from deepmine_auto.executors.inline import one_thread
 
-    kept = cache.read("paces")
+    kept, keys = cache.read("paces"), {name: _key(each) for name, each in variants.items()}
     here: dict[str, list[float]] = kept.setdefault(device, {})
-    new = {name: each for name, each in variants.items() if _key(each) not in here}
+    new = {name: each for name, each in variants.items() if keys[name] not in here}
     with one_thread():  # as a worker trains
-        for each in new.values():
-            here[_key(each)] = [*measured(each())]
+        for name, each in new.items():
+            here[keys[name]] = [*measured(each())]
     if new:
         cache.write("paces", kept)
-    return {name: Pace(*here[_key(each)]) for name, each in variants.items()}
+    return {name: Pace(*here[key]) for name, key in keys.items()}
 
 
 def _key(variant: type[Attention]) -> str:
-    return f"{variant.__module__}:{variant.__qualname__}"
+    """A variant as its code is now: what was measured before an edit says nothing of it."""
+    code = "" if variant is Softmax else hash_of(variant.__module__)
+    return f"{variant.__module__}:{variant.__qualname__} {code}"
 
 
 def measured(variant: Attention) -> Pace:

@@ -119,7 +119,8 @@ def plan(request: Request, host: Host) -> Plan:
     prepared.targets(rows)  # those of the test too: they are not looked at again before the search is over
     lengths = sorted(map(len, prepared.encode(rows.inputs)))
     left_out: list[str] = []
-    space = build_space(file, host, task_class, admission(lengths, left_out, faults(host, request.unchecked)))
+    admit = admission(lengths, left_out, faults(host, request.unchecked), here=not request.address)
+    space = build_space(file, host, task_class, admit)
     spec: dict[str, Any] = {
         "task": request.task,
         "objective": objectives[0].name,
@@ -175,7 +176,7 @@ def check_workers(asked: Mapping[str, Any]) -> None:
     for name in ("gpus", "workers", "gpus_per_trial"):
         value = asked[name]
         least = 0 if name == "gpus" else 1e-9
-        if value is not None and value < least:
+        if value is not None and not value >= least:  # NaN too
             raise BadInput(f"--{name.replace('_', '-')} is {value}.", "Give a larger number.")
     if asked["executor"] == "inline":
         _refuse_beside_inline(asked)
@@ -267,9 +268,10 @@ def faults(host: Host, unchecked: bool) -> Callable[[str], str]:
     return lambda name: "" if unchecked else fault(host.brought("attention", name))
 
 
-def admission(lengths: Sequence[int], left_out: list[str], fault: Callable[[str], str]) -> Admit:
+def admission(lengths: Sequence[int], left_out: list[str], fault: Callable[[str], str], *, here: bool = True) -> Admit:
     """What picks the variants that can be searched on rows of these lengths, in order; it adds why others cannot.
-    `fault` says which promise a variant breaks."""
+    `fault` says which promise a variant breaks; where trials do not run `here`, speed and memory of this machine say
+    nothing of them."""
     median, longest = lengths[len(lengths) // 2], lengths[-1]
 
     def admit(
@@ -281,8 +283,8 @@ def admission(lengths: Sequence[int], left_out: list[str], fault: Callable[[str]
         able, reasons = admitted(variants, modes, padding | causal, longest)
         reasons += strangers(able, backbones)
         reasons += [f"{name} breaks a promise: {why}" for name in able if (why := fault(name))]
-        # what breaks one is not even asked what it costs
-        reasons += paying.reasons(_without(able, reasons), median, longest)
+        if here:  # what breaks a promise is not even asked what it costs
+            reasons += paying.reasons(_without(able, reasons), median, longest)
         able = _without(able, reasons)
         left_out.extend(f"left out: {why}" for why in reasons)
         if all(issubclass(each, AttentionModifier) for each in able.values()):

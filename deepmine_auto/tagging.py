@@ -58,6 +58,11 @@ class SymbolsPrepared:
         """The id of the symbol between source and target, where there is one."""
         return self.symbols.index(SEPARATOR) if SEPARATOR in self.symbols else None
 
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """What divides source and target, where something does: no symbol that a technique may hide."""
+        return () if self.separator is None else (self.separator,)
+
     def encode(self, inputs: Sequence[Any]) -> list[list[int]]:
         """Turn lines of symbols into ids. Raises BadInput for what is no text."""
         ids = {symbol: at for at, symbol in enumerate(self.symbols)}

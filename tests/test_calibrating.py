@@ -124,3 +124,32 @@ def test_models_are_trained_on_one_thread_and_the_process_has_its_own_again(tmp_
     with calibrating.one_thread():
         pass
     assert seen == [1, before]
+
+
+@pytest.mark.parametrize("work", ["costs_of", "take_step"])
+def test_a_model_that_fits_into_memory_with_halved_batches_is_measured_with_them(tmp_path, hurried, monkeypatch, work):
+    whole = getattr(calibrating, work)
+
+    def short(training, *batches):
+        if not training.assignment.halvings:
+            raise torch.OutOfMemoryError("too large")
+        return whole(training, *batches)
+
+    monkeypatch.setattr(calibrating, work, short)
+    monkeypatch.setattr(calibrating, "MEASURING_SECONDS", 0.0)
+    found = sample(SPACE, SPEC, the_host(), kept(tmp_path / "study"))
+    assert (found.drawn, len(found.sized), len(found.measured), found.refused) == (8, 8, 3, {})
+    assert {each.halvings for each in found.sized} == {1 if work == "costs_of" else 0}
+
+
+def test_a_model_that_does_not_fit_with_halved_batches_either_is_counted_once(tmp_path, hurried, monkeypatch):
+    tried = []
+
+    def short(training):
+        tried.append(training.assignment.halvings)
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(calibrating, "costs_of", short)
+    with pytest.raises(DeepmineError, match=r"No model of 8 could be trained: MemoryError: too large"):
+        sample(SPACE, SPEC, the_host(), kept(tmp_path / "study"))
+    assert tried == [0, 1] * 8

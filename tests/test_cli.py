@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -95,6 +96,28 @@ def test_a_path_that_cannot_be_used_is_a_sentence_wherever_that_turns_out(number
 def test_an_error_of_the_system_without_a_path_is_a_bug():
     with pytest.raises(OSError, match="No space left"):
         run(["work"], Hosted(raising(OSError(errno.ENOSPC, "No space left"))))
+
+
+def test_a_path_of_nobody_s_home_is_a_sentence(capsys):
+    assert run(["work"], Hosted(lambda: Path("~nobody-is-called-so/rows.csv").expanduser())) == 2
+    told = "A path begins with ~ and the name of nobody here. Write ./~ if a file is called so.\n"
+    assert capsys.readouterr().err == told
+
+
+def test_any_other_error_at_run_time_is_a_bug():
+    with pytest.raises(RuntimeError, match="no luck"):
+        run(["work"], Hosted(raising(RuntimeError("no luck"))))
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_number():
+    code = (
+        "import click; from deepmine_auto import cli\n"
+        "cli.run = lambda args, host: click.echo('\\u2026 \\xe9') or 0\n"
+        "cli.main()"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (0, b"\\u2026 \xe9\n")
 
 
 def test_a_bug_keeps_its_traceback():

@@ -2,14 +2,18 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 from tiny_texts import rows
 
 from deepmine_auto import calibrating, estimating
 from deepmine_auto.calibrating import Measured, Sample, Sized
+from deepmine_auto.data.kept import SEARCH, keep
+from deepmine_auto.data.split import split
 from deepmine_auto.errors import BadInput
-from deepmine_auto.estimating import Crew, crew_of, dry_run, seconds_in
+from deepmine_auto.estimating import Crew, baseline_seconds, crew_of, dry_run, seconds_in
+from deepmine_auto.host import the_host
 from deepmine_auto.searching import Watcher, search
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
@@ -54,7 +58,7 @@ def test_inline_there_is_one_worker_and_no_gpu():
 
 
 def test_without_gpus_there_is_a_worker_a_core_unless_fewer_are_asked_for(monkeypatch):
-    monkeypatch.setattr(estimating.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(estimating, "cores_here", lambda: 6)
     assert crew_of(ASKED) == Crew(6, 0.0)
     assert crew_of({**ASKED, "workers": 2}) == Crew(2, 0.0)
     assert crew_of({**ASKED, "workers": 20}) == Crew(6, 0.0)
@@ -97,6 +101,16 @@ def test_a_baseline_of_some_rows_is_taken_times_those_left_out(alike, monkeypatc
     monkeypatch.setattr(estimating, "BASELINE_ROWS", 16)
     found = foretold()
     assert found.closing == estimating.VERIFY_SECONDS + 2 * 64 / 16
+
+
+def test_a_baseline_of_some_rows_knows_every_label(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimating, "BASELINE_ROWS", 8)
+    made = replace(rows(), labels=["seldom"] * 3 + ["often"] * 77)
+    for seed in range(4):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        keep(folder, made, {SEARCH: split(made.labels, seed)})
+        assert baseline_seconds("text_classification", the_host(), folder) > 0
 
 
 # -- what it says ------------------------------------------------------------------------------------------------------

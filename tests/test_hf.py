@@ -58,6 +58,17 @@ def test_a_pair_of_texts_is_refused():
         AutoTokenizer.from_pretrained(tiny.bundle())("a", "b")
 
 
+def test_words_are_not_taken_for_texts():
+    with pytest.raises(BadInput, match=r"Words were given, and this model reads whole texts\. Join them with blanks"):
+        AutoTokenizer.from_pretrained(tiny.bundle())(["so", "good"], is_split_into_words=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, "bfloat16"])
+def test_weights_are_cast_as_asked(dtype):
+    model = AutoModelForSequenceClassification.from_pretrained(tiny.bundle(), dtype=dtype)
+    assert {each.dtype for each in model.parameters()} == {torch.bfloat16}
+
+
 def test_the_weights_keep_their_names():
     model = AutoModelForSequenceClassification.from_pretrained(tiny.bundle())
     assert model.state_dict().keys() == bundle().model.state_dict().keys()

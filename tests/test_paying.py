@@ -69,6 +69,15 @@ def test_a_pace_is_measured_once_and_kept(cache, monkeypatch):
     assert json.loads((cache / "paces.json").read_text()).keys() == {"a device", "another device"}
 
 
+def test_a_variant_whose_code_was_changed_is_measured_again(cache, monkeypatch):
+    times = []
+    monkeypatch.setattr(paying, "measured", lambda variant: times.append(variant.name) or Pace(1.0, float(len(times))))
+    for code, pace in (("old", 1.0), ("old", 1.0), ("new", 2.0)):
+        monkeypatch.setattr(paying, "hash_of", lambda module, code=code: code)
+        assert known_paces({"saver": Saver}, "a device") == {"saver": Pace(1.0, pace)}
+    assert times == ["saver", "saver"]
+
+
 def test_a_pace_gives_back_what_was_measured(monkeypatch):
     variant, seconds = Softmax(), {64: 0.001, 1024: 0.1}
     monkeypatch.setattr(paying, "_seconds_a_row", lambda variant, length: seconds[length])

@@ -6,6 +6,7 @@ import pytest
 from fakes import Desk
 from tiny_texts import rows
 
+from deepmine_auto import paying
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.rows import Extra
 from deepmine_auto.errors import BadInput
@@ -131,6 +132,7 @@ def test_a_database_that_is_still_empty_is_no_obstacle(here):
         ),
         ({"data": (), "text_column": "said"}, r"--text-column names a column of your rows"),
         ({"gpus_per_trial": 0.0}, r"--gpus-per-trial is 0\.0\. Give a larger number"),
+        ({"gpus_per_trial": float("nan")}, r"--gpus-per-trial is nan\. Give a larger number"),
         ({"study": "a/b"}, r"'a/b' is no study name\. Use up to 64 letters"),
         ({"study": "../x"}, r"is no study name"),
         ({"study": "x" * 65}, r"is no study name"),
@@ -164,6 +166,16 @@ def test_variants_that_the_data_rule_out_are_left_out_and_named(here, monkeypatc
     )
     (kind,) = [each.range for each in Space.from_json(found.spec["space"]).params if each.name == "attention/kind"]
     assert kind.options == ("multi_head",)
+
+
+def test_where_trials_run_elsewhere_this_machine_rules_out_nothing(here, monkeypatch):
+    monkeypatch.setattr(paying, "reasons", lambda variants, *_: ["linear is slow"] * ("linear" in variants))
+    asked = {"attention": ["linear", "multi_head"]}
+    assert "left out: linear is slow" in planned(**asked).notes
+    found = planned(**asked, address="10.0.0.1:6379")
+    assert "left out: linear is slow" not in found.notes
+    (kind,) = [each.range for each in Space.from_json(found.spec["space"]).params if each.name == "attention/kind"]
+    assert kind.options == ("linear", "multi_head")
 
 
 # -- rows without labels -----------------------------------------------------------------------------------------------

@@ -26,6 +26,12 @@ def test_symbols_and_answers_are_those_of_the_training_rows():
     assert PREPARED.targets(ROWS).tolist() == [[-100, 0, 1, -100], [0, -100, -100, -100], [-100, 1, -100, 0]]
 
 
+def test_what_divides_source_and_target_is_a_mark_and_else_there_is_none():
+    pairs = Tags().prepare(Rows(["a b | b"], ["_ _ x y"]))
+    assert pairs.marks == (pairs.separator,) == (pairs.symbols.index("|"),)
+    assert PREPARED.marks == ()
+
+
 def test_an_answer_that_no_training_row_has_is_refused_with_the_nearest():
     with pytest.raises(BadInput, match=r"'z' is no answer of the training rows\. There are: _, x, y"):
         PREPARED.targets(Rows(["a"], ["z"]))

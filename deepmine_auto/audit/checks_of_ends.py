@@ -137,7 +137,8 @@ def damage_of(checkpoint: Path) -> str:
         manifest = json.loads((checkpoint / MANIFEST).read_text())
         changed = [name for name, written in manifest.items() if sha256(checkpoint / name) != written]
     except OSError as error:
-        return f"{Path(error.filename).name} cannot be read: {error.strerror}"
+        name = Path(error.filename or checkpoint).name  # a disk that fails in the middle of a file does not name it
+        return f"{name} cannot be read: {error.strerror}"
     except (ValueError, AttributeError):
         return f"{MANIFEST} is not what was written"
     return f"{changed[0]} is not what was written" if changed else ""

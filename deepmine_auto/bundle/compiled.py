@@ -38,12 +38,12 @@ class Compiled(nn.Module):
         return Mixed(out[:, :length] if out.ndim == 3 else out)
 
 
-def compiled(model: Model, vocabulary: int, place: Path) -> Compiled:
+def compiled(model: Model, place: Path, vocabulary: int, separator: int | None = None) -> Compiled:
     """Compile the model of the bundle in `place`, which a first batch does. Raises BadInput where that cannot be, or
     where the outputs are others afterwards."""
-    made, expected = Compiled(model), probe(model, vocabulary)
+    made, expected = Compiled(model), probe(model, vocabulary, separator)
     try:
-        found = probe(made, vocabulary)
+        found = probe(made, vocabulary, separator)
     except Exception as error:  # torch says it in many ways, some of them private
         first = str(error).strip().partition("\n")[0]
         remedy = "Install a C++ compiler such as g++, or leave compile out." if "C++" in first else "Leave compile out."

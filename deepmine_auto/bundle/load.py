@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from deepmine_auto.bundle.compiled import Compiled, compiled
 from deepmine_auto.bundle.manifest import checked
 from deepmine_auto.bundle.plain import read_config
-from deepmine_auto.bundle.probe import probe, same
+from deepmine_auto.bundle.probe import probe, same, separator_for
 from deepmine_auto.bundle.weights import WEIGHTS, load_weights, shapes_of
 from deepmine_auto.contracts import KINDS, Prepared, Task
 from deepmine_auto.errors import BadInput, DeepmineError
@@ -78,7 +78,8 @@ def load(folder: str | Path, *, compile: bool = False) -> Bundle:
     try:
         _need_plugins(config["deepmine"], manifest, host)
         task, prepared, model = _built(place, config["deepmine"], host)
-        found = probe(model, prepared.vocabulary)
+        asked = prepared.vocabulary, separator_for(config["deepmine"]["params"], prepared, host)
+        found = probe(model, *asked)
     except DeepmineError:
         raise
     except Exception as error:  # whatever a plugin raises at params and weights that do not fit
@@ -88,7 +89,7 @@ def load(folder: str | Path, *, compile: bool = False) -> Bundle:
         what = f"What is installed here computes something else than what the bundle {place} was made with."
         raise BadInput(what, _other_versions(manifest, host))
     model.to(device_here())
-    program = compiled(model, prepared.vocabulary, place) if compile else None
+    program = compiled(model, place, *asked) if compile else None
     return Bundle(place, manifest, config, task, prepared, model, program)
 
 

@@ -7,26 +7,50 @@ Shapes: B batch, L length, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from deepmine_auto.contracts import Prepared
+from deepmine_auto.host import Host
+from deepmine_auto.model.assemble import backbone_of
+from deepmine_auto.model.encoder_decoder import separator_of
 
 LENGTHS = (8, 5)
+SOURCE = 2
+"""So many tokens stand before the separator, for a model that takes rows apart."""
 MOST_NUMBERS = 64
 TOLERANCE = 1e-3
 """Other processors round otherwise, by some 1e-6; another formula is off by far more."""
 
 
-def probe(model: nn.Module, vocabulary: int) -> list[float]:
-    """The first outputs for a batch of two rows, one of them padded, on the model's device."""
+def separator_for(params: Mapping[str, Any], prepared: Prepared, host: Host) -> int | None:
+    """The token between source and target where a backbone takes rows apart, which it cannot do without; else None."""
+    return separator_of(prepared) if backbone_of(params, host).pairs else None
+
+
+def probe(model: nn.Module, vocabulary: int, separator: int | None = None) -> list[float]:
+    """The first outputs for a batch of two rows, one of them padded, on the model's device; with a separator, each row
+    is a source and a target."""
     with torch.inference_mode():  # what is made in it is of another kind to a compiled model
-        at_BL = torch.arange(len(LENGTHS) * max(LENGTHS)).view(len(LENGTHS), -1)
         keep_BL = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
-        tokens_BL = torch.where(keep_BL, 1 + (3 + 7919 * at_BL) % (vocabulary - 1), 0)
+        tokens_BL = torch.where(keep_BL, _tokens(vocabulary, separator), 0)
         device = next(model.parameters()).device
         outputs = model.eval()(tokens_BL.to(device), keep_BL.to(device)).out
     return [float(each) for each in outputs.flatten()[:MOST_NUMBERS]]
+
+
+def _tokens(vocabulary: int, separator: int | None) -> Tensor:
+    at_BL = torch.arange(len(LENGTHS) * max(LENGTHS)).view(len(LENGTHS), -1)
+    tokens_BL = 1 + (3 + 7919 * at_BL) % (vocabulary - 1)
+    if separator is None:
+        return tokens_BL
+    # one that stands there by chance would leave nothing before it: the next token takes its place
+    tokens_BL = tokens_BL.masked_fill(tokens_BL == separator, 1 + separator % (vocabulary - 1))
+    tokens_BL[:, SOURCE] = separator
+    return tokens_BL
 
 
 def same(found: Sequence[float], expected: Sequence[float]) -> bool:

@@ -20,7 +20,7 @@ from deepmine_auto import failpoints
 from deepmine_auto.bundle import manifest, parity
 from deepmine_auto.bundle.card import Story, card
 from deepmine_auto.bundle.plain import MODEL_TYPE
-from deepmine_auto.bundle.probe import probe
+from deepmine_auto.bundle.probe import probe, separator_for
 from deepmine_auto.bundle.weights import WEIGHTS, save_weights
 from deepmine_auto.classification import TextPrepared
 from deepmine_auto.contracts import Prepared
@@ -115,7 +115,8 @@ def _probe(exported: Exported) -> list[float]:
             exported.params, task_of(exported.story.task, exported.params, host), exported.prepared, host
         )
     model.load_state_dict(exported.weights)
-    return probe(model, exported.prepared.vocabulary)
+    separator = separator_for(exported.params, exported.prepared, host)
+    return probe(model, exported.prepared.vocabulary, separator)
 
 
 def _config(exported: Exported) -> dict[str, Any]:

@@ -59,9 +59,15 @@ def listed(given: Iterable[str]) -> list[str]:
     return [name.strip() for each in given for name in each.split(",") if name.strip()]
 
 
+def as_one_json(value: Any, **how: Any) -> str:
+    """A value as JSON that standard output can hold: where that is not UTF-8, JSON has escapes."""
+    escaped = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
+    return json.dumps(value, ensure_ascii=escaped, **how)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object on standard output."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+    click.echo(as_one_json(value, indent=1, default=str))
 
 
 def width() -> int | None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from deepmine_auto.commands.options import as_one_json
+
 
 @click.command()
 @click.argument("folder")
@@ -22,13 +24,11 @@ def predict(
 
     `-`, or nothing where standard input is a pipe, reads one text a line from there; blank lines are left out.
     """
-    import json
-
     asked = _asked(texts, file, text_column)
     from deepmine_auto.loading import load
 
     answers = load(folder, compile=compile).predict(asked)
-    lines = [json.dumps(each, ensure_ascii=False) for each in answers] if as_json else _aligned(answers)
+    lines = [as_one_json(each) for each in answers] if as_json else _aligned(answers)
     click.echo("\n".join(lines))
 
 

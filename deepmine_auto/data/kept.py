@@ -38,14 +38,14 @@ def keep(folder: Path, rows: Rows, splits: Mapping[str, Split], extra: Extra = N
 def rows_of(folder: Path, split: str, part: str) -> Rows:
     """The rows of `train` or `validation` in a split."""
     rows = _rows(folder / OPEN)
-    indices: Sequence[int] = json.loads((folder / SPLITS).read_text())[split][part]
+    indices: Sequence[int] = _read(folder / SPLITS)[split][part]
     return rows.take(indices)
 
 
 def extra_of(folder: Path) -> Extra:
     """What there is beside the rows; empty where the user gave nothing."""
     files = {name: folder / file for name, file in EXTRA.items()}
-    return Extra(**{name: json.loads(file.read_text()) for name, file in files.items() if file.exists()})
+    return Extra(**{name: _read(file) for name, file in files.items() if file.exists()})
 
 
 def test_rows(folder: Path) -> Rows:
@@ -66,9 +66,13 @@ def _plain(rows: Rows) -> dict[str, Any]:
 
 
 def _rows(file: Path) -> Rows:
-    plain = json.loads(file.read_text())
+    plain = _read(file)
     return Rows(plain["inputs"], plain["labels"])
 
 
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def _write(file: Path, plain: Any) -> None:
-    file.write_text(json.dumps(plain, ensure_ascii=False))
+    file.write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")

@@ -1,5 +1,5 @@
 """The folder of an ensemble: a bundle for each member, a card, and `ensemble.json`, which says whose word counts how
-much.
+much. A `config.json` beside them tells transformers that it is none of its models.
 
 Loading checks that nothing was changed since, each bundle as always, and that all answer the same question.
 
@@ -8,6 +8,7 @@ Shapes: N rows.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ from deepmine_auto.errors import BadInput
 
 ENSEMBLE = "ensemble.json"
 CARD = "README.md"
+CONFIG = "config.json"
+ENSEMBLE_TYPE = "deepmine_auto_ensemble"
+SAID = json.dumps({"model_type": ENSEMBLE_TYPE}) + "\n"
+"""What stands in `config.json`; `deepmine_auto.hf` knows it, and says how an ensemble is loaded."""
 FORMAT = 1
 FOLDER = re.compile(r"trial-\d{1,9}")
 AGAIN = "Make the ensemble again."
@@ -71,8 +76,8 @@ def member_folder(trial: int) -> str:
 
 
 def write(folder: Path, weights: Mapping[int, float], facts: Mapping[str, Any]) -> None:
-    """Write `ensemble.json` and the card for the bundles in a folder, with the weight of each trial, and bring them to
-    the disk."""
+    """Write `ensemble.json`, `config.json` and the card for the bundles in a folder, with the weight of each trial, and
+    bring them to the disk."""
     members = [
         {
             "folder": member_folder(trial),
@@ -86,8 +91,9 @@ def write(folder: Path, weights: Mapping[int, float], facts: Mapping[str, Any]) 
     (folder / CARD).write_text(card(facts, weights, of_texts), encoding="utf-8")
     plain = {"format": FORMAT, "members": members, "card": sha256(folder / CARD), **facts}
     (folder / ENSEMBLE).write_text(sealed(plain), encoding="utf-8")
-    flush(folder / CARD)
-    flush(folder / ENSEMBLE)
+    (folder / CONFIG).write_text(SAID, encoding="utf-8")
+    for each in (CARD, ENSEMBLE, CONFIG):
+        flush(folder / each)
 
 
 def load_ensemble(folder: Path, *, compile: bool = False) -> Ensemble:
@@ -97,12 +103,7 @@ def load_ensemble(folder: Path, *, compile: bool = False) -> Ensemble:
     if not _told(plain):
         raise BadInput(f"{folder / ENSEMBLE} is not of a format that this version reads.", AGAIN)
     _refuse_foreign(folder, {each["folder"] for each in plain["members"]})
-    if not (folder / CARD).is_file() or sha256(folder / CARD) != plain["card"]:
-        raise BadInput(f"{folder / CARD} was changed after the ensemble was made.", COPY)
-    for each in plain["members"]:
-        manifest = folder / each["folder"] / MANIFEST
-        if not manifest.is_file() or sha256(manifest) != each["manifest"]:
-            raise BadInput(f"{folder / each['folder']} is not the member that the ensemble was made with.", COPY)
+    _refuse_changed(folder, plain)
     members = tuple(load(folder / each["folder"], compile=compile) for each in plain["members"])
     if len({(each.task.name, each.labels, each.prepared.outputs) for each in members}) > 1:
         raise BadInput(f"The members of {folder} do not answer the same question.", AGAIN)
@@ -128,10 +129,23 @@ def _told_of(member: Mapping[str, Any]) -> bool:
     return texts and bool(FOLDER.fullmatch(member["folder"])) and isinstance(weight, float) and 0 < weight <= 1
 
 
+def _refuse_changed(folder: Path, plain: Mapping[str, Any]) -> None:
+    """Refuse a card, a config.json or a member that is another one. Older ensembles have no config.json."""
+    card, config = folder / CARD, folder / CONFIG
+    if not card.is_file() or sha256(card) != plain["card"]:
+        raise BadInput(f"{card} was changed after the ensemble was made.", COPY)
+    if config.exists() and (not config.is_file() or config.read_bytes() != SAID.encode()):
+        raise BadInput(f"{config} was changed after the ensemble was made.", COPY)
+    for each in plain["members"]:
+        manifest = folder / each["folder"] / MANIFEST
+        if not manifest.is_file() or sha256(manifest) != each["manifest"]:
+            raise BadInput(f"{folder / each['folder']} is not the member that the ensemble was made with.", COPY)
+
+
 def _refuse_foreign(folder: Path, members: set[str]) -> None:
     """Refuse links, and what nobody vouches for; each bundle looks after its own files."""
     for each in folder.iterdir():
         if each.is_symlink():
             raise BadInput(f"{each} is a link, and an ensemble holds bundles alone.", COPY)
-        if each.name not in {*members, ENSEMBLE, CARD}:
+        if each.name not in {*members, ENSEMBLE, CARD, CONFIG}:
             raise BadInput(f"{each} does not belong to the ensemble.", "Delete it, or move it out of the folder.")

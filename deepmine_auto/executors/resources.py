@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from deepmine_auto.errors import BadInput
 
 ALMOST = 1e-9
 """Keeps a third of a GPU from being counted as a little more than that."""
+
+
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Where a container of control groups 2, or 1, has its quota and the period that this is of."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,21 @@ class Node:
         if not share:
             return int(self.cpus)
         return int(self.gpus / share + ALMOST) if share >= 1 else self.gpus * int(1 / share + ALMOST)
+
+
+def cores_here() -> int:
+    """The processor cores that this process may use: those that it is bound to, or what a container has of them."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(bound, _quota())))
+
+
+def _quota() -> float:
+    """How many cores a container may use at a time; infinite where that is not limited."""
+    for names in QUOTAS:
+        with suppress(OSError, ValueError):  # the other version of control groups, or no limit: max
+            quota, period = map(int, " ".join((CONTROL_GROUP / each).read_text() for each in names).split())
+            return quota / period if quota > 0 else math.inf
+    return math.inf
 
 
 def shared_out(nodes: Sequence[Node], gpus: int | None, gpus_per_trial: float | None, workers: int | None) -> Resources:

@@ -37,7 +37,7 @@ class Block(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """A block that looks at its own past, then at a source, then thinks."""
+    """A block that looks at a source, then at its own past, then thinks."""
 
     def __init__(self, mixing: nn.Module, crossing: nn.Module, dim: int, widen: int, dropout: float) -> None:
         super().__init__()

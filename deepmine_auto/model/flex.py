@@ -2,7 +2,8 @@
 
 On CUDA alone. On a CPU it cannot be trained (torch 2.13), and there blocks of our own are as fast.
 
-Shapes: B batch, H heads, G key-value heads, L length, S source length, K dim of one head.
+Shapes: B batch, H heads, G key-value heads, L length, S source length, K dim of one head, N blocks of C queries,
+W blocks of keys.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from deepmine_auto.model.mask import Mask
 
@@ -24,6 +26,8 @@ DEVICES = frozenset({"cuda"})
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 FEATURES = frozenset({"padding", "causal", "window"})
 LEAST_DIM = 16
+BLOCK = 128
+"""The kernel passes over blocks of so many queries and keys, which is what torch chooses by itself."""
 LEAST_LENGTH = 1024
 """On shorter inputs, blocks of 128 have little to pass over, and torch's flash kernel is hard to beat."""
 
@@ -72,11 +76,33 @@ def kernel() -> Callable[..., Any] | None:
 
 
 def blocks_of(pattern: Pattern, length: int, source: int, device: torch.device) -> BlockMask:
-    """Which blocks of queries and keys the kernel has to look at; the last query stands at the last key."""
-    from torch.nn.attention.flex_attention import create_block_mask
+    """Which blocks of queries and keys the kernel has to look at; the last query stands at the last key.
+
+    torch's own `create_block_mask` looks at all pairs at once, (L, S), which on long inputs takes more memory than all
+    else; here it is a block of queries at a time.
+    """
+    from torch.nn.attention.flex_attention import BlockMask
 
     first = source - length
-    return create_block_mask(lambda _b, _h, i, j: pattern(i + first, j), None, None, length, source, device=device)
+    i_NC = torch.arange(first, source, device=device).split(BLOCK)
+    pairs_NW = torch.stack([_pairs(pattern, i_C, source) for i_C in i_NC])
+    whole_NW = pairs_NW == BLOCK * BLOCK
+    some, whole = _ordered((pairs_NW > 0) & ~whole_NW), _ordered(whole_NW)
+    lengths = (length, source)
+    return BlockMask.from_kv_blocks(*some, *whole, BLOCK, lambda _b, _h, i, j: pattern(i + first, j), lengths)
+
+
+def _pairs(pattern: Pattern, i_C: Tensor, source: int) -> Tensor:
+    """How many pairs with a block of queries a pattern allows in each block of keys, (W,)."""
+    keep_CS = pattern(i_C[:, None], torch.arange(source, device=i_C.device)).expand(len(i_C), source)
+    pairs_W: Tensor = F.pad(keep_CS, (0, -source % BLOCK)).unflatten(1, (-1, BLOCK)).sum((0, 2))
+    return pairs_W
+
+
+def _ordered(blocks_NW: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks of keys each block of queries has, and which, these first: (1, 1, N) and (1, 1, N, W)."""
+    order_NW = blocks_NW.int().argsort(dim=-1, descending=True, stable=True)
+    return blocks_NW.sum(-1).int()[None, None], order_NW.int()[None, None]
 
 
 @functools.lru_cache(maxsize=MOST_BANDS)

@@ -19,6 +19,9 @@ from deepmine_auto.pretrained.trust import trusted
 WANTED = ("*.json", "*.safetensors")
 """What is fetched from the hub; weights in any other form would have to be unpickled."""
 
+WEIGHTS = "model.safetensors"
+AGAIN = "Download the model again."
+
 
 def pinned(name: str) -> str:
     """A name that will mean the same model tomorrow: an absolute folder, or NAME@COMMIT on the hub. Raises BadInput."""
@@ -61,10 +64,17 @@ def original_of(name: str) -> Original:
 def architecture(folder: Path) -> dict[str, Any]:
     """What config.json says of how a model is built. Raises BadInput where it cannot be trusted, or where the weights
     are quantised, which would be read as if they were not."""
-    config = read_json(_there(folder, "config.json")).plain
+    config = _config(_there(folder, "config.json"))
     if config.get("quantization_config"):
         raise BadInput(f"The model in {folder} is quantised.", "Give the model in full precision.")
     return trusted(config, str(folder / "config.json"))
+
+
+def _config(file: Path) -> dict[str, Any]:
+    try:
+        return read_json(file).plain
+    except BadInput as error:
+        raise BadInput(error.what, AGAIN) from error
 
 
 def weights_of(folder: Path) -> list[Path]:
@@ -73,9 +83,16 @@ def weights_of(folder: Path) -> list[Path]:
     if (folder / "adapter_config.json").is_file():
         what = f"{folder} holds an adapter beside the model."
         raise BadInput(what, "Merge it into the model first, and give the folder of the merged model.")
-    index = folder / "model.safetensors.index.json"
-    names = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
-    return [_there(folder, name) for name in sorted(names)]
+    index = folder / f"{WEIGHTS}.index.json"
+    sharded = index.is_file() and not (folder / WEIGHTS).is_file()  # of both, transformers reads the whole file
+    return [_there(folder, name) for name in (_shards(index) if sharded else [WEIGHTS])]
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted({str(each) for each in json.loads(index.read_bytes())["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{index} does not say which files hold the weights.", AGAIN) from error
 
 
 def content_of(folder: Path) -> str:
@@ -86,7 +103,7 @@ def content_of(folder: Path) -> str:
 def _is_whole(folder: Path) -> bool:
     try:
         return bool(_files(folder))
-    except (BadInput, KeyError, ValueError):  # of an index that was cut off
+    except BadInput:
         return False
 
 

@@ -6,6 +6,7 @@ Shapes: B batch, L length, D dim.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class PretrainedStack(nn.Module):
         self.architecture = _architecture(prepared)
         config = _config(self.architecture, dropout)
         self.model = _built(config)
-        if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
+        if not _reads_words(self.model):
             raise BadInput(f"A model of the architecture '{config.model_type}' reads no text.", "Choose another one.")
         self.padding = int(config.pad_token_id or 0)
         self.dim = int(config.hidden_size)
@@ -65,17 +66,10 @@ class PretrainedStack(nn.Module):
         return vectors_ND
 
     def take_weights(self, name: str) -> None:
-        """Take over the weights of a folder or of the hub. Raises BadInput where some are missing."""
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
+        """Take over the weights of a folder or of the hub. Raises BadInput where some are missing or do not fit."""
         folder = folder_of(name)
         weights_of(folder)
-        with torch.random.fork_rng():  # it draws what it does not find
-            found, told = type(self.model).from_pretrained(
-                folder, config=self.model.config, use_safetensors=True, local_files_only=True, output_loading_info=True,
-                dtype=torch.float32,
-            )  # fmt: skip
+        found, told = _read(type(self.model), self.model.config, folder)
         if hasattr(found, "pooler"):
             found.pooler = None
         state, given = self.model.state_dict(), found.state_dict()
@@ -107,6 +101,9 @@ def _config(architecture: Mapping[str, Any], dropout: float) -> Any:
         if hasattr(config, name):
             setattr(config, name, 0.0)
     config.use_cache = False
+    if not hasattr(config, "hidden_size"):  # as where it is made of several models
+        what = f"The architecture '{config.model_type}' does not say how long its vectors are."
+        raise BadInput(what, "Choose a model that reads text alone.")
     return config
 
 
@@ -118,3 +115,29 @@ def _built(config: Any) -> Any:
     if hasattr(model, "pooler"):
         model.pooler = None
     return model
+
+
+def _reads_words(model: Any) -> bool:
+    try:
+        return isinstance(model.get_input_embeddings(), nn.Embedding)
+    except NotImplementedError:
+        return False
+
+
+def _read(kind: Any, config: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """A model with the weights of a folder, and what transformers tells of them. Raises BadInput where they cannot be
+    read, or are of other shapes."""
+    from safetensors import SafetensorError
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True, "dtype": torch.float32}
+    try:
+        with torch.random.fork_rng():  # it draws what it does not find
+            found, told = kind.from_pretrained(folder, config=config, **options)
+    except (RuntimeError, SafetensorError) as error:
+        what = (
+            f"The weights in {folder} are not those of the model in its config.json ({type(error).__name__}: {error})."
+        )
+        raise BadInput(what, "Download the model again.") from error
+    return found, told

@@ -22,14 +22,14 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.model.guard import Refused, check_call
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import Mixer, MultiHead
-from deepmine_auto.pretrained.parts import blocks_of
+from deepmine_auto.pretrained.parts import PUT_IN, blocks_of
 from deepmine_auto.training.parts import total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-NAME = "deepmine"
-"""What transformers calls our attention; a name with `flash`, `sdpa` or `flex` in it would ask for its own kernels."""
+NAME = PUT_IN
+"""What transformers calls it too; a name with `flash`, `sdpa` or `flex` in it would ask for its own kernels."""
 
 IGNORED = ("output_attentions", "use_cache", "cache_position", "position_ids", "past_key_values", "return_dict",
            "position_embeddings")  # fmt: skip
@@ -53,13 +53,13 @@ class Insert(nn.Module):
 
     def __init__(self, causal: bool) -> None:
         super().__init__()
-        self.causal, self.calls = causal, 0
+        self.causal, self.asked = causal, False
 
     def forward(
         self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, keep_BS: Tensor | None, bias: Tensor | None
     ) -> Tensor:
         """Return (B, L, H, K), as transformers wants it."""
-        self.calls += 1
+        self.asked = True  # no count of calls: a compiler would make another program for each number
         out_BHLK = self.mix(q_BHLK, k_BGSK, v_BGSK, Mask(padding=keep_BS, causal=self.causal, bias=bias))
         assert out_BHLK.shape == q_BHLK.shape  # transformers would take any other order of dimensions too
         return out_BHLK.transpose(1, 2).contiguous()
@@ -130,7 +130,7 @@ def put_in(model: Any, calls: Sequence[Call], inserts: Sequence[Insert]) -> None
         call.layer.add_module(NAME, insert)
     model.set_attn_implementation(NAME)
     _try_out(model)
-    assert all(each.calls for each in inserts), "every layer that asked before asks again"
+    assert all(each.asked for each in inserts), "every layer that asked before asks again"
 
 
 def was_operated(model: nn.Module) -> bool:
@@ -224,6 +224,9 @@ def attention(
     unknown = [name for name, each in told.items() if each is not None and name not in IGNORED]
     if unknown:
         raise Refused(f"The pretrained model asks for '{unknown[0]}', which no variant knows.", "Choose multi_head.")
+    if v_BGSK.shape[-1] != q_BHLK.shape[-1]:
+        what = "The values of the pretrained model are of another length than its queries."
+        raise Refused(what, "Choose multi_head.")
     own = q_BHLK.shape[-1] ** -0.5
     q_BHLK = q_BHLK if scaling is None or scaling == own else q_BHLK * (scaling / own)
     if _probe.calls is not None:

@@ -22,7 +22,12 @@ def trusted(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     from transformers import CONFIG_MAPPING
 
     kind = config.get("model_type")
-    if kind not in CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         what = f"{where} names the architecture {kind!r}, which the installed transformers has not."
         raise BadInput(what, "Use a model of a known architecture.")
-    return {key: value for key, value in config.items() if key not in ELSEWHERE and not key.startswith("_")}
+    return {key: value for key, value in config.items() if not _tells_nothing(key, value)}
+
+
+def _tells_nothing(key: str, value: Any) -> bool:
+    """Some configs on the hub say that padding is token -1, and mean that there is none."""
+    return key in ELSEWHERE or key.startswith("_") or (key == "pad_token_id" and value == -1)

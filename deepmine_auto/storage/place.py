@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from deepmine_auto.errors import BadInput
@@ -27,7 +28,7 @@ def place_of(asked: str | Place | None = None) -> Place:
     """
     said = os.environ.get(VARIABLE)
     if asked is None:
-        return trusted(said or USUAL)
+        return _named(VARIABLE, said) if said else trusted(USUAL)
     if isinstance(asked, Place):
         return asked
     place = trusted(asked)
@@ -35,7 +36,7 @@ def place_of(asked: str | Place | None = None) -> Place:
         return place
     if place.secrets:
         raise BadInput("A password in --storage is seen by everybody on this machine.", WHERE)
-    known = trusted(said) if said else place
+    known = _named(VARIABLE, said) if said else place
     return known if known == place else place
 
 
@@ -54,15 +55,23 @@ def trusted(text: str) -> Place:
     )
 
 
+def _named(where: str, text: str) -> Place:
+    """The place of a text, with where that stands in front of what is wrong with it. Raises BadInput."""
+    try:
+        return trusted(text)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error.what}", error.remedy) from error
+
+
 def place_in(file: str) -> Place:
     """The place that the first line of a file names. Raises BadInput."""
     try:
-        first = Path(file).expanduser().read_text(encoding="utf-8").partition("\n")[0].strip()
+        first = Path(file).expanduser().read_text(encoding="utf-8-sig").partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} cannot be read: {error}.", "Its first line must be the storage.") from error
     if not first:
         raise BadInput(f"The first line of {file} is empty.", "It must be the storage.")
-    return trusted(first)
+    return replace(_named(file, first), said_in=file)
 
 
 def read(place: Place) -> Store:
@@ -86,6 +95,8 @@ def held(place: Place, study: str, *, take_over: bool = False) -> Iterator[tuple
 
 def flag_of(place: Place) -> str:
     """What a command about a study here needs beside its name; nothing for the usual place."""
+    if place.said_in is not None:  # what it names may need the password that stands there
+        return f" --storage-file {shlex.quote(place.said_in)}"
     return "" if is_usual(place) else f" --storage {shlex.quote(str(place))}"
 
 

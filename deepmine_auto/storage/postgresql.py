@@ -20,6 +20,7 @@ from deepmine_auto.errors import BadInput, DatabaseAway, DeepmineError, MissingE
 from deepmine_auto.storage import USUAL
 from deepmine_auto.storage.away import is_away
 from deepmine_auto.storage.engine import Fence, Hold, guard, words_of
+from deepmine_auto.storage.said import Said
 from deepmine_auto.storage.upgrade import refuse_foreign, standing, upgrade
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ SECRETS = ("password", "sslpassword")
 
 
 @dataclass(frozen=True)
-class PostgresqlDatabase:
+class PostgresqlDatabase(Said):
     """A study database on a server. Its text is what to type after --storage; a pickled copy has no password."""
 
     public: URL
@@ -89,7 +90,9 @@ class PostgresqlDatabase:
         """Open for reading only. Raises BadInput where no study was kept, DatabaseAway where it cannot be read."""
         with self._telling("read"):
             if not self._has_tables():
-                raise BadInput(f"{self} holds no study.", "Name the database with --storage, or begin with a search.")
+                raise BadInput(
+                    f"{self} holds no study.", f"Name the database with {self.option}, or begin with a search."
+                )
             engine = self._engine(default_transaction_read_only="on")
             storage = RDBStorage(self._dialect, engine, skip_compatibility_check=True, skip_table_creation=True)
             refuse_foreign(storage, self)

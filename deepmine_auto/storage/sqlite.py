@@ -28,6 +28,7 @@ from deepmine_auto.storage.away import is_away
 from deepmine_auto.storage.engine import Fence, Hold, guard, words_of
 from deepmine_auto.storage.file_hold import file_lock, held
 from deepmine_auto.storage.filesystem import NETWORK_FILESYSTEMS, filesystem_of
+from deepmine_auto.storage.said import Said
 from deepmine_auto.storage.upgrade import refuse_foreign, standing, upgrade
 
 BUSY_MILLISECONDS = 30_000
@@ -39,7 +40,7 @@ DAMAGED = re.compile("malformed|not a database|file is encrypted")
 
 
 @dataclass(frozen=True)
-class SqliteFile:
+class SqliteFile(Said):
     """A study database in a file, which need not exist. Its text is what to type after --storage."""
 
     file: Path
@@ -74,12 +75,12 @@ class SqliteFile:
         """Open for reading only. Raises BadInput where there is no database, DatabaseAway where it cannot be read."""
         if not self.file.exists():
             what = f"There is no study database at {self.file}."
-            raise BadInput(what, "Name it with --storage, or begin with a search.")
+            raise BadInput(what, f"Name it with {self.option}, or begin with a search.")
         with self._telling("read"):
             with closing(_connect(self.file, "ro")) as connection:
                 if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
                     what = f"{self.file} is no study database."
-                    raise BadInput(what, "Name it with --storage, or begin with a search.")
+                    raise BadInput(what, f"Name it with {self.option}, or begin with a search.")
             storage = self._storage("ro")
             self._set_right(storage.engine, "BEGIN", Fence())
             return storage

@@ -335,8 +335,9 @@ class Store:
         with self.engine.begin() as connection:
             newest = select(func.coalesce(func.max(event.c.id), 0)).where(event.c.study_id == study_id)
             number = int(connection.execute(newest).scalar_one()) + 1
-            row = {"study_id": study_id, "id": number, "at": now(), "kind": kind, "trial": trial, "text": text}
-            connection.execute(insert(event).values(**row))
+            row = {"study_id": study_id, "id": number, "at": now(), "kind": kind, "trial": trial}
+            told = text.replace("\0", " ")  # PostgreSQL refuses it
+            connection.execute(insert(event).values(**row, text=told))
 
     # -- how ---------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import Connection, delete, select, text
 
 from deepmine_auto.errors import BadInput
+from deepmine_auto.storage.said import Said
 from deepmine_auto.storage.tables import PREFIX, VERSION_TABLE, metadata
 
 
@@ -63,7 +64,7 @@ def _forget_deleted(connection: Connection) -> None:
         connection.execute(delete(table).where(table.c.study_id.not_in(known)))
 
 
-def refuse_foreign(storage: RDBStorage, place: object) -> None:
+def refuse_foreign(storage: RDBStorage, place: Said) -> None:
     """Raise BadInput if a database has other tables than this Optuna, or has studies by one that wrote local times."""
     try:
         storage._version_manager.check_table_schema_compatibility()
@@ -74,7 +75,7 @@ def refuse_foreign(storage: RDBStorage, place: object) -> None:
         count = connection.execute(text("SELECT COUNT(*) FROM studies")).scalar_one()
     if count and int(made.partition(".")[0]) < 5:
         what = f"{place} has studies of Optuna {made}, which wrote times of its own time zone."
-        raise BadInput(what, "Keep them apart: give --storage another database.")
+        raise BadInput(what, f"Keep them apart: give {place.option} another database.")
 
 
 def _remedy(error: RuntimeError) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from textwrap import wrap
 from typing import Any
 
@@ -73,7 +73,7 @@ def _options(each: Range) -> list[Any]:
 def as_text(found: DryRun, width: int | None) -> str:
     """The study, what would be searched, and what it is expected to take."""
     chosen = [(kind, ", ".join(names)) for kind, names in plugins(found.space).items() if names]
-    blocks = [_study(found), chosen, _estimates(found.estimates, found.plan.spec["workers"]["executor"])]
+    blocks = [_study(found), chosen, _estimates(found.estimates, found.plan.spec["workers"])]
     first, second, last = (_aligned(each, width) for each in blocks)
     return "\n\n".join([first, second, _params(found.space, width), *_recipes(found.space, width), last])
 
@@ -143,13 +143,13 @@ def _aligned(pairs: Iterable[tuple[str, str]], width: int | None) -> str:
 # -- estimates -------------------------------------------------------------------------------------------------------
 
 
-def _estimates(found: Estimates, executor: str) -> list[tuple[str, str]]:
+def _estimates(found: Estimates, asked: Mapping[str, Any]) -> list[tuple[str, str]]:
     tried = f"{found.measured} of {found.drawn} models drawn at random were trained for a moment"
     left = f"the pruner leaves {100 * found.worked:.0f} % of that on average"
-    before = ", and before that the start of Ray" if executor == "ray" else ""
+    before = ", and before that the start of Ray" if asked["executor"] == "ray" else ""
     return [
         ("expected", f"8 of 10 cases lie in these ranges, if nothing else runs here: {tried}"),
-        ("workers", f"{found.crew.slots} on this machine ({found.device})"),
+        ("workers", _workers(found, asked["address"])),
         ("trial", f"{_seconds(found.trial)} to its end; {left}"),
         ("trials", f"{_count(found.trials)} in {_seconds(found.search)}"),
         ("finals", f"{_count(found.reruns)} reruns in {_seconds(found.finals)}"),
@@ -160,6 +160,13 @@ def _estimates(found: Estimates, executor: str) -> list[tuple[str, str]]:
         ("disk", f"{_mb(found.disk_mb)} in the study's folder; a checkpoint has {_mb(found.checkpoint_mb)}"),
         *(("refused", each) for each in _refused(found)),
     ]
+
+
+def _workers(found: Estimates, address: str | None) -> str:
+    where = f"if the cluster at {address} is like this machine" if address else "on this machine"
+    gpus = found.crew.gpus_per_trial
+    alone = f", each on {gpus:g} GPUs; times and memory are those of a trial on one" if gpus > 1 else ""
+    return f"{found.crew.slots} {where} ({found.device}){alone}"
 
 
 def _refused(found: Estimates) -> list[str]:

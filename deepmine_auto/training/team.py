@@ -69,6 +69,7 @@ class Ranks(Alone):
     def __init__(self, rank: int, size: int, device: torch.device, stop_at: StopAt) -> None:
         self.rank, self.size, self.device, self.stop_at = rank, size, device, stop_at
         self.leads = rank == 0
+        self.begun = False
 
     def over(self, model: nn.Module) -> Forward:
         """Return what makes the outputs of a whole batch: this rank's with their gradient, those of others without."""
@@ -77,6 +78,8 @@ class Ranks(Alone):
         copy.register_comm_hook(None, lambda _, bucket: _added_up(bucket.buffer()))
 
         def forward(tokens_BL: Tensor, keep_BL: Tensor) -> Mixed:
+            # between two passes of a step, buffers would be written to that the graph of the first one needs
+            copy.broadcast_buffers, self.begun = not self.begun, True
             rows = share(self.rank, self.size, len(tokens_BL))
             count = rows.stop - rows.start
             taken = rows if count else slice(0, 1)  # all take part in a step; a row that is not theirs counts nothing
@@ -107,8 +110,9 @@ class Ranks(Alone):
         return 0 <= self.stop_at.value <= step
 
     def draw_for(self, seed: int, step: int) -> None:
-        """Give each rank random numbers of its own. The leader's are in its checkpoints; the others' begin anew at each
-        step, so that no checkpoint need hold them."""
+        """Begin a step: its first pass takes over the leader's buffers, and each rank has random numbers of its own.
+        The leader's are in its checkpoints; those of others begin anew at each step, so that none need hold them."""
+        self.begun = False
         if not self.leads:
             words = np.random.SeedSequence((seed, self.rank, step)).generate_state(1, np.uint64)
             torch.manual_seed(int(words[0]))

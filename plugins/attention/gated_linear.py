@@ -87,7 +87,8 @@ def gated_sums(q: Tensor, k: Tensor, v: Tensor, forget: Tensor, past_BHKV: Tenso
     chunk = min(CHUNK, 1 << (length - 1).bit_length())
     # padding goes behind, where zeros add nothing and forget nothing
     q, k, v, forget = (F.pad(x, (0, 0, 0, -length % chunk)).unflatten(2, (-1, chunk)) for x in (q, k, v, forget))
-    total = forget.cumsum(-2)
+    exact = torch.promote_types(forget.dtype, torch.float32)  # half floats would round sums of many gates
+    total = forget.cumsum(-2, dtype=exact)
     last = total[..., -1:, :]
     far_q = q * total.exp()
     added = (k * (last - total).exp()).transpose(-1, -2) @ v

@@ -1,7 +1,9 @@
 """`verify`: a sound study holds, and each thing that is wrong is found by the check that looks for it."""
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import replace
 from itertools import count
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from deepmine_auto.audit import record
+from deepmine_auto.audit import checks_of_ends, record
 from deepmine_auto.audit.checks_of_rows import Seen
 from deepmine_auto.audit.verifying import CHECKS, verify
 from deepmine_auto.errors import StudyHeld
@@ -251,6 +253,15 @@ def test_a_checkpoint_that_may_still_be_needed_is_read_byte_for_byte(desk, spoil
     kept = sorted((desk.folder / "study" / "checkpoints").glob("rerun-*/attempt-*/step-*"))
     spoil(kept[0])
     assert wrong(desk) == {"checkpoints": (f"{kept[0].relative_to(desk.folder / 'study')}: {told}",)}
+
+
+def test_a_disk_that_fails_in_the_middle_of_a_file_is_damage(tmp_path, monkeypatch):
+    def fails(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write_checkpoint(tmp_path / "step-1")
+    monkeypatch.setattr(checks_of_ends, "sha256", fails)
+    assert checks_of_ends.damage_of(tmp_path / "step-1") == "step-1 cannot be read: Input/output error"
 
 
 def test_a_checkpoint_that_nothing_needs_any_more_is_not_missed(desk):

@@ -9,7 +9,7 @@ import pytest
 
 import deepmine_auto
 from deepmine_auto.bundle.manifest import sealed
-from deepmine_auto.ensemble.load import CARD, ENSEMBLE, write
+from deepmine_auto.ensemble.load import CARD, CONFIG, ENSEMBLE, write
 from deepmine_auto.errors import BadInput
 
 
@@ -66,6 +66,23 @@ def test_the_card_names_the_tokenizer_of_members_that_have_one(formed, tmp_path)
     write(tmp_path, {0: 0.5, 1: 0.5}, formed.told)
     assert "tokenizer.json" in (formed.folder / CARD).read_text()
     assert "tokenizer.json" not in (tmp_path / CARD).read_text()
+
+
+@pytest.mark.parametrize("auto", ["AutoConfig", "AutoTokenizer", "AutoModelForSequenceClassification"])
+def test_transformers_is_told_that_it_is_no_model_of_its_own(formed, auto):
+    from deepmine_auto import hf
+
+    told = r"is an ensemble, and transformers loads one model\. Load it with `deepmine_auto\.load`, or give the folder"
+    with pytest.raises(BadInput, match=told):
+        getattr(hf, auto).from_pretrained(formed.folder)
+
+
+def test_what_it_says_to_transformers_cannot_change_and_an_older_ensemble_says_nothing(copied):
+    (copied / CONFIG).write_text('{"auto_map": {"AutoConfig": "evil.Evil"}}')
+    with pytest.raises(BadInput, match=r"config\.json was changed after the ensemble was made"):
+        deepmine_auto.load(copied)
+    (copied / CONFIG).unlink()
+    assert deepmine_auto.load(copied).predict("so good")
 
 
 def test_another_bundle_in_the_place_of_a_member_is_refused(copied):

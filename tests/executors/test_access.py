@@ -122,6 +122,14 @@ def test_a_local_ray_has_the_gpus_that_torch_reports_and_no_more(monkeypatch):
             assert given["num_gpus"] == expected
 
 
+def test_a_local_ray_has_the_cores_that_a_dry_run_counts(monkeypatch):
+    given = {}
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: given.update(options))
+    monkeypatch.setattr(cluster, "cores_here", lambda: 3)
+    with cluster.started(None, None):
+        assert given["num_cpus"] == 3
+
+
 @pytest.mark.slow
 def test_a_port_that_is_no_ray_is_refused(capfd):
     with socket.socket() as other:

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepmine_auto.errors import BadInput
+from deepmine_auto.executors import resources
 from deepmine_auto.executors.ray import machines
 from deepmine_auto.executors.ray.machines import resources_of
-from deepmine_auto.executors.resources import Node, Resources
+from deepmine_auto.executors.resources import Node, Resources, cores_here
 
 EIGHT = [Node(4.0, 8)]
 
@@ -103,3 +104,26 @@ def _most(node: Node, found: Resources) -> int:
         return cpus
     gpus = int(node.gpus / share) if share >= 1 else node.gpus * int(1 / share + slack)
     return min(cpus, gpus)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 6),
+        ({"cpu.max": "max 100000\n"}, 6),
+        ({"cpu.max": "250000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "900000 100000\n"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 6),
+    ],
+)
+def test_cores_are_those_that_this_process_is_bound_to_and_no_more_than_its_container_has(
+    files, cores, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(resources.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(resources, "CONTROL_GROUP", tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cores_here() == cores

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepmine_auto import AttentionShape, Mask
 from deepmine_auto.model import flex
@@ -151,6 +152,38 @@ def test_blocks_that_judging_found_can_be_trained_with(variant):
     assert len(held[0]) > len(held[1]) or variant.name != "bigbird", "the pattern is a table"
     assert all(held)
     assert not [each for each in (*held[0], *held[1]) if each.is_inference()]
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:4], ids=lambda each: each.name)
+@pytest.mark.parametrize(("length", "source"), [(300, 300), (130, 300), (256, 256), (7, 129)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_blocks_are_those_that_torch_finds(variant, length, source, causal):
+    device, first = torch.device("cpu"), source - length
+    pattern = variant.build(SHAPE)._seen(length, source, Mask(causal=causal), device)
+    expected = create_block_mask(lambda _b, _h, i, j: pattern(i + first, j), None, None, length, source, device="cpu")
+    for one, other in zip(flex.blocks_of(pattern, length, source, device).as_tuple(), expected.as_tuple(), strict=True):
+        if isinstance(other, Tensor):
+            assert_close(one, other, rtol=0, atol=0)
+        elif not callable(other):
+            assert one == other
+
+
+class Largest(TorchDispatchMode):
+    """How many numbers the largest tensor has that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.numbers = max(self.numbers, out.numel() if isinstance(out, Tensor) else 0)
+        return out
+
+
+def test_blocks_are_found_without_a_tensor_of_all_pairs():
+    length, pattern = 4096, SlidingWindow(window=16).build(SHAPE).pattern(4096, torch.device("cpu"))
+    with Largest() as largest:
+        flex.blocks_of(pattern, length, length, torch.device("cpu"))
+    assert 0 < largest.numbers <= flex.BLOCK * length
 
 
 def test_a_pattern_says_all_where_a_variant_says_nothing():

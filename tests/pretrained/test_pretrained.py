@@ -1,6 +1,7 @@
 """Models that others trained: what they compute is what transformers computes, and nothing of theirs is run."""
 
 import json
+import re
 import shutil
 
 import originals
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_texts import rows
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 import deepmine_auto
 from deepmine_auto import inject
@@ -180,6 +181,43 @@ def test_weights_that_must_be_unpickled_are_not_read(bert):
         plan(Request(task="text_classification", data="moods.csv", backbone=str(bert), trials=1), the_host())
 
 
+def sharded(folder):
+    """Leave the weights in two files, and an index that names them."""
+    given = originals.weights(folder)
+    parts = {"model-1.safetensors": sorted(given)[::2], "model-2.safetensors": sorted(given)[1::2]}
+    for name, keys in parts.items():
+        save_file({key: given[key] for key in keys}, folder / name, {"format": "pt"})
+    (folder / "model.safetensors").unlink()
+    named = {key: name for name, keys in parts.items() for key in keys}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": named}))
+
+
+def test_weights_in_several_files_are_all_of_them_and_of_a_whole_file_beside_them_that_one_is_read(bert):
+    given, name = originals.weights(bert), "encoder.layer.0.output.dense.weight"
+    sharded(bert)
+    assert [each.name for each in weights_of(bert)] == ["model-1.safetensors", "model-2.safetensors"]
+    _, stack = stack_of(bert)
+    assert torch.equal(stack.model.get_parameter(name), given[name])
+    originals.write_weights(bert, {key: each + 1.0 for key, each in given.items()})
+    assert [each.name for each in weights_of(bert)] == ["model.safetensors"]
+    _, stack = stack_of(bert)
+    assert torch.equal(stack.model.get_parameter(name), given[name] + 1.0), "it is what transformers reads"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}', "\N{LATIN SMALL LETTER E WITH ACUTE}"])
+def test_an_index_that_is_damaged_is_told_in_a_sentence(bert, text):
+    (bert / "model.safetensors").unlink()
+    (bert / "model.safetensors.index.json").write_text(text, encoding="latin-1")
+    with pytest.raises(BadInput, match=r"index\.json does not say which files hold the weights\. Download the model"):
+        weights_of(bert)
+
+
+def test_a_config_that_is_cut_off_is_downloaded_again_and_no_bundle_is_exported(bert):
+    (bert / "config.json").write_text("{")
+    with pytest.raises(BadInput, match=r"config\.json cannot be read: .*\. Download the model again\.$"):
+        original_of(str(bert))
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_config_that_asks_to_run_code_is_refused(bert, nested):
     asks = {"auto_map": {"AutoModel": "evil.Evil"}}
@@ -239,20 +277,50 @@ def test_weights_that_come_under_other_names_are_missed(bert, monkeypatch):
         stack_of(bert)
 
 
-def test_an_architecture_that_nobody_knows_is_refused(bert):
-    originals.rewrite(bert / "config.json", model_type="mystery")
-    with pytest.raises(BadInput, match="names the architecture 'mystery'"):
+@pytest.mark.parametrize("kind", ["mystery", ["bert"], None])
+def test_an_architecture_that_nobody_knows_is_refused(bert, kind):
+    originals.rewrite(bert / "config.json", model_type=kind)
+    with pytest.raises(BadInput, match=f"names the architecture {re.escape(repr(kind))}"):
         original_of(str(bert))
 
 
-def test_a_model_that_reads_no_text_is_refused(bert):
-    from transformers import ViTConfig
-
-    plain = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16).to_dict()
-    original = original_of(str(bert))._replace(architecture=plain)
+@pytest.mark.parametrize("kind", ["vit", "wav2vec2"])
+def test_a_model_that_reads_no_text_is_refused(bert, kind):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    original = original_of(str(bert))._replace(architecture=AutoConfig.for_model(kind, **sizes).to_dict())
     prepared = OwnTexts().prepare_for(rows(), original)
-    with pytest.raises(BadInput, match="architecture 'vit' reads no text"):
+    with pytest.raises(BadInput, match=f"architecture '{kind}' reads no text"):
         PretrainedStack(prepared, softmax, 0.1)
+
+
+def test_a_model_that_is_made_of_several_is_refused(bert):
+    prepared = OwnTexts().prepare_for(rows(), original_of(str(bert))._replace(architecture={"model_type": "clip"}))
+    with pytest.raises(
+        BadInput, match=r"'clip' does not say how long its vectors are\. Choose a model that reads text"
+    ):
+        PretrainedStack(prepared, softmax, 0.1)
+
+
+def test_padding_that_is_no_token_counts_as_none(tmp_path):
+    folder = originals.llama(tmp_path / "llama")
+    originals.rewrite(folder / "config.json", pad_token_id=-1)
+    prepared, stack = stack_of(folder)
+    assert prepared.padding == "[PAD]"
+    tokens_BL, keep_BL = batch_of(prepared, ["good day", "the cold road of my house"])
+    assert stack(tokens_BL, keep_BL).out.isfinite().all()
+
+
+def test_weights_of_other_sizes_than_the_config_tells_are_refused(bert):
+    originals.rewrite(bert / "config.json", intermediate_size=64)
+    with pytest.raises(BadInput, match=r"are not those of the model in its config\.json .*Download the model again"):
+        stack_of(bert)
+
+
+def test_weights_that_are_cut_off_are_refused(bert):
+    whole = (bert / "model.safetensors").read_bytes()
+    (bert / "model.safetensors").write_bytes(whole[:-8])
+    with pytest.raises(BadInput, match=r"are not those of the model in its config\.json .*Download the model again"):
+        stack_of(bert)
 
 
 def test_weights_that_lack_a_part_are_refused(bert):

@@ -92,6 +92,18 @@ def test_what_was_put_in_learns_although_a_tuning_freezes_the_model_around_it(tm
     assert layers_learning(model) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("tuning", ["lora", "ia3", "adalora", "vera", "houlsby"])
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_a_tuning_adapts_the_layers_that_others_trained_alone(tmp_path, kind, tuning):
+    _, model = model_of(KINDS[kind](tmp_path / kind), tuning, **{"query_temperature/use": True})
+    adapted = {name.split(".base_layer")[0] for name, _ in model.named_parameters() if "base_layer" in name}
+    assert adapted
+    assert not [name for name in adapted if surgery.NAME in name]
+    if tuning == "houlsby":
+        ends = {"bert": "attention.output.dense", "llama": "self_attn.o_proj"}
+        assert sum(name.endswith(ends[kind]) for name in adapted) == 3
+
+
 def test_what_was_put_in_stays_where_the_lower_layers_shall_have_no_gradient(tmp_path):
     _, model = model_of(originals.bert(tmp_path / "bert"), "top_layers", kind="sigmoid")
     assert layers_learning(model) == [1, 2]
@@ -173,12 +185,24 @@ def fnet(folder):
     return originals._saved(folder, FNetModel, config, originals.word_pieces())
 
 
+def deepseek(folder):
+    """Its values are shorter than its queries."""
+    from transformers import DeepseekV3Config, DeepseekV3Model
+
+    latent = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 6}
+    sizes = {"vocab_size": len(originals.WORDS), "num_key_value_heads": 2, "first_k_dense_replace": 3, **latent}
+    return originals._saved(
+        folder, DeepseekV3Model, DeepseekV3Config(**sizes, **originals.SIZES), originals.word_pieces()
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
         (fnet, "computes its attention by itself"),
         (deberta, "computes its attention by itself.*multi_head alone"),
         (mistral, "hides more than"),
+        (deepseek, "values of the pretrained model are of another length than its queries.*multi_head"),
         (originals.albert, r"AlbertModel share one attention, and each would need its own\. Choose multi_head"),
     ],
 )
@@ -187,7 +211,7 @@ def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path, kind, t
         model_of(kind(tmp_path / "model"), kind="sliding_window")
 
 
-@pytest.mark.parametrize("kind", [deberta, fnet, mistral, originals.albert])
+@pytest.mark.parametrize("kind", [deberta, fnet, mistral, deepseek, originals.albert])
 def test_with_its_own_softmax_such_a_model_is_fine_tuned_as_it_is(tmp_path, kind):
     _, model = model_of(kind(tmp_path / "model"), kind="multi_head")
     own = model.backbone.model
@@ -215,3 +239,20 @@ def test_a_layer_is_causal_unless_the_model_tells_it_not_to_be(asked, causal):
     with surgery._probing() as calls:
         surgery.attention(layer, x_BHLK, x_BHLK, x_BHLK, None, is_causal=asked)
     assert [each.causal for each in calls] == [causal]
+
+
+def test_what_stands_in_a_layer_is_compiled_once():
+    from torch._dynamo.utils import counters
+
+    class Same(surgery.Insert):
+        def mix(self, q_BHLK, k_BGSK, v_BGSK, mask):
+            return v_BGSK * 2.0
+
+    insert, x_BHLK = Same(causal=False), torch.zeros(2, 2, 3, 4)
+    insert(x_BHLK, x_BHLK, x_BHLK, None, None)
+    torch._dynamo.reset()
+    counters.clear()
+    program = torch.compile(insert, backend="eager", dynamic=True)
+    for _ in range(3):
+        program(x_BHLK, x_BHLK, x_BHLK, None, None)
+    assert counters["stats"]["unique_graphs"] == 1

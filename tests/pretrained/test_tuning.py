@@ -4,13 +4,14 @@ import originals
 import pytest
 import torch
 from tiny_texts import rows
+from torch import nn
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model
 from deepmine_auto.pretrained.files import original_of
 from deepmine_auto.pretrained.merging import merge
-from deepmine_auto.pretrained.parts import blocks_of, ends_of, linears_of
+from deepmine_auto.pretrained.parts import PUT_IN, blocks_of, ends_of, linears_of
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 
@@ -134,6 +135,17 @@ def test_blocks_and_their_ends_are_found_whatever_they_are_called(tmp_path, arch
     assert feed_forward.split(".")[-1] in ("dense", "wo", "down_proj")
     assert set(linears_of(stack, "attention")) < set(linears_of(stack, "linear"))
     assert len(linears_of(stack, "attention")) == 12
+
+
+def test_what_surgery_put_in_is_no_part_of_the_model_that_others_trained():
+    within = nn.ModuleDict({"many": nn.ModuleList(nn.Linear(2, 2) for _ in range(9))})
+    attention = nn.ModuleDict({"o_proj": nn.Linear(2, 2), PUT_IN: within})
+    blocks = nn.ModuleList([nn.ModuleDict({"self_attn": attention, "down_proj": nn.Linear(2, 2)})])
+    model = nn.ModuleDict({"layers": blocks})
+    assert blocks_of(model) is blocks
+    assert ends_of(blocks[0]) == ("self_attn.o_proj", "down_proj")
+    assert linears_of(model, "attention") == ["layers.0.self_attn.o_proj"]
+    assert linears_of(model, "linear") == ["layers.0.self_attn.o_proj", "layers.0.down_proj"]
 
 
 def test_a_model_without_blocks_is_told_in_a_sentence():

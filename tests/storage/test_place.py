@@ -156,6 +156,30 @@ def test_a_storage_file_that_says_nothing_is_refused(here, content, told):
         place_in("storage")
 
 
+def test_what_a_storage_file_names_is_named_by_that_file_again(here):
+    (here / "my storage").write_text(f"{SECRET}\n")
+    place = place_in("my storage")
+    assert place == trusted(SECRET)
+    assert flag_of(place) == " --storage-file 'my storage'"
+    (here / "my storage").write_text("none.db")
+    with pytest.raises(BadInput, match=r"none\.db\. Name it with --storage-file, or begin with a search"):
+        place_in("my storage").open_reader()
+
+
+def test_what_is_wrong_with_a_storage_that_was_not_typed_says_where_it_stands(here, monkeypatch):
+    (here / "storage").write_text("mysql://host/name")
+    with pytest.raises(BadInput, match=r"^storage: 'mysql' storage is not supported\. Give a file"):
+        place_in("storage")
+    monkeypatch.setenv(VARIABLE, "mysql://host/name")
+    with pytest.raises(BadInput, match=rf"^{VARIABLE}: 'mysql' storage is not supported\. Give a file"):
+        place_of()
+
+
+def test_a_storage_file_may_begin_with_a_byte_order_mark(here):
+    (here / "storage").write_text(f"\ufeff{OPEN}\n", encoding="utf-8")
+    assert place_in("storage") == trusted(OPEN)
+
+
 def test_two_places_at_once_are_refused():
     with pytest.raises(BadInput, match="--storage and --storage-file were both given"):
         database("a.db", "storage")

@@ -116,3 +116,9 @@ def test_what_is_written_of_a_study_changes_no_other(desk, write):
     write(desk.store, one)
     assert desk.store.study("one") != one
     assert desk.store.study("two") == two
+
+
+def test_an_event_may_hold_a_character_that_postgresql_refuses(desk):
+    study = desk.begin()
+    desk.store.add_event(study.id, "note", "a\0b")
+    assert [row["text"] for row in desk.store.rows(store.tables.events, study.id)] == ["a b"]

@@ -18,6 +18,7 @@ from deepmine_auto import DeepmineError
 from deepmine_auto.contracts import Mixed
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Ended, Reported, Saved
+from deepmine_auto.model.assemble import Model
 from deepmine_auto.training import loop, parallel, team, trial
 from deepmine_auto.training.team import ASKED, NEVER, Ranks, share
 
@@ -80,6 +81,45 @@ def test_several_processes_give_the_curve_and_the_weights_of_one(folder, monkeyp
     assert_alike(last_weights(several, folder), last_weights(one, folder))
     assert several[-1].cause == "budget"
     assert several[-1].facts["peak_mb"] < one[-1].facts["peak_mb"]
+
+
+def add_a_buffer(patch):
+    """Let every model have a buffer that its gradients need."""
+    build, plain = Model.__init__, Model.forward
+
+    def init(self, *args):
+        build(self, *args)
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, *args, **options):
+        mixed = plain(self, *args, **options)
+        return mixed._replace(out=self.scale * mixed.out)
+
+    patch.setattr(Model, "__init__", init)
+    patch.setattr(Model, "forward", forward)
+
+
+def with_buffers_of_their_own(text, place, *others):
+    """What a rank does whose buffer is another one before each step, unless it leads."""
+    add_a_buffer(pytest.MonkeyPatch())
+    plain = loop.take_step
+
+    def take_step(training, *batches):
+        training.model.scale.fill_(1.0 + place.number)
+        return plain(training, *batches)
+
+    loop.take_step = take_step
+    parallel._work(text, place, *others)
+
+
+@pytest.mark.slow
+def test_all_passes_of_a_step_are_made_with_the_leaders_buffers(folder, monkeypatch):
+    add_a_buffer(monkeypatch)
+    monkeypatch.setattr(parallel, "_work", with_buffers_of_their_own)
+    one, several = alone_and_together(folder, 47, processes=2, params={**ODD, "technique/r_drop/use": True})
+    assert len(curve(one)) == 9
+    assert curve(several) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(one)]
+    assert_alike(last_weights(several, folder), last_weights(one, folder))
 
 
 @pytest.mark.slow
@@ -297,6 +337,27 @@ class Copy:
 
     def __call__(self, *args):
         return self.model(*args)
+
+
+def test_buffers_are_sent_before_the_first_pass_of_a_step_alone(monkeypatch):
+    """Sent between two passes, they are written to while the graph of the first one needs them; some versions of torch
+    then refuse to go back through it."""
+    sent = []
+
+    class Noted(Copy):
+        def __call__(self, *args):
+            sent.append(self.broadcast_buffers)
+            return super().__call__(*args)
+
+    monkeypatch.setattr(team, "DistributedDataParallel", Noted)
+    monkeypatch.setattr(team.dist, "all_reduce", lambda whole: whole)
+    rank = Ranks(0, 2, torch.device("cpu"), Shared())
+    forward = rank.over(lambda tokens_BL, keep_BL: Mixed(tokens_BL))
+    for step in range(2):
+        rank.draw_for(5, step)
+        for _ in range(3):
+            forward(torch.ones(4, 2), torch.ones(4, 2) > 0)
+    assert sent == [True, False, False] * 2
 
 
 def test_a_rank_knows_the_extra_losses_of_the_batch_and_learns_by_its_part_of_them(monkeypatch):

@@ -15,6 +15,7 @@ from ray._private.services import canonicalize_bootstrap_address
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.executors.ray import access
+from deepmine_auto.executors.resources import cores_here
 
 QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
@@ -75,7 +76,8 @@ def _local(gpus: float | None) -> dict[str, Any]:
     """Options of a Ray of our own."""
     there = torch.cuda.device_count()
     use = there if gpus is None else min(gpus, there)  # Ray would believe any number
-    return {"address": LOCAL, "include_dashboard": False, "num_gpus": use}
+    # Ray counts cores that this process is not bound to, and rounds the half of one that a container has to none
+    return {"address": LOCAL, "include_dashboard": False, "num_cpus": cores_here(), "num_gpus": use}
 
 
 @contextmanager

@@ -244,6 +244,18 @@ def test_gates_that_forget_everything_at_once_stay_exact_in_float32():
     assert all(each.isfinite().all() for each in gradients)
 
 
+@torch.no_grad()
+def test_sums_of_many_gates_keep_their_digits_in_mixed_precision():
+    """Late in a chunk, half floats would lose what lies between neighbours in the sum of all gates before them."""
+    forget = torch.full((1, 1, 64, 4), -0.9, dtype=torch.bfloat16)
+    q = k = torch.ones(1, 1, 64, 4, dtype=torch.bfloat16)
+    v = torch.eye(64, dtype=torch.bfloat16)[None, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = gated_linear.gated_sums(q, k, v, forget, torch.zeros(1, 1, 4, 64))
+    neighbours = found[0, 0].diagonal(-1).double()
+    assert_close(neighbours, 4.0 * forget[0, 0, 1:, 0].double().exp(), rtol=0.02, atol=0.0)
+
+
 @lengths
 @torch.no_grad()
 def test_gated_linear_attention_equals_its_paper(length):

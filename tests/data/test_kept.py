@@ -1,0 +1,15 @@
+"""What a study's folder keeps is read again as it was, wherever that is."""
+
+from deepmine_auto.data import kept
+from deepmine_auto.data.rows import Extra, Rows
+from deepmine_auto.data.split import Split
+
+
+def test_rows_are_kept_in_utf_8_whatever_the_locale(tmp_path, monkeypatch):
+    monkeypatch.setattr("io.text_encoding", lambda encoding, stacklevel=2: encoding or "latin-1")
+    made = Rows(["дом", "\U0001f600", "été", "x"], ["да", "нет", "да", "нет"])
+    kept.keep(tmp_path, made, {kept.SEARCH: Split([0, 1], [2], [3])}, Extra(["лес"]))
+    assert kept.rows_of(tmp_path, kept.SEARCH, "train") == Rows(["дом", "\U0001f600"], ["да", "нет"])
+    assert kept.rows_of(tmp_path, kept.SEARCH, "validation") == Rows(["été"], ["да"])
+    assert kept.test_rows(tmp_path) == Rows(["x"], ["нет"])
+    assert kept.extra_of(tmp_path).unlabelled == ["лес"]
