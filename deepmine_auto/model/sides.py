@@ -37,7 +37,7 @@ def sides(tokens_BL: Tensor, keep_BL: Tensor, separator: int) -> Sides:
     found_BL = (tokens_BL == separator) & keep_BL
     first_B1 = found_BL.int().argmax(1, keepdim=True)
     if not bool((found_BL.any(1) & (first_B1[:, 0] > 0)).all()):
-        raise BadInput("A row has no source before its separator.", "Use a task that answers with a sequence.")
+        raise BadInput("A row has no source before its separator.", "Write source, separator, target so far.")
     at_L = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)
     source = at_L[None, : int(first_B1.max())] < first_B1
     ends_B1 = keep_BL.sum(1, keepdim=True)

@@ -21,7 +21,7 @@ def test_rows_of_different_lengths_are_taken_apart():
 @pytest.mark.parametrize("row", [[1, 2, 3], [BAR, 1, 2], [1, 2, 0]])
 def test_a_row_without_a_source_before_its_separator_is_refused(row):
     tokens_BL = torch.tensor([row])
-    with pytest.raises(BadInput, match=r"no source before its separator\. Use a task that answers"):
+    with pytest.raises(BadInput, match=r"no source before its separator\. Write source, separator"):
         sides(tokens_BL, tokens_BL > 0, BAR)
 
 
