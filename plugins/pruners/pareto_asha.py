@@ -2,6 +2,8 @@
 
 A report is on front 1 where no other is at least as good in all objectives and better in one; on front 2 where only
 those of front 1 are; and so on.
+
+Shapes: N reports, M objectives, P those before one in order.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+import numpy as np
 
 from deepmine_auto import Report, Verdict
 
@@ -35,16 +39,14 @@ class ParetoAsha(Asha):
 
 def fronts_of(points: Sequence[tuple[float, ...]]) -> list[int]:
     """The front of each point, from 1; larger is better in every place."""
-    fronts = [0] * len(points)
-    left = set(range(len(points)))
-    front = 1
-    while left:
-        best = {each for each in left if not any(_dominates(points[other], points[each]) for other in left)}
-        for each in best:
-            fronts[each] = front
-        left, front = left - best, front + 1
-    return fronts
-
-
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+    if not points:
+        return []
+    values_NM = np.array(points, float)
+    order_N = np.lexsort(-values_NM.T[::-1])
+    values_NM, fronts_N = values_NM[order_N], np.ones(len(points), int)
+    for place, values_M in enumerate(values_NM):  # what beats a point stands before it in this order
+        before_PM = values_NM[:place]
+        beat_P = (before_PM >= values_M).all(1) & (before_PM != values_M).any(1)
+        fronts_N[place] += fronts_N[:place][beat_P].max(initial=0)
+    back_N = np.argsort(order_N)
+    return [int(each) for each in fronts_N[back_N]]

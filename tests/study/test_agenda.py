@@ -533,6 +533,15 @@ def test_the_sweep_spares_what_is_named_and_what_is_on_its_way(tmp_path):
     assert len(list(tmp_path.glob("checkpoints/*/*/*"))) == 4
 
 
+def test_the_sweep_leaves_no_empty_folder_but_those_that_workers_write_into(tmp_path):
+    for place in ("trial-00000/attempt-1/step-0000001", "trial-00001/attempt-1", "trial-00002/attempt-1/.step-2.77",
+                  "trial-00003/attempt-1/step-0000001", "trial-00003/attempt-2"):  # fmt: skip
+        (tmp_path / "checkpoints" / place).mkdir(parents=True)
+    sweep(tmp_path, set(), {"checkpoints/trial-00003/attempt-2"})
+    left = {str(each.relative_to(tmp_path / "checkpoints")) for each in tmp_path.glob("checkpoints/*/*")}
+    assert left == {"trial-00002/attempt-1", "trial-00003/attempt-2"}, "the first holds what is half written"
+
+
 def test_the_end_of_one_trial_spares_the_first_checkpoint_of_another(desk):
     study = desk.begin()
     agenda = desk.agenda(study, slots=2)
