@@ -139,8 +139,12 @@ def _used(study: StudyRow, store: Store, budget: Budget) -> list[tuple[str, floa
 
 def _reopened(study: StudyRow, store: Store, budget: Budget) -> StudyRow:
     """The row with another budget. What was found counts no more; finals are held again, and reruns of whoever is a
-    finalist again still count."""
+    finalist again still count. A search that had ended before goes on."""
     if not budget.set:
         return study
-    reopened = len(store.rows(tables.reruns, study.id))
-    return replace(study, spec={**study.spec, "budget": asdict(budget), "reopened": reopened}, result=None)
+    reopened = {
+        "budget": asdict(budget),
+        "reopened": len(store.rows(tables.reruns, study.id)),
+        "reopened_after": max((row["id"] for row in store.rows(tables.events, study.id)), default=0),
+    }
+    return replace(study, spec={**study.spec, **reopened}, result=None)

@@ -11,11 +11,12 @@ from tiny_texts import rows
 from deepmine_auto.data import kept
 from deepmine_auto.data.split import split
 from deepmine_auto.errors import BadInput
-from deepmine_auto.opening import begin
+from deepmine_auto.opening import Onward, _reopened, begin, go_on
 from deepmine_auto.planning import Plan
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.spaces import Spaces
 
 SPEC = {"task": "t", "seed": 0, "space": SPACE.to_json(), "space_name": "s", "fingerprint": "f", "described": {"a": 1}}
 SPEC |= {"objectives": ["f"], "directions": ["maximize"]}
@@ -58,3 +59,22 @@ def test_of_two_studies_that_begin_in_one_folder_the_later_is_refused_and_change
         begin(planned(two.place, texts=60), two.store)
     assert kept.digest(tmp_path / "study") == study.spec["kept"]
     assert two.store.names() == []
+
+
+def test_a_search_that_ended_goes_on_where_its_budget_or_its_space_is_changed(tmp_path):
+    desk = Desk(tmp_path)
+    study = desk.begin()
+    ledger = desk.ledger(study)
+    ledger.event("search ended", "all failed", 4)
+    assert desk.ledger(study).history.search_ended
+    space = Spaces.of(desk.store, study).now
+    wider = _reopened(study, desk.store, Budget(trials=9))
+    desk.free()
+    study = go_on(study, desk.store, Onward(wider, "s", space, (), ()))
+    history = desk.ledger(study).history
+    assert (history.search_ended, history.failures_told) == (False, 4)
+    desk.ledger(study).event("search ended", "all failed again", 5)
+    assert desk.ledger(study).history.search_ended
+    desk.free()
+    study = go_on(study, desk.store, Onward(study, "other", space, ("x is new.",), ()))
+    assert not desk.ledger(study).history.search_ended

@@ -13,7 +13,8 @@ from deepmine_auto.messages import WHOLE, Assignment, Beat, Because, Ended, Mess
 from deepmine_auto.study import hanging
 from deepmine_auto.study.budget import Budget, most_reserved, reserve
 from deepmine_auto.study.finals import Rerun, finalists, in_order
-from deepmine_auto.study.history import Key
+from deepmine_auto.study.giving_up import AllFailed
+from deepmine_auto.study.history import GIVEN_UP, SEARCH_ENDED, Key
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.pruning import oriented
 from deepmine_auto.study.setting_aside import NothingInItsPlace
@@ -37,8 +38,9 @@ class Agenda:
         self.running: dict[Key, Assignment] = {}
         self.left: deque[tuple[Key, Because]] = deque((key, "resumed") for key in ledger.unfinished())
         self.heard_at: dict[Key, float] = {}
+        self.spoken: set[Key] = set()  # whose worker has said something since it was handed out
         self.beats: dict[Key, Beat] = {}
-        self.stopped = False
+        self.stopped = ledger.history.search_ended
         self.refused_at: int | None = None  # so many trials had ended when there was nothing to propose
 
     # -- what executors ask ------------------------------------------------------------------------------------------
@@ -54,6 +56,7 @@ class Agenda:
         if assignment is not None:
             self.running[assignment.key] = assignment
             self.heard_at[assignment.key] = time.monotonic()
+            self.spoken.discard(assignment.key)
             self.ledger.watch("begun", assignment.kind, assignment.number)
         return assignment
 
@@ -67,9 +70,11 @@ class Agenda:
         self.ledger.writer.connected()  # there may be no other occasion to see that the database is back
         assignment = self.running.get(key)
         if assignment is None:
-            self.ledger.event("late", f"{key[0]} {key[1]} sent a message after its end; it is not counted", key[1])
+            told = f"{key[0]} {key[1]} sent a message after its end; it is not counted"
+            self.ledger.event("late", told, self.ledger.trial_of(key))
             return False
         self.heard_at[key] = time.monotonic()
+        self.spoken.add(key)
         if isinstance(message, Ended) and message.cause == "lost":  # one of its processes died, and its worker says so
             self.lost(key, "lost", message.reason)
             return False
@@ -92,7 +97,7 @@ class Agenda:
             self._say_halved(assignment)
             self.left.append((assignment.key, "memory"))
         else:
-            self._ended(assignment, message)
+            self.ledger.end(assignment.key, message)
         return False
 
     def _beaten(self, assignment: Assignment, message: Beat) -> bool:
@@ -105,22 +110,22 @@ class Agenda:
 
     def lost(self, key: Key, because: Because, why: str) -> None:
         """A worker went away: its work is handed out again under the same number, but not for ever."""
-        assignment = self.running.pop(key, None)
-        if assignment is None:
+        if self.running.pop(key, None) is None:
             return
-        self.ledger.event(because, f"{key[0]} {key[1]} lost its worker: {why}", key[1])
+        self.ledger.event(because, f"{key[0]} {key[1]} lost its worker: {why}", self.ledger.trial_of(key))
         if self.ledger.history.may_try_again(key, because):
             self.left.append((key, because))
         else:
             times = len(self.ledger.history.of(*key).attempts)
-            self._ended(assignment, Ended("lost", reason=f"its worker went away, the last of {times} times: {why}"))
+            self.ledger.end(key, Ended("lost", reason=f"its worker went away, the last of {times} times: {why}"))
 
     def hung(self) -> list[tuple[Key, str]]:
         """What runs and has not been heard of for much too long, with the reason; whoever runs it must end it, and then
         say `lost`."""
         now, found = time.monotonic(), []
         for key in self.running:
-            silent, most = now - self.heard_at[key], hanging.patience(key, self.ledger.history.standing)
+            most = hanging.patience(key, self.ledger.history.standing, key in self.spoken)
+            silent = now - self.heard_at[key]
             if silent > most:
                 found.append((key, f"no report for {silent:.0f} s, where {most:.0f} s are patience enough"))
         return found
@@ -157,36 +162,31 @@ class Agenda:
 
     def _gone(self, key: Key) -> str:
         """Why something unfinished cannot go on here; empty where it can."""
-        kind, number = key
-        return self.unavailable(self.ledger.params(number if kind == "trial" else self.ledger.reruns[number]["trial"]))
+        return self.unavailable(self.ledger.params(self.ledger.trial_of(key)))
 
     def _searched(self) -> Assignment | None:
         if not self._may_search() or (self.running and self._ended_trials() == self.refused_at):
             return None
         try:
             return self.ledger.ask()
-        except NothingInItsPlace as nothing:
+        except (AllFailed, NothingInItsPlace) as why:
             self.refused_at = self._ended_trials()
-            self._search_ends(nothing)
+            self._search_ends(why)
             return None
 
     def _ended_trials(self) -> int:
         return sum(each.state.is_finished() for each in self.ledger.trials.values())
 
-    def _search_ends(self, why: NothingInItsPlace) -> None:
-        """Let the finals follow, or raise why not, once nothing runs that might still win. A restart proposes the same,
-        by the rows, and comes here again."""
-        if not self._finals_follow(why) and not self.running:
-            raise why
-
-    def _finals_follow(self, why: DeepmineError) -> bool:
-        """Begin no new trial, and say why, if anything may win."""
-        if not self.finalists():
-            return False
-        if not self.stopped:
-            self.ledger.event("search ended", f"{why.what} The finals follow.")
+    def _search_ends(self, why: DeepmineError) -> None:
+        """Let the finals follow, or raise why not, once nothing runs that might still win. That is written first:
+        a restart comes here again, by the rows, if it was not, and begins no trial before the finals if it was."""
+        newest = len(self.ledger.trials) - 1
+        if self.finalists():
+            self.ledger.event(SEARCH_ENDED, f"{why.what} The finals follow.", newest)
             self.stop()
-        return True
+        elif not self.running:
+            self.ledger.event(GIVEN_UP, f"{why.what} No trial may win.", newest)
+            raise why
 
     def _may_search(self) -> bool:
         full = self.budget.trials is not None and len(self.ledger.trials) >= self.budget.trials
@@ -223,16 +223,7 @@ class Agenda:
         kind, number = assignment.key
         part = assignment.params["training/batch"] >> assignment.halvings
         text = f"{kind} {number} out of memory at batch {part}: tried again in parts of {part // 2}"
-        self.ledger.event("memory", text, number)
-
-    def _ended(self, assignment: Assignment, message: Ended) -> None:
-        self.ledger.end(assignment.key, message)
-        reason = self.ledger.unexplained() if assignment.kind == "trial" else None
-        if reason is not None:
-            remedy = f"See `deepmine-auto trials {self.ledger.study.typed}`."
-            failed = DeepmineError(f"The last trials all failed: {reason.rstrip('.')}.", remedy)
-            if not self._finals_follow(failed):
-                raise failed
+        self.ledger.event("memory", text, self.ledger.trial_of(assignment.key))
 
     def _out_of_time(self, assignment: Assignment) -> bool:
         if assignment.kind == "trial":

@@ -84,14 +84,16 @@ def _runs(kind: str, number: int, trials: Mapping[int, FrozenTrial], reruns: Map
 def sweep(folder: Path, keep: set[str], written: set[str]) -> None:
     """Delete what is not kept, and folders that are empty then, so that the next sweep need not look at them. Where a
     worker adds checkpoints, those after the last kept one stay: a report that names them is on the way."""
+    needed = {str(Path(each).parent) for each in written}  # a worker that makes the folder below must find it there
     for attempt in (folder / "checkpoints").glob("*/attempt-*"):
         name = str(attempt.relative_to(folder))
         kept = {Path(each).name for each in keep if str(Path(each).parent) == name}
-        for step in attempt.glob("step-*"):
-            newer = name in written and step.name > max(kept, default="")
+        for step in attempt.glob("*step-*"):  # .step-* is half written
+            newer = name in written and step.name.lstrip(".") > max(kept, default="")
             if step.name not in kept and not newer:
                 shutil.rmtree(step, ignore_errors=True)
         if name not in written:
             with suppress(OSError):  # what is not empty stays
                 attempt.rmdir()
-                attempt.parent.rmdir()
+                if str(attempt.parent.relative_to(folder)) not in needed:
+                    attempt.parent.rmdir()

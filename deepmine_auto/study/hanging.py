@@ -11,17 +11,18 @@ TIMES = 20.0
 """So many times its usual seconds between two reports."""
 
 LEAST = 120.0
-"""Seconds; a worker that starts, prepares data or writes to a slow disk is not hung."""
+"""Seconds; a worker that writes to a slow disk is not hung."""
 
 UNKNOWN = 3600.0
-"""Seconds before the first report of a whole study."""
+"""Seconds before the first report of a whole study, and before the first message of any worker: what it does until then
+has another pace. It prepares data, and may read all rows with a large model once."""
 
 
-def patience(key: Key, standings: Mapping[Key, Standing]) -> float:
-    """Seconds without a message that are still in order."""
+def patience(key: Key, standings: Mapping[Key, Standing], spoken: bool = True) -> float:
+    """Seconds without a message that are still in order, where the worker has `spoken` before."""
     own = _pace(standings[key]) if key in standings else None
     paces = [own] if own is not None else [pace for each in standings.values() if (pace := _pace(each)) is not None]
-    return max(LEAST, TIMES * max(paces)) if paces else UNKNOWN
+    return max(LEAST if spoken else UNKNOWN, TIMES * max(paces)) if paces else UNKNOWN
 
 
 def _pace(standing: Standing) -> float | None:

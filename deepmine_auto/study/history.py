@@ -17,6 +17,9 @@ from deepmine_auto.study.pruning import curve
 
 Key = tuple[str, int]
 
+SEARCH_ENDED, GIVEN_UP = "search ended", "given up"
+"""Events after which no new trial begins: the finals follow, or the driver ends."""
+
 
 class Rows(Protocol):
     """Where rows are read: a database, or a record of a study."""
@@ -48,7 +51,11 @@ class History:
         self.seq: int = max((row["seq"] for row in reports), default=0)
         events = store.rows(tables.events, study.id)
         self.event: int = max((row["id"] for row in events), default=0)
-        self.opened: int = sum(row["kind"] == "test opened" for row in events)
+        self.opened: int = 0
+        self.search_ended = False  # a driver has said so, and nobody has changed budget or search space since
+        self.failures_told = -1  # the user knows of what had failed when this was the newest trial
+        for row in events:
+            self.note_event(row)
 
     @property
     def direction(self) -> Direction:
@@ -64,6 +71,16 @@ class History:
         self.judged.add(row["seq"])
         if not row["keep"]:
             self.of("trial", row["number"]).stopped = row["cause"]
+
+    def note_event(self, row: Row) -> None:
+        """Remember an event that decides something."""
+        self.opened += row["kind"] == "test opened"
+        if row["kind"] == "space":
+            self.search_ended = False
+        elif row["kind"] in (SEARCH_ENDED, GIVEN_UP) and row["trial"] is not None:  # older drivers wrote none
+            self.failures_told = row["trial"]
+            reopened = row["id"] <= self.study.spec.get("reopened_after", 0)
+            self.search_ended = row["kind"] == SEARCH_ENDED and not reopened
 
     def running(self, kind: str, number: int) -> bool:
         """Whether a trial or rerun has no end yet."""

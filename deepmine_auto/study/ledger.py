@@ -23,6 +23,7 @@ from deepmine_auto.study.budget import used
 from deepmine_auto.study.checkpoints import being_written, checkpoints_to_keep, sweep
 from deepmine_auto.study.finals import may_win
 from deepmine_auto.study.fitting import halvings_known
+from deepmine_auto.study.giving_up import refuse_failing
 from deepmine_auto.study.history import History, Key
 from deepmine_auto.study.known import held_against, write_known
 from deepmine_auto.study.mirror import Mirror
@@ -33,11 +34,6 @@ from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, bar, refuse, set_
 from deepmine_auto.study.showing import note_trial
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.study.writer import Watch, Writer, replay_left
-
-UNEXPLAINED_IN_A_ROW = 5
-"""So many failures in a row that no plugin and no limit explains end the search."""
-
-UNEXPLAINED = ("error", "lost")
 
 TOLD = ("plugin", "error", "memory", "diverged", "limit", "lost")
 """Ends that are worth a sentence."""
@@ -139,7 +135,11 @@ class Ledger:
     # -- ask ---------------------------------------------------------------------------------------------------------
 
     def ask(self) -> Assignment | None:
-        """Propose the next trial, write its row, and return what a worker needs; None while nothing can be written."""
+        """Propose the next trial, write its row, and return what a worker needs; None while nothing can be written.
+
+        Raises AllFailed and NothingInItsPlace where there is nothing to be proposed.
+        """
+        refuse_failing(self.trials.values(), self.history.failures_told, self.study.typed)
         number = len(self.trials)
         proposed = self.proposed = self.proposed or self._propose(number)
         failpoints.reach("mid_ask")
@@ -219,9 +219,13 @@ class Ledger:
             halvings=halvings,
         )
 
-    def _params_of(self, key: Key) -> dict[str, Any]:
+    def trial_of(self, key: Key) -> int:
+        """The number of a trial, or of the one that is trained again."""
         kind, number = key
-        return self.params(number if kind == "trial" else self.reruns[number]["trial"])
+        return number if kind == "trial" else int(self.reruns[number]["trial"])
+
+    def _params_of(self, key: Key) -> dict[str, Any]:
+        return self.params(self.trial_of(key))
 
     # -- report and decide -------------------------------------------------------------------------------------------
 
@@ -390,20 +394,13 @@ class Ledger:
 
     # -- and else ----------------------------------------------------------------------------------------------------
 
-    def unexplained(self) -> str | None:
-        """The last reason, where too many trials in a row failed without a plugin to blame."""
-        ended = [each for _, each in sorted(self.trials.items()) if each.state.is_finished()]
-        last = ended[-UNEXPLAINED_IN_A_ROW:]
-        if len(last) < UNEXPLAINED_IN_A_ROW or any(each.user_attrs.get("cause") not in UNEXPLAINED for each in last):
-            return None
-        return str(last[-1].user_attrs.get("reason", "")).strip().splitlines()[-1]
-
     def event(self, kind: str, text: str, trial: int | None = None) -> None:
         """Write an event, and tell whoever watches."""
         self.history.event += 1
         text = text.replace("\0", " ")
-        self.writer.write("event", id=self.history.event, at=now(), kind=kind, trial=trial, text=text)
-        self.history.opened += kind == "test opened"
+        row: Row = {"id": self.history.event, "at": now(), "kind": kind, "trial": trial, "text": text}
+        self.writer.write("event", **row)
+        self.history.note_event(row)
         self.watch(kind, text, trial)
 
     def write_result(self, result: Row) -> None:

@@ -67,7 +67,9 @@ def test_an_open_dashboard_of_a_closed_cluster_is_refused_unless_it_is_asked_for
         assert access.check("10.0.0.1:6379", insecure=True) == "token"
 
 
-@pytest.mark.parametrize("address", ["ray://head:10001", "local", "head", "head:", ":6379", "http://head:8265", "a:b"])
+@pytest.mark.parametrize(
+    "address", ["ray://head:10001", "local", "head", "head:", ":6379", "http://head:8265", "a:b", "a:²"]
+)
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(BadInput, match=rf"'{address}' is no address of a Ray cluster\. Give host:port"):
         access.check(address, insecure=True)

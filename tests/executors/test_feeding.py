@@ -50,6 +50,24 @@ def heard(searcher: AgendaSearcher, trial_id: str, assignment: Assignment, count
         scheduler.on_trial_result(None, trial(trial_id), {"message": json.dumps(to_plain(message))})
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        ("The actor died because its node was low on memory: 22 of 23 GB.", feeding.LOW_ON_MEMORY),
+        ("The actor died unexpectedly.", "its process ended"),
+        (None, "its process ended"),
+    ],
+)
+def test_why_a_worker_was_lost_is_said_where_ray_knows(desk, error, why):
+    searcher = searcher_of(desk)
+    assigned(searcher, "a")
+    lost = SimpleNamespace(trial_id="a", get_error=lambda: error)
+    AgendaScheduler(searcher, lambda: None).on_trial_error(None, lost)
+    searcher.on_trial_complete("a", error=True)
+    (told,) = [each["text"] for each in searcher.agenda.ledger.store.rows(tables.events, 1) if each["kind"] == "lost"]
+    assert told == f"trial 0 lost its worker: {why}"
+
+
 def test_a_worker_that_was_given_up_is_not_heard_and_not_given_up_again(desk):
     """Its trial goes on under the same key, as another trial of Tune's."""
     searcher = searcher_of(desk)

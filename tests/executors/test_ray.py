@@ -15,6 +15,7 @@ from deepmine_auto.executors import inline
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment
 from deepmine_auto.space import Choice, Float, Param, Space
+from deepmine_auto.storage import tables
 from deepmine_auto.study import hanging
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -23,6 +24,7 @@ import torch  # noqa: E402
 from ray import cloudpickle, tune  # noqa: E402
 
 from deepmine_auto.executors.ray import Resources, access, run, running, started  # noqa: E402
+from deepmine_auto.executors.ray.feeding import LOW_ON_MEMORY  # noqa: E402
 from deepmine_auto.executors.ray.worker import Worker  # noqa: E402
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
@@ -171,6 +173,28 @@ def test_a_killed_worker_costs_nothing_but_what_its_last_checkpoint_lacks(
     assert capfd.readouterr() == ("", ""), "whoever looks on is told by the ledger, not by Ray"
 
 
+def test_a_worker_that_ray_ends_because_memory_runs_low_is_lost_like_any_other(
+    local, tmp_path, monkeypatch, undisturbed
+):
+    """Tune takes the error that Ray tells this by for one that cannot be."""
+    get, low = ray.get, []
+
+    def get_unless_low(*args, **options):
+        if low:
+            low.clear()
+            raise ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
+        return get(*args, **options)
+
+    monkeypatch.setattr(running, "Worker", Seen)
+    monkeypatch.setattr(ray, "get", get_unless_low)
+    desk, study = disturbed(tmp_path, low.append)
+    assert attempts(desk, study, 0) == ["begun", "lost"]
+    assert results(desk, study) == undisturbed[0]
+    assert dict_of(curves(desk, study)) == dict_of(undisturbed[1])
+    told = [each["text"] for each in desk.store.rows(tables.events, study.id) if each["kind"] == "lost"]
+    assert told == [f"trial 0 lost its worker: {LOW_ON_MEMORY}"]
+
+
 def dict_of(reports):
     """The value of each trial at each step. A report that was repeated must have had the same one."""
     found = {}
@@ -201,7 +225,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on_elsewhere(local, tmp
     monkeypatch.setattr(running, "Worker", Sleeper)
     asleep = tmp_path / "files" / "asleep"
 
-    def patience(key, standings):
+    def patience(key, standings, spoken):
         return 0.1 if asleep.exists() and len(standings[key].attempts) == 1 else 1e6
 
     monkeypatch.setattr(hanging, "patience", patience)

@@ -535,11 +535,24 @@ def test_the_sweep_spares_what_is_named_and_what_is_on_its_way(tmp_path):
 
 def test_the_sweep_leaves_no_empty_folder_but_those_that_workers_write_into(tmp_path):
     for place in ("trial-00000/attempt-1/step-0000001", "trial-00001/attempt-1", "trial-00002/attempt-1/.step-2.77",
-                  "trial-00003/attempt-1/step-0000001", "trial-00003/attempt-2"):  # fmt: skip
+                  "trial-00003/attempt-1/step-0000001", "trial-00003/attempt-2",
+                  "trial-00004/attempt-1/step-0000001"):  # fmt: skip
         (tmp_path / "checkpoints" / place).mkdir(parents=True)
-    sweep(tmp_path, set(), {"checkpoints/trial-00003/attempt-2"})
+    sweep(tmp_path, set(), {"checkpoints/trial-00003/attempt-2", "checkpoints/trial-00004/attempt-2"})
+    left = {str(each.relative_to(tmp_path / "checkpoints")) for each in tmp_path.glob("checkpoints/*")}
+    assert left == {"trial-00003", "trial-00004"}, "a worker is about to write into the second for the first time"
     left = {str(each.relative_to(tmp_path / "checkpoints")) for each in tmp_path.glob("checkpoints/*/*")}
-    assert left == {"trial-00002/attempt-1", "trial-00003/attempt-2"}, "the first holds what is half written"
+    assert left == {"trial-00003/attempt-2"}
+
+
+def test_the_sweep_deletes_what_was_left_half_written_and_not_what_is_being_written(tmp_path):
+    kept, written = "checkpoints/trial-00000/attempt-1/step-0000003", "checkpoints/trial-00001/attempt-2"
+    for place in (kept, "checkpoints/trial-00000/attempt-1/.step-0000009.77",
+                  "checkpoints/trial-00001/attempt-1/.step-0000009.77", f"{written}/.step-0000009.78"):  # fmt: skip
+        (tmp_path / place).mkdir(parents=True)
+    sweep(tmp_path, {kept}, {written})
+    left = {str(each.relative_to(tmp_path)) for each in tmp_path.glob("checkpoints/*/*/*")}
+    assert left == {kept, f"{written}/.step-0000009.78"}
 
 
 def test_the_end_of_one_trial_spares_the_first_checkpoint_of_another(desk):

@@ -35,6 +35,12 @@ def test_a_quick_worker_may_be_silent_for_a_while_too():
     assert patience(("trial", 0), {("trial", 0): reported(0.1, 0.2)}) == LEAST
 
 
+def test_a_worker_that_has_said_nothing_yet_may_read_all_rows_with_a_large_model_first():
+    standings = {("trial", 0): reported(0.1, 0.2), ("trial", 1): reported(500.0)}
+    assert patience(("trial", 0), standings, spoken=False) == UNKNOWN
+    assert patience(("trial", 1), standings, spoken=False) == TIMES * 500.0
+
+
 def test_a_step_that_was_reported_twice_makes_nobody_faster():
     once, again = reported(30.0, 60.0), reported(30.0, 60.0)
     again.reports.insert(1, {"step": 0, "seconds": 30.0})
@@ -59,6 +65,19 @@ def test_what_is_silent_for_too_long_hangs_and_the_reason_says_how_long(agenda):
     ((key, why),) = agenda.hung()
     assert key == first.key != second.key
     assert why == f"no report for {LEAST + 5:.0f} s, where {LEAST:.0f} s are patience enough"
+
+
+def test_a_worker_hangs_by_its_pace_only_after_it_has_begun_to_speak(agenda):
+    first, second = agenda.next(), agenda.next()
+    agenda.heard(second.key, next(quick(second, None)))
+    agenda.heard(first.key, Beat(1, 9, 1.0))
+    agenda.lost(first.key, "lost", "its process ended")
+    assert agenda.next().key == first.key
+    agenda.heard_at[first.key] -= LEAST + 5
+    assert agenda.hung() == [], "the next worker has to begin too"
+    agenda.heard(first.key, Beat(1, 9, 1.0))
+    agenda.heard_at[first.key] -= LEAST + 5
+    assert [key for key, _ in agenda.hung()] == [first.key]
 
 
 def test_any_sign_of_life_counts(agenda):

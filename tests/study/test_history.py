@@ -18,7 +18,8 @@ def said(history):
     """All that a history says."""
     trials = {number: (each.state, each.values, each.user_attrs) for number, each in history.trials.items()}
     standing = {key: (each.attempts, each.reports, each.stopped) for key, each in history.standing.items()}
-    return trials, standing, history.judged, history.reports, history.seq, history.event, history.opened
+    told = history.event, history.opened, history.search_ended, history.failures_told
+    return trials, standing, history.judged, history.reports, history.seq, told
 
 
 def without_study(history):
@@ -34,6 +35,7 @@ def without_study(history):
 def test_what_was_kept_up_equals_what_is_read_anew(desk):
     study = desk.begin()
     agenda = desk.work(study, Budget(trials=5))
+    agenda.ledger.event("search ended", "so it is said", 4)
     agenda.ledger.event("test opened", "once")
     assert without_study(agenda.ledger.history) == without_study(History(desk.store, study))
 

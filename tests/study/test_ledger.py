@@ -18,6 +18,8 @@ from deepmine_auto.storage.store import Conflict
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.causes import ENDS
 from deepmine_auto.study.finals import winner
+from deepmine_auto.study.giving_up import AllFailed
+from deepmine_auto.study.history import GIVEN_UP, SEARCH_ENDED
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER
 from deepmine_plugins.pruners.none import KeepAll
@@ -339,6 +341,83 @@ def test_after_five_unexplained_failures_what_was_good_before_comes_to_the_final
     assert event["text"] == "The last trials all failed: OSError: gone. The finals follow."
 
 
+def failing_after(sound):
+    """A training of which so many trials end well, and every later one fails for no known reason."""
+
+    def messages(assignment, host):
+        well = assignment.kind == "rerun" or assignment.number < sound
+        yield from (quick if well else ending("error", after=0, reason="OSError: gone"))(assignment, host)
+
+    return messages
+
+
+def until_killed(agenda, training, trials):
+    """Let a driver end so many trials and be gone."""
+    for _ in range(trials):
+        assignment = agenda.next()
+        for message in training(assignment, None):
+            agenda.heard(assignment.key, message)
+
+
+def ends_of_search(desk, study):
+    return [row["kind"] for row in rows(desk, tables.events, study) if row["kind"] in (SEARCH_ENDED, GIVEN_UP)]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_restart_after_five_unexplained_failures_begins_no_trial_before_the_finals(desk, told):
+    """Whether the driver was killed before it said that the search has ended, or after."""
+    study, training = desk.begin(), failing_after(1)
+    agenda = desk.agenda(study, Budget(trials=50))
+    until_killed(agenda, training, 6)
+    if told:
+        agenda._reruns_left = list
+        assert agenda.next() is None
+    assert ends_of_search(desk, study) == [SEARCH_ENDED] * told
+    desk.work(study, Budget(trials=50), training)
+    assert len(desk.trials(study)) == 6
+    assert [row["state"] for row in rows(desk, tables.reruns, study)] == ["COMPLETE"] * 3
+    assert ends_of_search(desk, study) == [SEARCH_ENDED]
+
+
+def test_a_search_that_has_ended_stays_so_though_what_ran_then_ends_well_after_a_restart(desk):
+    study, training = desk.begin(), failing_after(1)
+    agenda = desk.agenda(study, Budget(trials=50), slots=2)
+    until_killed(agenda, training, 1)
+    begun = [agenda.next()]
+    for _ in range(5):
+        begun.append(agenda.next())
+        for message in training(begun[-2], None):
+            agenda.heard(begun[-2].key, message)
+    assert agenda.next() is None
+    desk.work(study, Budget(trials=50), quick)
+    assert Counter(each.state.name for each in desk.trials(study)) == {"COMPLETE": 2, "FAIL": 5}
+    assert len(rows(desk, tables.reruns, study)) == 6
+    assert ends_of_search(desk, study) == [SEARCH_ENDED]
+
+
+def test_whoever_goes_on_after_a_study_was_given_up_has_seen_to_it(desk):
+    """A driver that is killed before it says so is none that has given up."""
+    study, training = desk.begin(), failing_after(0)
+    until_killed(desk.agenda(study, Budget(trials=50)), training, 5)
+    for failed in (5, 6):
+        with pytest.raises(AllFailed, match=r"The last trials all failed: OSError: gone\."):
+            desk.work(study, Budget(trials=50), training)
+        assert len(desk.trials(study)) == failed
+    assert ends_of_search(desk, study) == [GIVEN_UP] * 2
+    desk.work(study, Budget(trials=8))
+    assert [each.state.name for each in desk.trials(study)] == ["FAIL"] * 6 + ["COMPLETE"] * 2
+
+
+def test_what_runs_may_still_win_when_the_last_trials_all_failed(desk):
+    agenda, training = desk.agenda(desk.begin(), Budget(trials=50), slots=2), failing_after(0)
+    first = agenda.next()
+    until_killed(agenda, training, 5)
+    assert agenda.next() is None
+    for message in quick(first, None):
+        agenda.heard(first.key, message)
+    assert agenda.next().key == ("rerun", 0)
+
+
 def test_failures_that_are_explained_or_apart_do_not_end_the_search(desk):
     causes = chain(["error"] * 4, ["memory"], ["error"] * 4, ["diverged"], repeat("budget"))
     study = desk.begin()
@@ -548,6 +627,17 @@ def test_a_lost_worker_costs_an_attempt_and_no_trial(desk):
     assert again.checkpoints == ("checkpoints/trial-00000/attempt-1/step-0000003",)
     assert [row["kind"] for row in rows(desk, tables.events, study)] == ["lost"]
     assert not agenda.left
+
+
+def test_what_is_told_of_a_rerun_is_told_of_the_trial_that_is_trained_again(desk):
+    study = desk.begin()
+    agenda = desk.agenda(study, Budget(trials=3))
+    until_killed(agenda, quick, 3 + 3)
+    rerun = agenda.next()
+    assert rerun.key == ("rerun", 3), "no trial has this number"
+    agenda.lost(rerun.key, "lost", "its process ended")
+    (event,) = rows(desk, tables.events, study)
+    assert (event["kind"], event["trial"]) == ("lost", agenda.ledger.reruns[3]["trial"])
 
 
 def test_a_trial_that_takes_its_worker_with_it_is_not_tried_for_ever(desk):

@@ -91,7 +91,7 @@ def no_cluster(address: str) -> BadInput:
 def parts(address: str) -> tuple[str, int]:
     """Host and port of an address. Raises BadInput."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
+    if not host or not port.isdecimal() or "/" in host:
         what = f"'{address}' is no address of a Ray cluster."
         raise BadInput(what, "Give host:port of its head (port 6379, if it was not chosen), or auto.")
     return host.strip("[]"), int(port)

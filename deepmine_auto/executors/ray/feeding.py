@@ -23,6 +23,8 @@ LOOK_SECONDS = 1.0
 LATE_SECONDS = 30.0
 """So long may a worker be silent once its time is over: it may judge what it has learned."""
 
+LOW_ON_MEMORY = "Ray ended it, because its machine ran low on memory"
+
 PAUSE_SECONDS = 30.0
 """Where so long passes between two looks, this process stood still, or its machine did, and nobody was heard."""
 
@@ -59,6 +61,11 @@ class AgendaSearcher(Unshared, Searcher):  # type: ignore[misc]
         """Say that a worker is gone, once: its work is handed out again."""
         if key := self.keys.pop(trial_id, None):
             self.agenda.lost(key, because, why)
+
+    def all_gone(self, why: str) -> None:
+        """Say that all workers are gone."""
+        for trial_id in list(self.keys):
+            self.gone(trial_id, "lost", why)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Hear of an end. The scheduler has already written it, unless the worker was lost."""
@@ -133,7 +140,9 @@ class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
         """Hear of a new trial, which the searcher knows already."""
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:
-        """Hear of a lost worker, which the searcher hears of too."""
+        """Hear of a lost worker. The searcher hears of it next, but not why."""
+        if "low on memory" in (trial.get_error() or ""):
+            self.searcher.gone(trial.trial_id, "lost", LOW_ON_MEMORY)
 
     def on_trial_complete(self, controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
         """Hear of an end, which was written when its message came."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from ray import tune
+from ray.exceptions import OutOfMemoryError
 from ray.tune.error import TuneError
 
 from deepmine_auto.errors import DeepmineError
-from deepmine_auto.executors.ray.feeding import AgendaScheduler, AgendaSearcher
+from deepmine_auto.executors.ray.feeding import LOW_ON_MEMORY, AgendaScheduler, AgendaSearcher
 from deepmine_auto.executors.ray.nodes import refuse_unlike
 from deepmine_auto.executors.ray.worker import Worker
 from deepmine_auto.executors.resources import Resources
+from deepmine_auto.executors.scratch import scratch
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.provenance import plugins_in_use
 
@@ -29,14 +30,16 @@ def run(agenda: Agenda, resources: Resources, tick: Callable[[], None]) -> None:
     refuse_unlike(plugins_in_use(agenda.ledger), Path(agenda.ledger.study.folder))
     while not agenda.done:
         searcher = AgendaSearcher(agenda, resources, TRIALS_A_WORKER * resources.slots)
-        with tempfile.TemporaryDirectory(prefix="deepmine-tune-") as scratch:
+        with scratch("deepmine-tune") as folder:
             try:
-                _tuner(searcher, AgendaScheduler(searcher, tick), scratch).fit()
-            except TuneError as error:
-                raise _ours(error) from error
+                _tuner(searcher, AgendaScheduler(searcher, tick), str(folder)).fit()
+            except (TuneError, RuntimeError) as error:
+                if not _behind(error, OutOfMemoryError) or not searcher.keys:
+                    raise _behind(error, DeepmineError) or error from error
+                searcher.all_gone(LOW_ON_MEMORY)  # Tune knows no such end of a worker, and ends all others with it
 
 
-def _tuner(searcher: AgendaSearcher, scheduler: AgendaScheduler, scratch: str) -> tune.Tuner:
+def _tuner(searcher: AgendaSearcher, scheduler: AgendaScheduler, folder: str) -> tune.Tuner:
     return tune.Tuner(
         tune.with_resources(Worker, searcher.resources.per_trial),
         tune_config=tune.TuneConfig(
@@ -49,16 +52,16 @@ def _tuner(searcher: AgendaSearcher, scheduler: AgendaScheduler, scratch: str) -
         ),
         run_config=tune.RunConfig(
             name="study",
-            storage_path=scratch,
+            storage_path=folder,
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # ours are named by the database
         ),
     )
 
 
-def _ours(error: BaseException) -> BaseException:
-    """What we raised inside Tune, which wraps it: it has a sentence and an exit code of its own."""
+def _behind(error: BaseException, kind: type[Exception]) -> BaseException | None:
+    """An error of this kind that Tune wraps: ours has a sentence and an exit code of its own."""
     inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, DeepmineError):
+    while inner is not None and not isinstance(inner, kind):
         inner = inner.__cause__ or inner.__context__
-    return inner or error
+    return inner

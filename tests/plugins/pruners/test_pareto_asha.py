@@ -1,5 +1,7 @@
 """Fronts are compared with their definition, and with one objective the verdicts are asha's."""
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +10,7 @@ from deepmine_plugins.pruners.asha import Asha
 from deepmine_plugins.pruners.pareto_asha import ParetoAsha, fronts_of
 
 POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=12)
+VALUES = st.one_of(st.integers(-2, 2).map(float), st.floats(-1, 1), st.just(-math.inf))
 
 
 def beaten(point, others):
@@ -21,6 +24,22 @@ def test_a_point_is_on_the_front_after_those_of_all_that_beat_it(points):
     for point, front in zip(points, fronts, strict=True):
         above = [at for other, at in zip(points, fronts, strict=True) if beaten(point, [other])]
         assert front == max(above, default=0) + 1
+
+
+def peeled(points):
+    """The fronts by their definition: what nothing left beats is taken away, again and again."""
+    fronts, left, front = {}, set(points), 1
+    while left:
+        best = {each for each in left if not beaten(each, left)}
+        fronts |= dict.fromkeys(best, front)
+        left, front = left - best, front + 1
+    return [fronts[each] for each in points]
+
+
+@given(st.integers(1, 4).flatmap(lambda objectives: st.lists(st.tuples(*[VALUES] * objectives), max_size=40)))
+def test_fronts_are_what_is_peeled_off_one_after_the_other_for_any_number_of_objectives(points):
+    """An objective that was no number is held to be as bad as can be."""
+    assert fronts_of(points) == peeled(points)
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=20, unique=True))

@@ -1,0 +1,30 @@
+"""When a search is given up: the last trials all failed, and no plugin or limit explains it. The rows decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from optuna.trial import FrozenTrial
+
+from deepmine_auto.errors import DeepmineError
+
+IN_A_ROW = 5
+"""So many failures in a row that no plugin and no limit explains end the search."""
+
+UNEXPLAINED = ("error", "lost")
+
+
+class AllFailed(DeepmineError):
+    """Too many trials in a row failed without a plugin to blame."""
+
+
+def refuse_failing(trials: Iterable[FrozenTrial], told: int, typed: str) -> None:
+    """Raise AllFailed where the last trials that ended all failed unexplained, unless the user was told that up to
+    trial `told`: whoever goes on after that has seen to it."""
+    last = sorted((each for each in trials if each.state.is_finished()), key=lambda each: each.number)[-IN_A_ROW:]
+    if len(last) < IN_A_ROW or last[-1].number <= told:
+        return
+    if all(each.user_attrs.get("cause") in UNEXPLAINED for each in last):
+        found = last[-1].user_attrs
+        reason = str(found.get("reason", "")).strip().rpartition("\n")[2].rstrip(".") or found["cause"]
+        raise AllFailed(f"The last trials all failed: {reason}.", f"See `deepmine-auto trials {typed}`.")
