@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -83,7 +84,9 @@ def test_a_cluster_that_does_not_accept_our_token_is_refused_at_once(closed, pla
         pass
 
 
-def test_auto_is_the_cluster_that_runs_here(closed):
+def test_auto_is_the_cluster_that_runs_here(closed, monkeypatch):
+    """Other tests have theirs at the same time, of which Ray would take any."""
+    monkeypatch.setattr(ray._private.services, "find_gcs_addresses", functools.cache(lambda: {closed.address}))
     with started("auto", None):
         assert ray.get_runtime_context().gcs_address == closed.address
 

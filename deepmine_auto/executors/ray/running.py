@@ -34,8 +34,10 @@ def run(agenda: Agenda, resources: Resources, tick: Callable[[], None]) -> None:
             try:
                 _tuner(searcher, AgendaScheduler(searcher, tick), str(folder)).fit()
             except (TuneError, RuntimeError) as error:
+                if ours := _behind(error, DeepmineError):
+                    raise ours from ours.__cause__
                 if not _behind(error, OutOfMemoryError) or not searcher.keys:
-                    raise _behind(error, DeepmineError) or error from error
+                    raise
                 searcher.all_gone(LOW_ON_MEMORY)  # Tune knows no such end of a worker, and ends all others with it
 
 
