@@ -64,17 +64,11 @@ def run(args: Sequence[str], host: Host) -> int:
         if end.code != signal.SIGTERM:
             raise
         return interrupts.TERMINATED  # Ray, while it starts, takes SIGTERM for itself, and ends with its number
-    except (OSError, termios.error) as error:
+    except (OSError, RuntimeError, termios.error) as error:
         if interrupt := interrupts.behind(error):
             return interrupts.exit_code(interrupt)
         if (told := _of_a_path(error)) is None:
             raise
-        click.echo(str(told), err=True)
-        return told.exit_code
-    except RuntimeError as error:
-        if str(error) != NO_HOME:
-            raise
-        told = BadInput("A path begins with ~ and the name of nobody here.", "Write ./~ if a file is called so.")
         click.echo(str(told), err=True)
         return told.exit_code
     except click.ClickException as error:
@@ -84,6 +78,8 @@ def run(args: Sequence[str], host: Host) -> int:
 
 def _of_a_path(error: Exception) -> BadInput | None:
     """What is to be said of a path that cannot be used, wherever that turned out; None for any other error."""
+    if str(error) == NO_HOME:
+        return BadInput("A path begins with ~ and the name of nobody here.", "Write ./~ if a file is called so.")
     if not isinstance(error, OSError) or error.errno not in UNUSABLE or error.filename is None:
         return None
     path = str(error.filename)

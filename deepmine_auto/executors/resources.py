@@ -14,7 +14,6 @@ from deepmine_auto.errors import BadInput
 ALMOST = 1e-9
 """Keeps a third of a GPU from being counted as a little more than that."""
 
-
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 """Where a container of control groups 2, or 1, has its quota and the period that this is of."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from deepmine_auto.contracts import Mixed, Prepared
 from deepmine_auto.errors import BadInput
-from deepmine_auto.pretrained.files import folder_of, weights_of
+from deepmine_auto.pretrained.files import AGAIN, folder_of, weights_of
 from deepmine_auto.pretrained.memory import Memory
 from deepmine_auto.pretrained.peft import take_lengths
 from deepmine_auto.pretrained.surgery import Attend, losses_of, operate
@@ -139,5 +139,5 @@ def _read(kind: Any, config: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
         what = (
             f"The weights in {folder} are not those of the model in its config.json ({type(error).__name__}: {error})."
         )
-        raise BadInput(what, "Download the model again.") from error
+        raise BadInput(what, AGAIN) from error
     return found, told

@@ -23,10 +23,10 @@ LOOK_SECONDS = 1.0
 LATE_SECONDS = 30.0
 """So long may a worker be silent once its time is over: it may judge what it has learned."""
 
-LOW_ON_MEMORY = "Ray ended it, because its machine ran low on memory"
-
 PAUSE_SECONDS = 30.0
 """Where so long passes between two looks, this process stood still, or its machine did, and nobody was heard."""
+
+LOW_ON_MEMORY = "Ray ended it, because its machine ran low on memory"
 
 
 class Unshared:
