@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from deepmine_auto.model.kernelized import kernel_attention
     from deepmine_auto.model.mask import Mask
     from deepmine_auto.model.offsets import by_offset, offsets
+    from deepmine_auto.model.precision import full_precision
     from deepmine_auto.model.recurrent import RecurrentPair
     from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
     from deepmine_auto.model.stack import StackDesign, TransformerStack
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from deepmine_auto.pretrained.beside import before_words, beside_attention
     from deepmine_auto.pretrained.files import original_of
     from deepmine_auto.pretrained.healing import healer_of
-    from deepmine_auto.pretrained.parts import blocks_of, ends_of, linears_of, wrap
+    from deepmine_auto.pretrained.parts import biases_of, blocks_of, ends_of, linears_of, wrap
     from deepmine_auto.pretrained.peft import inject
     from deepmine_auto.pretrained.stack import PretrainedStack
     from deepmine_auto.searching import search
@@ -83,10 +84,12 @@ _LATE = {
     "Tagging": "deepmine_auto.tagging",
     "by_offset": "deepmine_auto.model.offsets",
     "decay_groups": "deepmine_auto.training.groups",
+    "full_precision": "deepmine_auto.model.precision",
     "fused_softmax": "deepmine_auto.model.softmax",
     "kernel_attention": "deepmine_auto.model.kernelized",
     "before_words": "deepmine_auto.pretrained.beside",
     "beside_attention": "deepmine_auto.pretrained.beside",
+    "biases_of": "deepmine_auto.pretrained.parts",
     "blocks_of": "deepmine_auto.pretrained.parts",
     "ends_of": "deepmine_auto.pretrained.parts",
     "linears_of": "deepmine_auto.pretrained.parts",
@@ -157,10 +160,12 @@ __all__ = [
     "__version__",
     "before_words",
     "beside_attention",
+    "biases_of",
     "blocks_of",
     "by_offset",
     "decay_groups",
     "ends_of",
+    "full_precision",
     "fused_softmax",
     "healer_of",
     "hookimpl",

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
 
 from deepmine_auto.bundle.compiled import Compiled, compiled
 from deepmine_auto.bundle.manifest import checked
@@ -24,11 +23,9 @@ from deepmine_auto.contracts import KINDS, Prepared, Task
 from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import Model, build_model, plugins_of, task_of
+from deepmine_auto.model.meta import lacks_numbers, on_meta
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import device_here, outputs_of
-
-DRAWS = ("normal_", "uniform_")
-"""What fills a tensor with first weights, beside the functions of `torch.nn.init`."""
 
 MOST_BESIDE = 50_000_000
 """So many numbers may a model hold that no file brings, such as tables of positions."""
@@ -106,10 +103,10 @@ def _built(place: Path, ours: Mapping[str, Any], host: Host) -> tuple[Task, Prep
 def _refuse_too_large(place: Path, build: Callable[[], Model]) -> None:
     """Refuse a model that needs other memory than its file of weights says, before it is allocated."""
     try:
-        with torch.device("meta"), Undrawn():
+        with on_meta():
             model = build()
-    except RuntimeError as error:  # NotImplementedError is one
-        if "meta" not in str(error):
+    except RuntimeError as error:
+        if not lacks_numbers(error):
             raise
         return  # a plugin that computes while it is built: the checks that follow tell what does not fit
     shapes, state = shapes_of(place / WEIGHTS), model.state_dict()
@@ -117,19 +114,6 @@ def _refuse_too_large(place: Path, build: Callable[[], Model]) -> None:
     if {name: tuple(each.shape) for name, each in state.items()} != shapes or beside > MOST_BESIDE:
         what = f"The model that {place} describes is not of the size of its weights."
         raise BadInput(what, "Export the bundle again.")
-
-
-class Undrawn(TorchFunctionMode):
-    """Draws no first weights: on the meta device there are none, and torch would load its compiler to say so."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run `func`, but leave a tensor as it is that is to be filled with first weights."""
-        told = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in DRAWS:
-            return args[0] if args else told["tensor"]
-        return func(*args, **told)
 
 
 # -- plugins of other versions -----------------------------------------------------------------------------------------

@@ -30,14 +30,22 @@ class Block(nn.Module):
     def forward(self, x_BLD: Tensor, mask: Mask, state: Any = None, *, weights: bool = False) -> tuple[Mixed, Any]:
         """Return out (B, L, D), with the weights and losses of the attention, and the state that decoding goes on
         from."""
+        mixed, state = self.look(x_BLD, mask, state, weights=weights)
+        return mixed._replace(out=self.think(mixed.out)), state
+
+    def look(self, x_BLD: Tensor, mask: Mask, state: Any = None, *, weights: bool = False) -> tuple[Mixed, Any]:
+        """The first half, attention."""
         mixed, state = self.mixing(self.before_mixing(x_BLD), mask, state, weights=weights)
-        x_BLD = x_BLD + self.dropout(mixed.out)
-        x_BLD = x_BLD + self.dropout(self.feed_forward(self.before_feed_forward(x_BLD)))
-        return mixed._replace(out=x_BLD), state
+        return mixed._replace(out=x_BLD + self.dropout(mixed.out)), state
+
+    def think(self, x_BLD: Tensor) -> Tensor:
+        """The second half, feed-forward."""
+        out_BLD: Tensor = x_BLD + self.dropout(self.feed_forward(self.before_feed_forward(x_BLD)))
+        return out_BLD
 
 
 class CrossBlock(nn.Module):
-    """A block that looks at a source, then at its own past, then thinks."""
+    """A block that looks at its own past, then at a source, then thinks (arXiv:1706.03762)."""
 
     def __init__(self, mixing: nn.Module, crossing: nn.Module, dim: int, widen: int, dropout: float) -> None:
         super().__init__()
@@ -47,9 +55,11 @@ class CrossBlock(nn.Module):
 
     def forward(self, x_BLD: Tensor, mask: Mask, source_BSD: Tensor, source: Mask, *, weights: bool) -> Mixed:
         """Return out (B, L, D), with the weights (B, H, L, S) of what looks at the source, and the losses of both."""
-        crossed, _ = self.crossing(self.before_crossing(x_BLD), source, None, weights=weights, source_BSD=source_BSD)
-        mixed, _ = self.own(x_BLD + self.own.dropout(crossed.out), mask)
+        mixed, _ = self.own.look(x_BLD, mask)
+        asking_BLD = self.before_crossing(mixed.out)
+        crossed, _ = self.crossing(asking_BLD, source, None, weights=weights, source_BSD=source_BSD)
+        out_BLD = self.own.think(mixed.out + self.own.dropout(crossed.out))
         losses = dict(mixed.losses)
         for name, loss in crossed.losses.items():
             losses[name] = losses[name] + loss if name in losses else loss
-        return Mixed(mixed.out, crossed.weights, losses, crossed.statistics)
+        return Mixed(out_BLD, crossed.weights, losses, crossed.statistics)

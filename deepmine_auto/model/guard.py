@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
 from deepmine_auto.admission import contradiction
 from deepmine_auto.contracts import Attention, AttentionModifier, AttentionShape
 from deepmine_auto.errors import BadInput
 from deepmine_auto.model.mask import Mask
+from deepmine_auto.model.precision import in_mixed_precision
 
 
 class Refused(BadInput):
@@ -43,8 +43,7 @@ def check_call(variant: Attention, mask: Mask, x: Tensor) -> None:
         raise Refused(f"'{variant.name}' does not declare the device '{x.device.type}'.", "Choose another variant.")
     dtype = str(x.dtype).removeprefix("torch.")
     # what is declared is what its weights can be; in mixed precision they are float32, whatever a layer before it wrote
-    mixed = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
-    if dtype not in variant.caps.dtypes and not mixed:
+    if dtype not in variant.caps.dtypes and not in_mixed_precision(x):
         raise Refused(f"'{variant.name}' does not declare the dtype '{dtype}'.", "Choose another variant.")
 
 

@@ -6,15 +6,24 @@ Shapes: B batch, L length, D dim, H heads, G key-value heads, S source length, K
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepmine_auto import AttentionMixer, AttentionShape, Caps, Cost, Float, FusedSoftmax, Mask, Mixed
+from deepmine_auto import (
+    AttentionMixer,
+    AttentionShape,
+    Caps,
+    Cost,
+    Float,
+    FusedSoftmax,
+    Mask,
+    Mixed,
+    full_precision,
+)
 
 State = tuple[()] | tuple[Tensor, Tensor]
 """Nothing, or keys (B, G, S, J), the last dim of which holds the gates, and values (B, G, S, J)."""
@@ -71,7 +80,7 @@ class _Forgetting(nn.Module):
         k_BGSJ, v_BGSJ = torch.cat((k, -self._sums(gate_BLG, mask, state)[..., None]), -1), F.pad(v, (0, 1))
         if state:
             k_BGSJ, v_BGSJ = torch.cat((state[0], k_BGSJ), 2), torch.cat((state[1], v_BGSJ), 2)
-        with _all_digits(x_BLD.device.type):
+        with full_precision(x_BLD):
             mixed: Mixed = self.softmax(self._asking(q), k_BGSJ, v_BGSJ, mask, weights=weights)
         out_BLD = self.to_out(mixed.out[..., :-1].transpose(1, 2).flatten(2))
         return mixed._replace(out=out_BLD), None if state is None else (k_BGSJ, v_BGSJ)
@@ -91,9 +100,3 @@ class _Forgetting(nn.Module):
         and none for the gates."""
         root = math.sqrt(self.head_dim + 1)
         return F.pad(q_BHLK * (root / math.sqrt(self.head_dim)), (0, 1), value=root)
-
-
-def _all_digits(device: str) -> AbstractContextManager[Any]:
-    """Out of mixed precision, where it is on: an exported program could not leave it."""
-    mixed = device != "meta" and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if mixed else nullcontext()

@@ -24,6 +24,7 @@ from deepmine_auto import (
     Int,
     Mask,
     Mixed,
+    full_precision,
     fused_softmax,
     repeated,
 )
@@ -117,7 +118,7 @@ class _Nystrom(FusedSoftmax):
         sizes_BR1 = members_BRS.sum(-1, keepdim=True)
         means_B1RS = (members_BRS / sizes_BR1.clamp(min=1)).to(q_BHLK.dtype)[:, None]
         q_BHRK, k_BGRK = means_B1RS @ q_BHLK, means_B1RS @ k_BGSK
-        inverse_BHRR = pseudo_inverse(super().weigh(q_BHRK, k_BGRK, Mask()))
+        inverse_BHRR = pseudo_inverse(super().weigh(q_BHRK, k_BGRK, Mask())).to(q_BHLK.dtype)
         if mask.padding is None:
             return _Landmarks(q_BHRK, k_BGRK, means_B1RS, inverse_BHRR, Mask(), None)
         real, single_B = Mask(padding=sizes_BR1[..., 0] > 0), real_BS.sum(-1) <= self.landmarks
@@ -148,10 +149,12 @@ def _members(real_BS: Tensor, landmarks: int) -> Tensor:
 
 
 def pseudo_inverse(x: Tensor) -> Tensor:
-    """The paper's iteration, for matrices whose rows sum to one."""
+    """The paper's iteration, for matrices whose rows sum to one, in float32 or better: half floats never get there."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     z = x.mT / x.sum(-2).amax(-1)[..., None, None]
     one = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    for _ in range(STEPS):
-        xz = x @ z
-        z = z @ (13.0 * one - xz @ (15.0 * one - xz @ (7.0 * one - xz))) / 4.0
+    with full_precision(x):
+        for _ in range(STEPS):
+            xz = x @ z
+            z = z @ (13.0 * one - xz @ (15.0 * one - xz @ (7.0 * one - xz))) / 4.0
     return z

@@ -190,6 +190,13 @@ def test_the_pseudo_inverse_of_weights_near_one_is_their_inverse():
     assert_close(pseudo_inverse(x), torch.linalg.inv(x), rtol=1e-6, atol=1e-6)
 
 
+def test_the_pseudo_inverse_keeps_its_digits_in_mixed_precision():
+    x = (8.0 * torch.eye(6) + numbers(3, 6, 6)).softmax(-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pseudo_inverse(x.float())
+    assert_close(found, torch.linalg.inv(x).float(), rtol=1e-5, atol=1e-5)
+
+
 def test_a_row_of_padding_alone_gets_zero_from_nystrom():
     padding = torch.stack((torch.zeros(40), torch.ones(40))).bool()
     out = built(Nystrom(landmarks=4, conv=5))(*qkv(40, rows=2), Mask(padding=padding)).out
