@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from deepmine_auto.executors.resources import Node, cores_here, shared_out
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import task_of
 from deepmine_auto.planning import Plan, Request, plan, refuse_known
+from deepmine_auto.scratch import scratch
 from deepmine_auto.searching import VERIFY_SECONDS, workers
 from deepmine_auto.space import Space
 from deepmine_auto.study.budget import Budget
@@ -125,8 +125,7 @@ def estimate(planned: Plan, space: Space, crew: Crew, host: Host) -> Estimates:
     """Measure some models of a plan's space, and reckon from them. Raises DeepmineError where none can be trained,
     and BadInput where the budget ends nothing."""
     spec, seconds = planned.spec, seconds_in(planned.budget, crew)
-    with tempfile.TemporaryDirectory(prefix="deepmine-auto-dry-") as scratch:
-        folder = Path(scratch)
+    with scratch("deepmine-dry") as folder:
         kept.keep(folder, planned.rows, planned.splits, planned.extra)
         files_mb = megabytes(folder)
         found = sample(space, spec, host, folder)

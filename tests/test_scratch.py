@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from deepmine_auto.executors.scratch import scratch
+from deepmine_auto.scratch import scratch
 
 HOLDER = """
 import time
-from deepmine_auto.executors.scratch import scratch
+from deepmine_auto.scratch import scratch
 with scratch("kind") as folder:
     (folder / "file").touch()
     print(folder, flush=True)

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,16 @@ class Damaged(DeepmineError):
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint. An existing one of this name is replaced. Waits and raises as `saving` does."""
+    for _ in saving(folder, tensors, state):
+        pass
+
+
+def saving(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Iterator[None]:
     """Write a checkpoint. An existing one of this name is replaced.
 
-    While the disk is full or away it waits for up to ten minutes, and says so once. Raises OSError, or SafetensorError
-    where tensors cannot be written; then nothing is left of it.
+    While the disk is full or away it waits for up to ten minutes, says so once, and yields after each pause, for a sign
+    of life. Raises OSError, or SafetensorError where tensors cannot be written; then nothing is left of it.
     """
     for left in reversed(range(TRIES)):
         try:
@@ -56,6 +62,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
         if left == TRIES - 1:
             print(f"{folder} cannot be written: {what}. Training waits up to ten minutes for that.", file=sys.stderr)
         time.sleep(SECONDS_BETWEEN_TRIES)
+        yield
 
 
 def _passing(error: OSError | SafetensorError) -> str | None:

@@ -208,7 +208,7 @@ class Training:
                 return
             if not (yield from self._towards(stop)):
                 return
-            report = self._report()
+            report = yield from self._report()
             if report is None:
                 yield self._end("diverged")
                 return
@@ -224,14 +224,17 @@ class Training:
                 yield self._end("diverged")
                 return False
             if self.progress.step < goal:
-                yield self._saved()
+                yield (yield from self._saved())
                 return False
             now = time.monotonic()
             ahead = 2 * ahead if now - start < BEAT_SECONDS / 2 else max(1, ahead // 2)
             if now - said > BEAT_SECONDS:
-                yield Beat(self.progress.step, self.steps, now - self.begun)
+                yield self._beat()
                 said = now
         return True
+
+    def _beat(self) -> Beat:
+        return Beat(self.progress.step, self.steps, time.monotonic() - self.begun)
 
     def follow(self) -> Iterator[Message]:
         """Take every step with the leader of the team, and say nothing, until whoever runs the team ends it."""
@@ -239,7 +242,7 @@ class Training:
             self._train_until(self.team.agree(self.progress.step, self.progress.step))
         yield  # a generator of no messages
 
-    def _report(self) -> Reported | None:
+    def _report(self) -> Generator[Beat, None, Reported | None]:
         """Judge and note where the training stands; None where the outputs are not finite."""
         self.progress.costs = self.progress.costs or costs_of(self)
         metrics = self._judge()
@@ -249,15 +252,15 @@ class Training:
         before, share = self._share(self.progress.judged), self._share(self.progress.step)
         self.progress.judged = self.progress.step
         self.progress.seconds = time.monotonic() - self.begun
-        path = self._note(value, any(before < rung <= share for rung in self.assignment.rungs))
+        path = yield from self._note(value, any(before < rung <= share for rung in self.assignment.rungs))
         best, seconds = self.progress.best_checkpoint, self.progress.seconds
         # of the last step: a mean since the last report would be another one after a restart
         metrics |= {**{f"loss/{name}": float(each) for name, each in self.losses.items()}, **self.progress.costs}
         return Reported(self.progress.step, share, value, metrics, path, best, seconds)
 
-    def _saved(self) -> Saved:
+    def _saved(self) -> Generator[Beat, None, Saved]:
         self.progress.seconds = time.monotonic() - self.begun
-        return Saved(self.progress.step, self._write(), self.progress.seconds)
+        return Saved(self.progress.step, (yield from self._write()), self.progress.seconds)
 
     def _share(self, step: int) -> int:
         return round(WHOLE * step / self.steps)
@@ -297,7 +300,7 @@ class Training:
             return {}
         return self.task.scores(outputs, self.validation.targets)
 
-    def _note(self, value: float, at_rung: bool) -> str | None:
+    def _note(self, value: float, at_rung: bool) -> Generator[Beat, None, str | None]:
         """Tell the techniques, update the best and patience, and write a checkpoint if one is due; return its path in
         the folder."""
         larger = self.task.directions[self.assignment.objective] == "maximize"
@@ -309,7 +312,7 @@ class Training:
         if better:
             self.progress.best, self.progress.best_step = value, self.progress.step
             self.progress.best_checkpoint = self._place()
-        return self._write() if better or at_rung or self._due() else None
+        return (yield from self._write()) if better or at_rung or self._due() else None
 
     def _due(self) -> bool:
         last, took = self.written
@@ -321,12 +324,14 @@ class Training:
         attempt = attempt_folder(*self.assignment.key, self.assignment.attempt)
         return f"{attempt}/step-{self.progress.step:07d}"
 
-    def _write(self) -> str:
-        """Write a checkpoint unless this step has one; return its path in the study's folder."""
+    def _write(self) -> Generator[Beat, None, str]:
+        """Write a checkpoint unless this step has one; return its path in the study's folder. While that waits for the
+        disk, it gives signs of life."""
         path = self._place()
         if path != self.newest:  # a report may name it already: it must not be away for a moment
             start = time.monotonic()
-            checkpoint.save(self.folder / path, *collect(self))
+            for _ in checkpoint.saving(self.folder / path, *collect(self)):
+                yield self._beat()
             self.newest, self.written = path, (time.monotonic(), time.monotonic() - start)
         return path
 

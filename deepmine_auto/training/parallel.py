@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -25,6 +24,7 @@ import torch.distributed as dist
 
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, from_plain, to_plain
+from deepmine_auto.scratch import scratch
 from deepmine_auto.training.ends import guarded
 from deepmine_auto.training.loop import Training, device_here
 from deepmine_auto.training.preemption import asked_to_stop
@@ -65,10 +65,9 @@ def messages(assignment: Assignment) -> Iterator[Message]:
     A rank that died ends the trial as `lost`. The ranks die with the thread that runs this.
     """
     stop_at: StopAt = get_context("spawn").Value("q", NEVER, lock=False)
-    with tempfile.TemporaryDirectory(prefix="deepmine-ranks-") as scratch:
-        places = [
-            Place(each, assignment.processes, Path(scratch, "meeting"), stop_at) for each in range(assignment.processes)
-        ]
+    with scratch("deepmine-ranks") as folder:
+        size = assignment.processes
+        places = [Place(each, size, folder / "meeting", stop_at) for each in range(size)]
         with _started(assignment, places) as ranks:
             while True:
                 message = _hear(ranks, stop_at)

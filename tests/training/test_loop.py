@@ -1,5 +1,6 @@
 """One trial's training: what it reports, how it ends, and that nobody can tell where it was interrupted."""
 
+import errno
 import gc
 import json
 import math
@@ -145,12 +146,28 @@ def test_techniques_hear_each_value_before_its_checkpoint_and_the_better_the_lar
 ):
     events = []
     monkeypatch.setattr(Applied, "judged", lambda self, score: events.append(score))
-    save = checkpoint.save
-    monkeypatch.setattr(checkpoint, "save", lambda *given: events.append("written") or save(*given))
+    saving = checkpoint.saving
+    monkeypatch.setattr(checkpoint, "saving", lambda *given: events.append("written") or saving(*given))
     params = {"technique/label_smoothing/use": True, "training/epochs": 1}
     number = 28 if sign > 0 else 29
     *reports, _ = run(assignment(folder, params=params, number=number, objective=objective))
     assert events == [each for report in reports for each in (sign * report.value, "written")]
+
+
+def test_a_trial_that_waits_for_a_full_disk_gives_signs_of_life(folder, monkeypatch):
+    full, write = [OSError(errno.ENOSPC, "full")] * 2, checkpoint._write
+    monkeypatch.setattr(checkpoint, "_write", lambda *given: raises(full.pop()) if full else write(*given))
+    monkeypatch.setattr(checkpoint.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(loop, "BEAT_SECONDS", math.inf)
+    beat, again, report, *_ = Training(assignment(folder, number=97), the_host()).messages()
+    assert [type(each) for each in (beat, again, report)] == [Beat, Beat, Reported]
+    assert beat.step == again.step == report.step
+    assert (folder / report.checkpoint).is_dir()
+
+
+def raises(error):
+    """What a lambda cannot do."""
+    raise error
 
 
 def test_patience_that_ended_at_a_checkpoint_ends_there_again(folder, always_written):

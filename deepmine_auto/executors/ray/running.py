@@ -14,7 +14,7 @@ from deepmine_auto.executors.ray.feeding import LOW_ON_MEMORY, AgendaScheduler, 
 from deepmine_auto.executors.ray.nodes import refuse_unlike
 from deepmine_auto.executors.ray.worker import Worker
 from deepmine_auto.executors.resources import Resources
-from deepmine_auto.executors.scratch import scratch
+from deepmine_auto.scratch import scratch
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.provenance import plugins_in_use
 
