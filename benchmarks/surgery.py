@@ -41,7 +41,7 @@ from deepmine_auto.pretrained.files import original_of
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 from deepmine_plugins.techniques.healing import Healing
-from deepmine_plugins.techniques.mixed_precision import autocast, pays
+from deepmine_plugins.techniques.mixed_precision import autocast, half_floats
 
 TESTED = 200
 HEALED = "sliding_window, healed"
@@ -114,8 +114,8 @@ class Course:
         self.steps = asked.epochs * (len(train) // asked.batch)
         facts = TrainingFacts(self.model, self.prepared, self.steps, torch.Generator().manual_seed(0))
         self.healing = Healing(share=0.4).build(facts) if way == HEALED else None
-        if pays("cpu"):
-            autocast(self.model, "cpu")
+        if half := half_floats("cpu"):
+            autocast(self.model, "cpu", half)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), asked.rate)
 
     def batches(self, rows: Rows, epochs: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -70,21 +70,22 @@ class _Guess(Companion):
         model: Any = facts.model
         self.backbone = model.backbone
         self.marks = torch.tensor(facts.marks, dtype=torch.int64)
-        self.tokens_BL = self.hidden_BL = torch.zeros(0)
+        self.tokens_BL = self.words_BL = self.hidden_BL = torch.zeros(0)
 
     def on_tokens(self, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor:
         """Hide some words."""
         self.tokens_BL = tokens_BL
-        words_BL = keep_BL & ~torch.isin(tokens_BL, self.marks.to(tokens_BL.device))
-        self.hidden_BL = (torch.rand(tokens_BL.shape, device=tokens_BL.device) < self.share) & words_BL
+        self.words_BL = keep_BL & ~torch.isin(tokens_BL, self.marks.to(tokens_BL.device))
+        self.hidden_BL = (torch.rand(tokens_BL.shape, device=tokens_BL.device) < self.share) & self.words_BL
         return tokens_BL.masked_fill(self.hidden_BL, self.unknown)
 
     def losses(self, tokens_BL: Tensor, keep_BL: Tensor, out_BLD: Tensor) -> dict[str, Tensor]:
         """Return the mean over rows of the mean over their hidden words."""
-        different_U, which_BL = self.tokens_BL.unique(return_inverse=True)
+        different_U = self.tokens_BL[self.words_BL].unique()
+        which_P = torch.searchsorted(different_U, self.tokens_BL[self.hidden_BL])
         known_UD = F.normalize(self.backbone.vectors(different_U), dim=-1)
         guess_PU = SHARPNESS * F.normalize(out_BLD[self.hidden_BL], dim=-1) @ known_UD.T
-        loss_P = F.cross_entropy(guess_PU, which_BL[self.hidden_BL], reduction="none")
+        loss_P = F.cross_entropy(guess_PU, which_P, reduction="none")
         loss_BL = loss_P.new_zeros(tokens_BL.shape).masked_scatter(self.hidden_BL, loss_P)
         hidden_B = self.hidden_BL.sum(1).clamp_min(1)
         return {"denoising": self.weight * (loss_BL.sum(1) / hidden_B).mean()}

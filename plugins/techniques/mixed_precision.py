@@ -1,7 +1,8 @@
-"""Mixed precision: the large products of a training step in bfloat16, weights and what they learn from in float32."""
+"""Mixed precision: the large products of a training step in half floats, weights and their moments in float32."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,17 +12,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from deepmine_auto import Applied, Mixed, Technique, TrainingFacts
+from deepmine_auto import Applied, Mixed, Step, Technique, TrainingFacts
 
 MULTIPLIES = ("amx_tile", "avx512_bf16")
 """What a CPU has that multiplies bfloat16 in hardware made for it."""
 
+TENSOR_CORES = (7, 0)
+"""The first GPUs that multiply float16 in hardware made for it."""
+
+FIRST_SCALE, STEPS_TO_DOUBLE = 2.0**16, 2_000
+"""How much larger gradients are made at first, and the steps without an overflow after which that doubles."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MixedPrecision(Technique):
-    """On GPUs with tensor cores, and on CPUs that multiply bfloat16 (AMX, AVX512_BF16), a step takes a fraction of its
-    time and less memory. Elsewhere nothing is changed: there bfloat16 is slower. Models are judged and exported in
-    float32."""
+    """On GPUs with tensor cores (bfloat16 where they have it, else float16 with scaled gradients), and on CPUs that
+    multiply bfloat16 (AMX, AVX512_BF16), a step takes a fraction of its time and less memory. Elsewhere nothing is
+    changed: there half floats are slower. Models are judged and exported in float32."""
 
     name: ClassVar[str] = "mixed_precision"
     source: ClassVar[str] = "arXiv:1905.12322"
@@ -30,31 +37,92 @@ class MixedPrecision(Technique):
     def build(self, facts: TrainingFacts) -> Applied:
         """Have the model compute in mixed precision while it trains."""
         device = next(facts.model.parameters()).device.type
-        if pays(device):
-            autocast(facts.model, device)
+        half = half_floats(device)
+        if half is torch.float16:
+            scaled = Scaled(facts.model)
+            autocast(facts.model, device, half, scaled.larger)
+            return scaled
+        if half is not None:
+            autocast(facts.model, device, half)
         return Applied()
 
 
-def pays(device: str) -> bool:
-    """Whether a kind of device multiplies bfloat16 in hardware made for it."""
+def half_floats(device: str) -> torch.dtype | None:
+    """The half floats that a kind of device multiplies in hardware made for it."""
     if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and any(torch.cpu.get_capabilities().get(each) for each in MULTIPLIES)
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        return torch.float16 if torch.cuda.get_device_capability() >= TENSOR_CORES else None
+    multiplies = device == "cpu" and any(torch.cpu.get_capabilities().get(each) for each in MULTIPLIES)
+    return torch.bfloat16 if multiplies else None
 
 
-def autocast(model: nn.Module, device: str) -> None:
-    """Let a model's forward pass run in mixed precision while it trains; what it returns is float32."""
+def autocast(
+    model: nn.Module, device: str, half: torch.dtype, made_of: Callable[[Tensor], Tensor] = lambda x: x
+) -> None:
+    """Let a model's forward pass run in mixed precision while it trains; what it returns is float32, and what is
+    `made_of` that."""
     forward = model.forward
 
     def mixed(*args: Any, **told: Any) -> Any:
         if not model.training:
             return forward(*args, **told)
         attending = AttentionInFloat32() if device == "cpu" else nullcontext()
-        with torch.autocast(device, torch.bfloat16), attending:
+        with torch.autocast(device, half), attending:
             out = forward(*args, **told)
-        return _float32(out)
+        return _mapped(lambda x: made_of(_float32(x)), out)
 
     model.forward = mixed
+
+
+class Scaled(Applied):
+    """float16 knows no numbers as small as many gradients are. They are made larger inside the model, and small again
+    before anybody sees them. A step in which some of them overflow moves nothing (arXiv:1710.03740)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.heard = model, set[int]()
+        self.scale, self.steps = torch.tensor(FIRST_SCALE), torch.zeros((), dtype=torch.int64)
+
+    def larger(self, x: Tensor) -> Tensor:
+        """Return the same, whose gradient is larger inside the model."""
+        for each in self.model.parameters():
+            if each.requires_grad and id(each) not in self.heard:  # another technique may have thawed it
+                self.heard.add(id(each))
+                each.register_hook(lambda grad: grad / self.scale.to(grad.device))
+        larger: Tensor = _Larger.apply(x, float(self.scale)) if x.is_floating_point() else x
+        return larger
+
+    def after_backward(self, step: Step) -> None:
+        """Take the gradients away where one is not finite, and look for the largest scale at which all are."""
+        learning = [each for each in self.model.parameters() if each.grad is not None]
+        fits = all(bool(each.grad.isfinite().all()) for each in learning if each.grad is not None)
+        for each in learning if not fits else ():
+            each.grad = None
+        self.steps += 1 if fits else -self.steps
+        if not fits or self.steps % STEPS_TO_DOUBLE == 0:
+            self.scale *= 2.0 if fits else 0.5
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the scale, and the steps since the last overflow."""
+        return {"scale": self.scale, "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take them back."""
+        self.scale.copy_(state["scale"])
+        self.steps.copy_(state["steps"])
+
+
+class _Larger(torch.autograd.Function):
+    """What it is given, with a larger gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.scale, None
 
 
 class AttentionInFloat32(TorchFunctionMode):
@@ -71,10 +139,14 @@ class AttentionInFloat32(TorchFunctionMode):
         return out.to((args[0] if args else named["query"]).dtype)
 
 
-def _float32(out: Any) -> Any:
-    """The same with its tensors, and those of its parts, in float32."""
+def _float32(x: Any) -> Any:
+    return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def _mapped(change: Callable[[Tensor], Tensor], out: Any) -> Any:
+    """The same with its tensors, and those of its parts, changed."""
     if isinstance(out, Tensor):
-        return out.float() if out.is_floating_point() else out
+        return change(out)
     if isinstance(out, dict):
-        return {name: _float32(each) for name, each in out.items()}
-    return Mixed(*map(_float32, out)) if isinstance(out, Mixed) else out
+        return {name: _mapped(change, each) for name, each in out.items()}
+    return Mixed(*(_mapped(change, each) for each in out)) if isinstance(out, Mixed) else out

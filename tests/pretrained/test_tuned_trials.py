@@ -99,7 +99,7 @@ def test_ranks_are_taken_away_while_a_trial_trains(folder, bert):
 @pytest.mark.parametrize("tuning", NEW)
 def test_it_learns_in_mixed_precision(folder, bert, tuning):
     training = Training(work(folder, bert, tuning, 40), the_host())
-    autocast(training.model, "cpu")
+    autocast(training.model, "cpu", torch.bfloat16)
     batch = training.train.batch(range(16), training.device)
     training.model.train()(batch.tokens_BL, batch.keep_BL).out.square().sum().backward()
     beside = [name for name, each in training.model.backbone.named_parameters() if each.requires_grad]

@@ -13,7 +13,15 @@ from deepmine_auto.model.guard import Refused
 from deepmine_auto.testing.technique import STEPS, TechniquePromises, Trial, batch_of
 from deepmine_auto.training.loop import Training
 from deepmine_plugins.techniques import mixed_precision
-from deepmine_plugins.techniques.mixed_precision import AttentionInFloat32, MixedPrecision, autocast, pays
+from deepmine_plugins.techniques.mixed_precision import (
+    FIRST_SCALE,
+    STEPS_TO_DOUBLE,
+    AttentionInFloat32,
+    MixedPrecision,
+    Scaled,
+    autocast,
+    half_floats,
+)
 
 VARIANTS = sorted(the_host().offered("attention"))
 
@@ -27,7 +35,15 @@ class TestWhereItPays(TechniquePromises):
 
     @pytest.fixture(autouse=True)
     def paying(self, monkeypatch):
-        monkeypatch.setattr(mixed_precision, "pays", lambda device: True)
+        monkeypatch.setattr(mixed_precision, "half_floats", lambda device: torch.bfloat16)
+
+
+class TestWhereFloat16Pays(TechniquePromises):
+    technique = MixedPrecision
+
+    @pytest.fixture(autouse=True)
+    def paying(self, monkeypatch):
+        monkeypatch.setattr(mixed_precision, "half_floats", lambda device: torch.float16)
 
 
 @pytest.mark.parametrize(
@@ -36,18 +52,29 @@ class TestWhereItPays(TechniquePromises):
 )
 def test_on_a_cpu_it_pays_where_it_multiplies_bfloat16(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert pays("cpu") == expected
+    assert half_floats("cpu") == (torch.bfloat16 if expected else None)
 
 
-@pytest.mark.parametrize("native", [False, True])
-def test_on_a_gpu_it_pays_where_bfloat16_is_not_emulated(monkeypatch, native):
+@pytest.mark.parametrize(
+    ("native", "capability", "expected"),
+    [
+        (True, (8, 0), torch.bfloat16),
+        (False, (7, 5), torch.float16),
+        (False, (7, 0), torch.float16),
+        (False, (6, 1), None),
+    ],
+)
+def test_on_a_gpu_it_is_bfloat16_where_that_is_not_emulated_else_float16_where_there_are_tensor_cores(
+    monkeypatch, native, capability, expected
+):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native and not including_emulation)
-    assert pays("cuda") == native
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert half_floats("cuda") == expected
 
 
 def test_elsewhere_nothing_is_changed(monkeypatch):
-    assert not pays("mps")
-    monkeypatch.setattr(mixed_precision, "pays", lambda device: False)
+    assert half_floats("mps") is None
+    monkeypatch.setattr(mixed_precision, "half_floats", lambda device: None)
     assert Trial(MixedPrecision()).train(range(STEPS)) == Trial(Plain()).train(range(STEPS))
 
 
@@ -62,7 +89,7 @@ def test_training_computes_in_bfloat16_and_judging_in_float32():
     seen = []
     model = Trial(Plain()).model
     model.to_classes.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
-    autocast(model, "cpu")
+    autocast(model, "cpu", torch.bfloat16)
     batch = batch_of(0)
     for training in (True, False):
         assert model.train(training)(batch.tokens_BL, batch.keep_BL).dtype == torch.float32
@@ -95,7 +122,7 @@ def test_attention_in_float32_takes_masks_of_both_kinds_and_heads_in_groups():
 
 def test_a_model_that_raises_leaves_mixed_precision():
     model = Trial(Plain()).model
-    autocast(model, "cpu")
+    autocast(model, "cpu", torch.bfloat16)
     with pytest.raises(TypeError, match="NoneType"):
         model.train()(None, None)
     assert not torch.is_autocast_enabled("cpu")
@@ -128,7 +155,7 @@ def loss_and_slope(training):
 
 def test_on_a_cpu_attention_stays_in_float32(folder):
     training = training_with(folder, "multi_head")
-    autocast(training.model, "cpu")
+    autocast(training.model, "cpu", torch.bfloat16)
     with AttentionTypes() as noted:
         loss_and_slope(training)
     assert len(noted.seen) >= 2  # forward and backward
@@ -141,8 +168,59 @@ def test_every_variant_computes_in_it_what_it_does_without(folder, name):
         plain, mixed = training_with(folder, name), training_with(folder, name)
     except Refused as refused:  # what attends across alone
         pytest.skip(str(refused))
-    autocast(mixed.model, "cpu")
+    autocast(mixed.model, "cpu", torch.bfloat16)
     loss, slope = loss_and_slope(mixed)
     expected, expected_slope = loss_and_slope(plain)
     assert loss == pytest.approx(expected, rel=0.05, abs=0.02)
     assert slope == pytest.approx(expected_slope, rel=0.25)
+
+
+# -- float16 -----------------------------------------------------------------------------------------------------------
+
+
+class Half:
+    """A linear map in float16 with a loss so small that its gradients vanish there."""
+
+    def __init__(self, *, scaled):
+        torch.manual_seed(0)
+        self.model, self.x = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)), torch.randn(4, 8)
+        self.technique = Scaled(self.model) if scaled else Applied()
+        autocast(self.model, "cpu", torch.float16, *([self.technique.larger] if scaled else []))
+
+    def gradients(self, factor):
+        self.model.zero_grad()
+        (factor * self.model.train()(self.x).square().mean()).backward()
+        self.technique.after_backward(None)
+        return [each.grad for each in self.model.parameters()]
+
+
+def test_small_gradients_do_not_vanish_in_float16():
+    expected = [1e-8 * each for each in Half(scaled=True).gradients(1.0)]
+    for found, each in zip(Half(scaled=True).gradients(1e-8), expected, strict=True):
+        torch.testing.assert_close(found, each, rtol=0.05, atol=1e-11)
+    assert any((each == 0.0).all() for each in Half(scaled=False).gradients(1e-8)), "which is what the scale is for"
+
+
+def test_a_step_that_overflows_moves_nothing_and_the_next_is_scaled_less():
+    half = Half(scaled=True)
+    assert half.gradients(1e6) == [None] * 4
+    assert half.technique.state_dict() == {"scale": FIRST_SCALE / 2, "steps": 0}
+    while half.gradients(1e4)[0] is None:
+        pass
+    assert half.technique.scale < FIRST_SCALE / 2
+    assert half.technique.steps == 1
+
+
+def test_after_many_steps_without_an_overflow_the_scale_doubles():
+    half = Half(scaled=True)
+    half.technique.steps += STEPS_TO_DOUBLE - 1
+    half.gradients(1.0)
+    assert half.technique.scale == 2 * FIRST_SCALE
+
+
+def test_weights_that_are_thawed_later_are_scaled_too():
+    half, plain = Half(scaled=True), Half(scaled=True)
+    half.model[0].requires_grad_(False)
+    half.gradients(1.0)
+    half.model[0].requires_grad_(True)
+    assert all(map(torch.equal, half.gradients(1.0), plain.gradients(1.0)))
