@@ -36,6 +36,7 @@ from deepmine_auto.study.provenance import unavailable
 from deepmine_auto.study.pruning import oriented
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.spaces import Spaces
+from deepmine_auto.training.ends import guarded
 from deepmine_auto.training.loop import Training, outputs_of
 
 
@@ -102,6 +103,7 @@ def _assignment(row: StudyRow, store: Store, trial: int, host: Host) -> Assignme
         split=SEARCH,
         seed=seed_of(int(row.spec["seed"]), "trial", trial),
         params=params,
+        halvings=max((each["halvings"] for each in History(store, row).of("trial", trial).attempts), default=0),
     )
 
 
@@ -119,7 +121,7 @@ def _taught(assignment: Assignment, teacher: np.ndarray, lesson: Lesson, host: H
     shutil.rmtree(_checkpoints(assignment), ignore_errors=True)
     training = Training(assignment, host)
     training.techniques["distilled"] = Taught(teacher, lesson.alpha, lesson.temperature)
-    return _whole(training, "with", "Try a smaller --alpha.")
+    return _whole(training, host, "with", "Try a smaller --alpha.")
 
 
 class Untaught(NamedTuple):
@@ -138,14 +140,14 @@ def _untaught(row: StudyRow, store: Store, assignment: Assignment, host: Host) -
     if history.trials[trial].state == TrialState.COMPLETE:
         return Untaught(trial, own)
     training = Training(replace(assignment, attempt=2), host)  # the checkpoints of the first are still wanted
-    value = _whole(training, "without", f"Export it as it is: deepmine-auto export {row.typed}").value
+    value = _whole(training, host, "without", f"Export it as it is: deepmine-auto export {row.typed}").value
     assert value is not None
     return Untaught(trial, value, own)
 
 
-def _whole(training: Training, how: str, remedy: str) -> Ended:
+def _whole(training: Training, host: Host, how: str, remedy: str) -> Ended:
     """Train to the end. Raises DeepmineError where that is none that a trial is judged by."""
-    last = [*training.messages()][-1]
+    last = [*guarded(training.messages, training.assignment, host)][-1]
     if not isinstance(last, Ended) or last.cause not in ("budget", "patience") or last.value is None:
         cause = last.cause if isinstance(last, Ended) else "interrupted"
         raise DeepmineError(f"The training {how} a teacher did not end well: {cause}.", remedy)

@@ -17,6 +17,7 @@ from deepmine_auto.study.giving_up import AllFailed
 from deepmine_auto.study.history import GIVEN_UP, SEARCH_ENDED, Key
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.pruning import oriented
+from deepmine_auto.study.remaining import UsedUp
 from deepmine_auto.study.setting_aside import NothingInItsPlace
 
 
@@ -169,7 +170,7 @@ class Agenda:
             return None
         try:
             return self.ledger.ask()
-        except (AllFailed, NothingInItsPlace) as why:
+        except (AllFailed, NothingInItsPlace, UsedUp) as why:
             self.refused_at = self._ended_trials()
             self._search_ends(why)
             return None

@@ -9,6 +9,8 @@ from deepmine_auto.study.history import History, Key
 
 Params = Mapping[str, Any]
 
+LASTING = ("training/epochs", "training/patience")
+
 
 def halvings_known(history: History, params_of: Callable[[Key], Params], params: Params) -> int:
     """How often the batch of something of this shape was halved before it fitted, or failed at last; 0 where all fitted
@@ -19,5 +21,7 @@ def halvings_known(history: History, params_of: Callable[[Key], Params], params:
 
 
 def shape_of(params: Params) -> dict[str, Any]:
-    """The params that decide how much memory a step takes: all but those of fractions, such as rates and dropout."""
-    return {name: value for name, value in params.items() if not isinstance(value, float)}
+    """The params that decide how much memory a step takes: all but those of fractions, such as rates and dropout, and
+    those of how long is trained."""
+    sized = {name: value for name, value in params.items() if not isinstance(value, float)}
+    return {name: value for name, value in sized.items() if name not in LASTING and not name.startswith("schedule/")}

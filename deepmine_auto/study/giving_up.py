@@ -19,12 +19,18 @@ class AllFailed(DeepmineError):
 
 
 def refuse_failing(trials: Iterable[FrozenTrial], told: int, typed: str) -> None:
-    """Raise AllFailed where the last trials that ended all failed unexplained, unless the user was told that up to
-    trial `told`: whoever goes on after that has seen to it."""
-    last = sorted((each for each in trials if each.state.is_finished()), key=lambda each: each.number)[-IN_A_ROW:]
+    """Raise AllFailed where the last trials that ended all failed unexplained, or all that there are asked for what
+    cannot be, unless the user was told that up to trial `told`: whoever goes on after that has seen to it."""
+    ended = sorted((each for each in trials if each.state.is_finished()), key=lambda each: each.number)
+    last = ended[-IN_A_ROW:]
     if len(last) < IN_A_ROW or last[-1].number <= told:
         return
-    if all(each.user_attrs.get("cause") in UNEXPLAINED for each in last):
+    if all(each.user_attrs.get("cause") in UNEXPLAINED for each in last) or all(map(_impossible, ended)):
         found = last[-1].user_attrs
         reason = str(found.get("reason", "")).strip().rpartition("\n")[2].rstrip(".") or found["cause"]
         raise AllFailed(f"The last trials all failed: {reason}.", f"See `deepmine-auto trials {typed}`.")
+
+
+def _impossible(trial: FrozenTrial) -> bool:
+    """Whether the params asked for what cannot be, so that there is no plugin to set aside."""
+    return trial.user_attrs.get("cause") == "plugin" and "plugin" not in trial.user_attrs

@@ -29,6 +29,7 @@ from deepmine_auto.study.known import held_against, write_known
 from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.notes import best_note
 from deepmine_auto.study.pruning import judge, oriented, seen
+from deepmine_auto.study.remaining import UsedUp
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, bar, refuse, set_aside
 from deepmine_auto.study.showing import note_trial
@@ -137,7 +138,7 @@ class Ledger:
     def ask(self) -> Assignment | None:
         """Propose the next trial, write its row, and return what a worker needs; None while nothing can be written.
 
-        Raises AllFailed and NothingInItsPlace where there is nothing to be proposed.
+        Raises AllFailed, NothingInItsPlace and UsedUp where there is nothing to be proposed.
         """
         refuse_failing(self.trials.values(), self.history.failures_told, self.study.typed)
         number = len(self.trials)
@@ -152,6 +153,9 @@ class Ledger:
         return self._assign_trial(number, "begun")
 
     def _propose(self, number: int) -> FrozenTrial:
+        if self.mirror.remaining(number) == []:
+            what = f"The {number} trials are all that this search space can say."
+            raise UsedUp(what, "Go on with a wider one: resume --space FILE.")
         out = set_aside(self.trials.values())
         proposed = self.mirror.ask(number, bar(out, self.space, self.seed, number))
         write_known(proposed, self.history.seq, self.trials.values())

@@ -25,9 +25,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from deepmine_auto.contracts import Sampler
-from deepmine_auto.space import Param, Value
+from deepmine_auto.space import Param, Space, Value
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.names import Names
+from deepmine_auto.study.remaining import all_of
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.study.view import Given, Shown, View
@@ -77,6 +78,7 @@ class Mirror:
         self.known: dict[int, int] = {}
         self.waits: set[int] = set()
         self._view = View(spaces.now, directions, self.evidence)
+        self._all: tuple[Space | None, list[dict[str, Value]] | None] = None, None
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -149,8 +151,20 @@ class Mirror:
             seed = seed_of(self.seed, "ask", number, *([again] if again else []))
             drawn = self._drawn(number, self._study(shown, build(seed)), bar)
             if _mark(self.spaces.complete(number, drawn.params)) not in known:
-                break
+                return self._row(drawn)
+        if left := self.remaining(number):
+            chosen = left[seed_of(self.seed, "left", number) % len(left)]
+            drawn = self._drawn(number, self._study(shown, build(seed)), bar, chosen)
         return self._row(drawn)
+
+    def remaining(self, number: int) -> list[dict[str, Value]] | None:
+        """What trial `number` can draw and no earlier one has; None where a space has no end."""
+        space = self.spaces.at(number)
+        if self._all[0] is not space:
+            self._all = space, all_of(space)
+        known = {mark for each, mark in self.known.items() if each < number}
+        every = self._all[1]
+        return None if every is None else [each for each in every if _mark(space.complete(each)) not in known]
 
     def _study(self, shown: Iterable[Shown], sampler: BaseSampler) -> optuna.Study:
         storage = InMemoryStorage()
@@ -159,8 +173,10 @@ class Mirror:
             storage.create_new_trial(study._study_id, each)
         return study
 
-    def _drawn(self, number: int, study: optuna.Study, bar: Barred) -> FrozenTrial:
-        recipe = self.spaces.recipe(number)
+    def _drawn(
+        self, number: int, study: optuna.Study, bar: Barred, chosen: Mapping[str, Value] | None = None
+    ) -> FrozenTrial:
+        recipe = chosen or self.spaces.recipe(number)
         if recipe:
             study.enqueue_trial(dict(recipe))
         trial = study.ask()

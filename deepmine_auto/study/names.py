@@ -25,7 +25,9 @@ def distribution_of(each: Range) -> BaseDistribution:
     """A range in Optuna's words."""
     if isinstance(each, Choice):
         return CategoricalDistribution(each.options)
-    return IntDistribution(**asdict(each)) if isinstance(each, Int) else FloatDistribution(**asdict(each))
+    if isinstance(each, Int):
+        return IntDistribution(each.low, each.high, each.log, each.step)
+    return FloatDistribution(**asdict(each))
 
 
 class Names:

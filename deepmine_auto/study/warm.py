@@ -44,8 +44,9 @@ class _Earlier(NamedTuple):
 def warm_start(sources: Iterable[tuple[Store, str]], spec: Mapping[str, Any], space: Space) -> Warmth:
     """What the named studies say of a new one with this specification (task, objectives, directions, fingerprint).
 
-    Its recipes become the winner and the best trials of each, as far as the space can say them, and then the space's.
-    Raises BadInput for an unknown study, one of another task or without an objective, and one that says nothing here.
+    Its recipes become the first of the space, the winner and the best trials of each study, as far as the space can say
+    them, and then the space's others. Raises BadInput for an unknown study, one of another task or without an
+    objective, one that says nothing here, and one that has learned from rows that are locked here.
     """
     recipes: list[Params] = []
     evidence: list[Row] = []
@@ -59,7 +60,7 @@ def warm_start(sources: Iterable[tuple[Store, str]], spec: Mapping[str, Any], sp
         evidence += [_row(number, name, each) for number, each in enumerate(fitting, len(evidence))]
         recipes += _best(fitting, source, space)
         notes.append(_told(source, len(fitting), len(ranked), spec))
-    recipes += space.recipes
+    recipes = [*space.recipes[:1], *recipes, *space.recipes[1:]]  # the baseline stays the first trial
     distinct = (each for at, each in enumerate(recipes) if each not in recipes[:at])
     return Warmth(tuple(distinct), tuple(evidence), tuple(notes))
 
@@ -75,6 +76,9 @@ def _source(store: Store, name: str, spec: Mapping[str, Any]) -> StudyRow:
     if missing:
         what = f"The study '{name}' was not searched for {', '.join(sorted(missing))}."
         raise BadInput(what, f"It was for {', '.join(each.name for each in source.objectives)}: see --objective.")
+    if source.spec["fingerprint"] == spec["fingerprint"] and source.spec.get("locked") != spec.get("locked"):
+        what = f"The study '{name}' has learned from rows that would be the locked test of this one."
+        raise BadInput(what, f"Split the rows as it did: --seed {source.spec['seed']}.")
     return source
 
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from click.testing import CliRunner
 from forming_kit import openings
 from optuna.trial import TrialState
@@ -13,7 +14,9 @@ from deepmine_auto.data import kept
 from deepmine_auto.ensemble import distilling
 from deepmine_auto.ensemble.distilling import Lesson
 from deepmine_auto.ensemble.selecting import NoBetter
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, DeepmineError
+from deepmine_auto.exporting import study_in, winner_of
+from deepmine_auto.host import the_host
 from deepmine_auto.study.history import History
 
 
@@ -77,6 +80,33 @@ def test_a_teacher_has_no_credit_for_the_steps_that_a_stopped_trial_did_not_take
     assert not told["better"]
     assert told["sentence"].endswith(f"{told['own']:.4f} without a teacher (the search stopped it at 9.9000)")
     assert not [*(averaged_study.bundle.parent / "checkpoints").glob("distilled-*")]
+
+
+class Halved(History):
+    """The batch of each trial did not fit at first."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        for each in self.standing.values():
+            each.attempts.append({**each.attempts[-1], "halvings": 1})
+
+
+def test_a_batch_that_did_not_fit_whole_is_taught_in_parts(averaged_study, monkeypatch):
+    store, row = study_in(averaged_study.storage, "small")
+    for kind, halvings in ((History, 0), (Halved, 1)):
+        monkeypatch.setattr(distilling, "History", kind)
+        assert distilling._assignment(row, store, winner_of(row, store).trial, the_host()).halvings == halvings
+
+
+def test_a_training_that_raises_is_a_sentence(averaged_study, tmp_path, monkeypatch):
+    def full(_training):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+        yield
+
+    monkeypatch.setattr(distilling.Training, "messages", full)
+    with pytest.raises(DeepmineError, match=r"The training with a teacher did not end well: memory\."):
+        teach(averaged_study, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_no_checkpoint_of_it_stays_behind(averaged_study, taught):

@@ -38,6 +38,12 @@ def test_what_still_does_not_fit_is_halved_from_there(desk):
     assert ledger.add_rerun(first.number, 1).halvings == 2
 
 
+def test_how_long_is_trained_is_no_part_of_a_shape():
+    params = {"training/batch": 32, "model/kind": "encoder"}
+    lasting = {"training/epochs": 9, "training/patience": 2, "schedule/kind": "cosine", "schedule/warmup": 0.1}
+    assert shape_of({**params, **lasting}) == params
+
+
 def test_rates_and_dropout_are_no_part_of_a_shape():
     params = {"training/batch": 32, "technique/ema/use": True, "model/kind": "encoder"}
     assert shape_of({**params, "optimizer/adamw/lr": 0.1}) == shape_of({**params, "optimizer/adamw/lr": 0.2}) == params

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
@@ -12,7 +13,7 @@ from fakes import SPACE, STEPS, Desk, ending, quick, told, training_is, value_at
 from deepmine_auto.errors import DeepmineError, NothingLearned
 from deepmine_auto.executors import inline
 from deepmine_auto.messages import Ended, Reported
-from deepmine_auto.space import Choice, Param, Space
+from deepmine_auto.space import Choice, Int, Param, Space
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Conflict
 from deepmine_auto.study.budget import Budget
@@ -406,6 +407,28 @@ def test_whoever_goes_on_after_a_study_was_given_up_has_seen_to_it(desk):
     assert ends_of_search(desk, study) == [GIVEN_UP] * 2
     desk.work(study, Budget(trials=8))
     assert [each.state.name for each in desk.trials(study)] == ["FAIL"] * 6 + ["COMPLETE"] * 2
+
+
+@pytest.mark.parametrize(("first", "trials"), [("plugin", 5), ("budget", 14)])
+def test_a_search_of_which_all_trials_ask_for_what_cannot_be_is_given_up(desk, first, trials):
+    """Where some do not, it goes on: the sampler learns to leave the others."""
+    study, causes = desk.begin(), chain([first], repeat("plugin"))
+    given_up = pytest.raises(AllFailed, match=r"The last trials all failed: no such attention\.")
+    with given_up if first == "plugin" else nullcontext():
+        desk.work(study, Budget(trials=14), lambda *each: ending(next(causes), reason="no such attention.")(*each))
+    assert len(desk.trials(study)) == trials
+
+
+def test_a_space_that_is_used_up_ends_the_search(desk):
+    params = (Param("attention/kind", Choice("good", "bad"), {}), Param("attention/good/width", Int(1, 5, step=2),
+              {"attention/kind": ("good",)}), Param("model/kind", Choice("encoder"), {}))  # fmt: skip
+    fixed = {"training/epochs": 3, "optimizer/kind": "adamw", "optimizer/adamw/lr": 1e-3, "technique/ema/use": False}
+    study = desk.begin(space=Space(params, fixed))
+    desk.work(study, Budget(trials=50))
+    assert len({tuple(sorted(each.params.items())) for each in desk.trials(study)}) == len(desk.trials(study)) == 4
+    assert len(rows(desk, tables.reruns, study)) == 9
+    (ended,) = [row for row in rows(desk, tables.events, study) if row["kind"] == SEARCH_ENDED]
+    assert ended["text"] == "The 4 trials are all that this search space can say. The finals follow."
 
 
 def test_what_runs_may_still_win_when_the_last_trials_all_failed(desk):

@@ -163,7 +163,7 @@ def test_recipes_of_the_space_follow_and_none_comes_twice(desk):
     own = {"optimizer/adamw/lr": 0.05}
     space = replace(SPACE, recipes=(own, params_of(0.001)))
     found = warmth_of(desk, "old", "older", space=space)
-    assert found.recipes == (params_of(0.001), own)
+    assert found.recipes == (own, params_of(0.001)), "the baseline stays the first trial"
     assert [(row["number"], row["source"]) for row in found.evidence] == [(0, "old"), (1, "older")]
     assert len(found.notes) == 2
 
@@ -203,6 +203,8 @@ def test_what_was_found_on_other_data_says_so(desk):
         ("old", {**NEW, "task": "u"}, SPACE, r"'old' is of the task 't', and this one of 'u'\. A warm start wants"),
         ("old", {**NEW, "objectives": ["g"]}, SPACE, r"'old' was not searched for g\. It was for f: see --objective"),
         ("old", NEW, replace(SPACE, fixed={"training/epochs": 9}), r"No trial of the study 'old' fits this"),
+        ("old", {**NEW, "locked": "1"}, SPACE,
+         r"'old' has learned from rows that would be the locked test of this one\. Split the rows as it did: --seed 7"),
     ],
 )  # fmt: skip
 def test_a_study_that_says_nothing_here_is_refused(desk, name, spec, space, told):

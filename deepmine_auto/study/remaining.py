@@ -1,0 +1,43 @@
+"""What remains of a search space that has an end: nothing is trained twice while something else is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from deepmine_auto.errors import DeepmineError
+from deepmine_auto.space import Choice, Int, Param, Range, Space, Value
+
+MOST = 10_000
+"""A space of more params than that has no end in practice."""
+
+
+class UsedUp(DeepmineError):
+    """Every trial that a search space can say was begun."""
+
+
+def all_of(space: Space) -> list[dict[str, Value]] | None:
+    """All that a space can draw; None where that has no end."""
+    if not all(isinstance(each.range, Choice | Int) for each in space.params):
+        return None
+    found = list(islice(_drawn(space.fixed, space.params, {}), MOST + 1))
+    return found if len(found) <= MOST else None
+
+
+def _drawn(fixed: Mapping[str, Value], params: Sequence[Param], drawn: dict[str, Value]) -> Iterator[dict[str, Value]]:
+    if not params:
+        yield drawn
+        return
+    first, *others = params
+    if not first.active({**fixed, **drawn}):
+        yield from _drawn(fixed, others, drawn)
+        return
+    for value in _values(first.range):
+        yield from _drawn(fixed, others, {**drawn, first.name: value})
+
+
+def _values(values: Range) -> Sequence[Value]:
+    if isinstance(values, Choice):
+        return values.options
+    assert isinstance(values, Int)
+    return range(values.low, values.high + 1, values.step)
