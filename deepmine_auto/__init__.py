@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from deepmine_auto.pretrained.beside import before_words, beside_attention
     from deepmine_auto.pretrained.files import original_of
     from deepmine_auto.pretrained.healing import healer_of
-    from deepmine_auto.pretrained.parts import biases_of, blocks_of, ends_of, linears_of, wrap
+    from deepmine_auto.pretrained.parts import biases_of, blocks_of, ends_of, linears_of, top_blocks, wrap
     from deepmine_auto.pretrained.peft import inject
     from deepmine_auto.pretrained.stack import PretrainedStack
     from deepmine_auto.searching import search
@@ -101,6 +101,7 @@ _LATE = {
     "read_rows": "deepmine_auto.data.read",
     "repeated": "deepmine_auto.model.dense",
     "search": "deepmine_auto.searching",
+    "top_blocks": "deepmine_auto.pretrained.parts",
     "word_rows": "deepmine_auto.model.words",
     "word_weights": "deepmine_auto.model.words",
     "wrap": "deepmine_auto.pretrained.parts",
@@ -178,6 +179,7 @@ __all__ = [
     "read_rows",
     "repeated",
     "search",
+    "top_blocks",
     "word_rows",
     "word_weights",
     "wrap",

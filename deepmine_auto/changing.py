@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto.contracts import Backbone, Task
+from deepmine_auto.contracts import Prepared
 from deepmine_auto.data.kept import SEARCH, extra_of, rows_of
 from deepmine_auto.host import Host
 from deepmine_auto.planning import WORKERS, admission, check_workers, faults
 from deepmine_auto.pretrained.choosing import chosen_in, kept_origins, longest_reader
+from deepmine_auto.pretrained.skeleton import skeletons_of, tunable
 from deepmine_auto.space import Space
-from deepmine_auto.space_file import SpaceFile, build_space, bundled, read_space, with_learners
+from deepmine_auto.space_file import SpaceFile, build_space, bundled, read_space, reading_longest, with_learners
 from deepmine_auto.storage.store import StudyRow
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.spaces import Spaces
@@ -69,15 +70,20 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     """The name and search space with which a study goes on, and what was left out of it. Raises BadInput."""
     if not change.another_space:
         return spaces.name_now, spaces.now, ()
-    file, left_out = _file(spaces, change), list[str]()
+    file, left_out = _file(spaces, change, host), list[str]()
     if change.space and not _agrees(file, study):
         left_out.append(f"sampler, pruner and budget of {file.where} are not used: a study keeps its own")
     given = [name for name, each in extra_of(Path(study.folder))._asdict().items() if each]
     file = with_learners(file, given, host)
     task = host.get("task", study.spec["task"])
-    lengths = _lengths(Path(study.folder), task(), longest_reader(file, host))
+    prepared = prepared_by(
+        reading_longest(file, task), longest_reader(file, host), rows_of(Path(study.folder), SEARCH, "train")
+    )
+    models = skeletons_of(file, prepared.max_len, host)
+    file = tunable(file, models, left_out, host)
+    lengths, fault = _lengths(Path(study.folder), prepared), faults(host, study.spec.get("unchecked", False))
     on = change.on({**NOWHERE, "executor": "ray", **study.spec.get("workers", {})})
-    admit = admission(lengths, left_out, faults(host, study.spec.get("unchecked", False)), here=not on["address"])
+    admit = admission(lengths, left_out, fault, models, here=not on["address"])
     return file.name, build_space(file, host, task, admit), tuple(left_out)
 
 
@@ -87,18 +93,17 @@ def _agrees(file: SpaceFile, study: StudyRow) -> bool:
     return all(study.spec.get(name) == each for name, each in asked.items())
 
 
-def _file(spaces: Spaces, change: Change) -> SpaceFile:
+def _file(spaces: Spaces, change: Change, host: Host) -> SpaceFile:
     """The new file, or the one that the study has, with its backbones; with the attentions that are asked for, and the
     study's pretrained models."""
     own = spaces.name_now.removesuffix(".toml")
     file = read_space(change.space or (own if own in bundled() else spaces.name_now))
     if change.attention:
         file = replace(file, plugins={**file.plugins, "attention": change.attention})
-    return kept_origins(file if change.space else chosen_in(spaces.now).over(file), spaces.now)
+    return kept_origins(file if change.space else chosen_in(spaces.now).over(file, host), spaces.now)
 
 
-def _lengths(folder: Path, task: Task, backbone: Backbone) -> list[int]:
+def _lengths(folder: Path, prepared: Prepared) -> list[int]:
     """Tokens of the rows that trials see, in order; the test stays closed."""
-    prepared = prepared_by(task, backbone, rows_of(folder, SEARCH, "train"))
     parts = (rows_of(folder, SEARCH, part) for part in ("train", "validation"))
     return sorted(len(each) for rows in parts for each in prepared.encode(rows.inputs))

@@ -26,7 +26,7 @@ from deepmine_auto.data.unlabelled import read_unlabelled
 from deepmine_auto.data.vectors import glove
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.model.heads import ClassifierHead
-from deepmine_auto.space import Choice, Float
+from deepmine_auto.space import Choice, Float, Int
 
 MOST_WORDS = 30_000
 """How many different words of the training rows have a row of their own in the token table."""
@@ -156,7 +156,7 @@ class TextClassification(Task):
     tokens: Annotated[str, Choice("glove", "word", "subword")] = "glove"
     class_weights: Annotated[bool, Choice(False, True)] = False
     head_dropout: Annotated[float, Float(0.0, 0.6)] = 0.3
-    max_len: int = 256
+    max_len: Annotated[int, Int(8, 32_768, log=True, searched=False)] = 256
     subwords: int = 2_000
 
     def read(self, source: Source) -> Rows:

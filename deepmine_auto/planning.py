@@ -24,7 +24,16 @@ from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.pretrained.choosing import chosen_from, longest_reader
-from deepmine_auto.space_file import Admit, SpaceFile, build_space, read_space, space_for, with_learners
+from deepmine_auto.pretrained.skeleton import Skeleton, misfits, skeletons_of, tunable
+from deepmine_auto.space_file import (
+    Admit,
+    SpaceFile,
+    build_space,
+    read_space,
+    reading_longest,
+    space_for,
+    with_learners,
+)
 from deepmine_auto.storage.place import Place, flag_of, place_of, read
 from deepmine_auto.storage.store import Row, Store
 from deepmine_auto.study.budget import Budget, seconds_of
@@ -107,9 +116,9 @@ def plan(request: Request, host: Host) -> Plan:
     backbones = chosen_from(_listed(request.backbone), host)
     file = _overridden(read_space(request.space or backbones.space or space_for(task_class)), request, host)
     given = [each for each in Extra._fields if getattr(request, each) is not None]
-    file = with_learners(backbones.over(file), given, host)
+    file = with_learners(backbones.over(file, host), given, host)
     storage, folder, name = _places(request, task_class.own_data)
-    task = task_class()
+    task = reading_longest(file, task_class)
     rows = without_duplicates(task.read(_source(request)))
     strata = task.strata(rows)
     splits = _splits(strata, request.seed, rows)
@@ -119,7 +128,9 @@ def plan(request: Request, host: Host) -> Plan:
     prepared.targets(rows)  # those of the test too: they are not looked at again before the search is over
     lengths = sorted(map(len, prepared.encode(rows.inputs)))
     left_out: list[str] = []
-    admit = admission(lengths, left_out, faults(host, request.unchecked), here=not request.address)
+    models = skeletons_of(file, prepared.max_len, host)
+    file = tunable(file, models, left_out, host)
+    admit = admission(lengths, left_out, faults(host, request.unchecked), models, here=not request.address)
     space = build_space(file, host, task_class, admit)
     spec: dict[str, Any] = {
         "task": request.task,
@@ -136,6 +147,7 @@ def plan(request: Request, host: Host) -> Plan:
         "pruner": file.pruner,
         "versions": {each: version(each) for each in VERSIONS},
         "fingerprint": fingerprint(rows),
+        "locked": fingerprint(rows.take(splits[SEARCH].test)),
         "described": {**task.describe(rows), **{name: len(each) for name, each in extra._asdict().items() if each}},
         "parts": {part: len(getattr(splits[SEARCH], part)) for part in Split._fields},
         "unchecked": request.unchecked,
@@ -143,7 +155,7 @@ def plan(request: Request, host: Host) -> Plan:
     }
     warmth = warm_start(_studies(request, storage), spec, space)
     spec["space"] = replace(space, recipes=warmth.recipes).to_json()
-    notes = (*rows.notes, *_told(extra), *left_out, *warmth.notes)
+    notes = (*rows.notes, *_cut(lengths, prepared.max_len, models), *_told(extra), *left_out, *warmth.notes)
     return Plan(name, storage, folder, rows, splits, file.budget, spec, notes, warmth.evidence, extra)
 
 
@@ -248,6 +260,14 @@ def _extra(request: Request, task: Task, rows: Rows, test: Sequence[int]) -> Ext
     )
 
 
+def _cut(lengths: Sequence[int], most: int, models: Sequence[Skeleton]) -> Iterator[str]:
+    """Of pieces of words, which pretrained models read, there are more than of words, which the task has counted."""
+    full = sum(each >= most for each in lengths)
+    if models and full:
+        what = f"{full:,} of {len(lengths):,} texts fill the {most:,} tokens that are read of each, or are cut there"
+        yield f'{what}; "data/max_len" in a search space says otherwise, up to what the model has positions for.'
+
+
 def _told(extra: Extra) -> Iterator[str]:
     if extra.unlabelled:
         yield f"{len(extra.unlabelled):,} rows without labels are learned from."
@@ -268,10 +288,17 @@ def faults(host: Host, unchecked: bool) -> Callable[[str], str]:
     return lambda name: "" if unchecked else fault(host.brought("attention", name))
 
 
-def admission(lengths: Sequence[int], left_out: list[str], fault: Callable[[str], str], *, here: bool = True) -> Admit:
-    """What picks the variants that can be searched on rows of these lengths, in order; it adds why others cannot.
-    `fault` says which promise a variant breaks; where trials do not run `here`, speed and memory of this machine say
-    nothing of them."""
+def admission(
+    lengths: Sequence[int],
+    left_out: list[str],
+    fault: Callable[[str], str],
+    models: Collection[Skeleton] = (),
+    *,
+    here: bool = True,
+) -> Admit:
+    """What picks the variants that can be searched on rows of these lengths and in these pretrained models, in order;
+    it adds why others cannot. `fault` says which promise a variant breaks; where trials do not run `here`, speed and
+    memory of this machine say nothing of them."""
     median, longest = lengths[len(lengths) // 2], lengths[-1]
 
     def admit(
@@ -283,6 +310,7 @@ def admission(lengths: Sequence[int], left_out: list[str], fault: Callable[[str]
         able, reasons = admitted(variants, modes, padding | causal, longest)
         reasons += strangers(able, backbones)
         reasons += [f"{name} breaks a promise: {why}" for name in able if (why := fault(name))]
+        reasons += misfits(models, _without(able, reasons))
         if here:  # what breaks a promise is not even asked what it costs
             reasons += paying.reasons(_without(able, reasons), median, longest)
         able = _without(able, reasons)

@@ -23,12 +23,14 @@ Value = bool | int | float | str
 
 @dataclass(frozen=True)
 class Int:
-    """Whole numbers from `low` to `high`, both included."""
+    """Whole numbers from `low` to `high`, both included. One that is not `searched` keeps its default where no space
+    names it."""
 
     low: int
     high: int
     log: bool = False
     step: int = 1
+    searched: bool = True
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
@@ -233,12 +235,28 @@ SHARED_BY_BACKBONES = ("depth", "dim", "heads")
 
 def join(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, type]) -> tuple[Param, ...]:
     """Join the ranges of chosen plugins (kind -> name -> class) and of the host's own dataclasses (prefix -> class)."""
-    params = [*_attention(chosen["attention"]), *_placement(chosen.get("hybrid", {}))]
+    params = [*_attention(chosen["attention"]), *_placement(chosen.get("hybrid", {}), chosen["attention"])]
     params += [*_backbones(chosen["backbone"]), *_tuning(chosen), *_one_of("optimizer", chosen)]
     params += _techniques(chosen["technique"])
     for prefix, cls in always.items():
         params += [Param(f"{prefix}/{name}", each, {}) for name, each in ranges(cls).items()]
     return tuple(params)
+
+
+def usual_values(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, type]) -> dict[str, Value]:
+    """What params are where nobody says otherwise, by name: the defaults of fields, and one variant everywhere."""
+    found = {"placement/kind": "same", **_under(always)}
+    for kind, classes in chosen.items():
+        prefix = {"backbone": "model"}.get(kind, kind)
+        found |= _under({f"{prefix}/{name}": each for name, each in classes.items()})
+    for each in chosen["backbone"].values():
+        shared = {f"model/{name}": value for name, value in defaults(each).items() if name in SHARED_BY_BACKBONES}
+        found = {**shared, **found}
+    return found
+
+
+def _under(classes: Mapping[str, type]) -> dict[str, Value]:
+    return {f"{prefix}/{name}": value for prefix, cls in classes.items() for name, value in defaults(cls).items()}
 
 
 def _attention(variants: Mapping[str, Any]) -> list[Param]:
@@ -252,13 +270,16 @@ def _attention(variants: Mapping[str, Any]) -> list[Param]:
     return params
 
 
-def _placement(others: Mapping[str, type[Plugin]]) -> list[Param]:
+def _placement(others: Mapping[str, type[Plugin]], variants: Mapping[str, Any]) -> list[Param]:
     """One variant everywhere, or after each `ratio` layers of it one of another: local to global, linear to softmax."""
-    if not others:
+    kinds = [name for name, each in variants.items() if not issubclass(each, AttentionModifier)]
+    mixed = tuple(each for each in kinds if {*others} - {each})  # one among layers of its own would change nothing
+    if not mixed:
         return []
-    hybrid = {"placement/kind": ("hybrid",)}
+    when: Conditions = {} if len(mixed) == len(kinds) else {"attention/kind": mixed}
+    hybrid = {**when, "placement/kind": ("hybrid",)}
     return [
-        Param("placement/kind", Choice("same", "hybrid"), {}),
+        Param("placement/kind", Choice("same", "hybrid"), when),
         Param("placement/hybrid/ratio", Int(1, 5), hybrid),
         Param("placement/hybrid/kind", Choice(*others), hybrid),
     ]

@@ -14,7 +14,7 @@ from deepmine_auto.admission import natural, unsuited
 from deepmine_auto.contracts import Attention, Backbone, Given, Plugin, Task
 from deepmine_auto.errors import BadInput, MissingExtra, unknown
 from deepmine_auto.host import Host
-from deepmine_auto.space import Choice, Float, Name, Param, Range, Space, Value, join
+from deepmine_auto.space import Choice, Float, Name, Param, Range, Space, Value, join, plugin_from, ranges, usual_values
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.training.recipe import Recipe, Schedule
 
@@ -170,6 +170,19 @@ def _with_technique(file: SpaceFile, name: str) -> SpaceFile:
     return replace(file, plugins={**file.plugins, "technique": techniques}, recipes=recipes)
 
 
+# -- what rows are measured by ----------------------------------------------------------------------------------------
+
+
+def reading_longest(file: SpaceFile, task: type[Task]) -> Task:
+    """The task with the longest inputs that a file asks for."""
+    own = ranges(task).get("max_len")
+    wish = file.ranges.get(f"{DATA}max_len")
+    values = [*wish.values()] if isinstance(wish, dict) else wish if isinstance(wish, list) else [wish]
+    # others are refused with the space
+    within: list[int] = [each for each in values if own is not None and isinstance(each, int) and each in own]
+    return plugin_from(task, {f"{DATA}max_len": max(within)} if within else {}, "data")
+
+
 # -- narrowing what plugins declare ----------------------------------------------------------------------------------
 
 
@@ -181,7 +194,7 @@ def narrowed(
     for param in params:
         wish = wishes.get(param.name)
         if wish is None:
-            kept.append(_known_range(param, where))
+            kept += [_known_range(param, where)] if getattr(param.range, "searched", True) else []
         elif isinstance(wish, list | dict):
             kept.append(Param(param.name, _narrow(param, wish, where), param.when))
         elif param.when and param.name.endswith(("/kind", "/use")):  # without its condition it would hold for all
@@ -238,8 +251,20 @@ def build_space(file: SpaceFile, host: Host, task: type[Task], admit: Admit) -> 
     params = join(chosen, always)
     file = _for_task(file, {each.name: each.range for each in params if each.name.startswith(DATA)})
     _refuse_unknown_params(file, params, host, always)
+    _refuse_two_judging(file, chosen["technique"])
     kept, fixed = narrowed(params, file.ranges, file.where)
-    return Space(kept, fixed, tuple(_recipe(each, kept, fixed, file.where) for each in file.recipes))
+    usual = usual_values(chosen, always)
+    return Space(kept, fixed, tuple(_recipe(each, usual, kept, fixed, file.where) for each in file.recipes))
+
+
+def _refuse_two_judging(file: SpaceFile, techniques: Mapping[str, Any]) -> None:
+    """Raise BadInput where a file wants two of the techniques that say which weights are judged."""
+    uses = {f"technique/{name}/use": name for name, each in techniques.items() if "judged" in each.touches}
+    for values in (file.ranges, *({**file.ranges, **recipe} for recipe in file.recipes)):
+        wanted = [name for use, name in uses.items() if values.get(use) is True]
+        if len(wanted) > 1:
+            what = f"{' and '.join(wanted)} would both put other weights in the place of those that were trained"
+            raise BadInput(f"{file.where}: {what}.", "Use one of them.")
 
 
 def _chosen(file: SpaceFile, host: Host, kind: str) -> dict[str, type[Plugin]]:
@@ -299,20 +324,28 @@ def _refuse_unknown_params(file: SpaceFile, params: Sequence[Param], host: Host,
     if not strange:
         return
     everything = {kind: {name: each.thing for name, each in host.offered(kind).items()} for kind in LISTS}
+    everything[HYBRID] = everything["attention"]
     known |= {each.name for each in join(everything, always)}  # a plugin that is only not chosen here is no error
     for key in sorted(strange - known):
         error = unknown(key, known, "param")
         raise BadInput(f"{file.where}: {error.what}", error.remedy)
 
 
-def _recipe(recipe: Mapping[str, Any], params: Sequence[Param], fixed: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values of a recipe that exist in this space; a kind that was not chosen is left to the sampler.
+def _recipe(
+    recipe: Mapping[str, Any],
+    usual: Mapping[str, Value],
+    params: Sequence[Param],
+    fixed: Mapping[str, Any],
+    where: str,
+) -> dict[str, Any]:
+    """The values of a recipe that exist in this space. What it does not name is as usual, and what may be used is not;
+    a kind that was not chosen, or is not named, is left to the sampler.
 
     Raises BadInput for any other value outside its range.
     """
     kept: dict[str, Any] = {}
     for param in params:
-        value = recipe.get(param.name, _only(param))
+        value = recipe.get(param.name, _unnamed(param, usual))
         if value is None or not param.active({**fixed, **kept}):
             continue
         if value in param.range:
@@ -322,5 +355,9 @@ def _recipe(recipe: Mapping[str, Any], params: Sequence[Param], fixed: Mapping[s
     return kept
 
 
-def _only(param: Param) -> Any:
-    return param.range.options[0] if isinstance(param.range, Choice) and len(param.range.options) == 1 else None
+def _unnamed(param: Param, usual: Mapping[str, Value]) -> Value | None:
+    """What a param is that a recipe does not name: all that it can be, or what is usual, or None."""
+    if isinstance(param.range, Choice) and len(param.range.options) == 1:
+        return param.range.options[0]
+    value = False if param.name.endswith("/use") else usual.get(param.name)
+    return value if value in param.range else None

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from deepmine_auto.contracts import Direction, Prepared, Task
 from deepmine_auto.data.read import read_rows
 from deepmine_auto.data.rows import Rows, Source
 from deepmine_auto.errors import BadInput, unknown
+from deepmine_auto.space import Int
 
 UNASKED = "_"
 IGNORED = -100
@@ -133,7 +134,7 @@ class Tagging(Task):
     baseline_name: ClassVar[str] = "bigrams"
     fitted_by: ClassVar[tuple[str, ...]] = ("max_len",)
 
-    max_len: int = 1024
+    max_len: Annotated[int, Int(8, 32_768, log=True, searched=False)] = 1024
 
     def read(self, source: Source) -> Rows:
         """Read the user's files, a column of symbols and one of answers, or the rows that the task makes where none are

@@ -9,7 +9,16 @@ from deepmine_auto.data.rows import Extra
 from deepmine_auto.errors import BadInput, MissingExtra
 from deepmine_auto.host import the_host
 from deepmine_auto.space import Choice, Float, Int, Param
-from deepmine_auto.space_file import LEARNERS, SPOKEN_GIVEN, build_space, bundled, narrowed, read_space, space_for
+from deepmine_auto.space_file import (
+    LEARNERS,
+    SPOKEN_GIVEN,
+    build_space,
+    bundled,
+    narrowed,
+    read_space,
+    reading_longest,
+    space_for,
+)
 from deepmine_auto.study.budget import Budget
 
 BASE = """
@@ -40,7 +49,12 @@ def file(tmp_path):
 
 def space_of(path, task="text_classification"):
     asked = the_host().get("task", task)
-    return build_space(read_space(path), the_host(), asked, lambda variants, modes: dict(variants))
+    return build_space(read_space(path), the_host(), asked, admit_all)
+
+
+def admit_all(variants, _backbones):
+    """Leave nothing out."""
+    return dict(variants)
 
 
 def test_a_file_chooses_plugins_sampler_pruner_and_budget(file):
@@ -141,6 +155,24 @@ def test_where_no_backbone_is_named_those_that_look_as_the_task_allows_are_taken
     }
 
 
+@pytest.mark.parametrize(
+    ("named", "longest", "searched"),
+    [("", 256, None), ('"data/max_len" = 512', 512, None), ('"data/max_len" = [64, 512]', 512, (64, 512)),
+     ('"data/max_len" = { low = 16, high = 700 }', 700, (16, 700)), ('"data/max_len" = 3', 256, None)],
+)  # fmt: skip
+def test_how_long_texts_may_be_is_searched_only_where_a_file_says_so(file, named, longest, searched):
+    read, task = read_space(file(BASE + f"[ranges]\n{named}\n")), the_host().get("task", "sentiment")
+    assert reading_longest(read, task).max_len == longest
+    if named.endswith("= 3"):
+        with pytest.raises(BadInput, match=r"'data/max_len' is 3\. It must be a whole number from 8 to 32768"):
+            build_space(read, the_host(), task, admit_all)
+        return
+    space = build_space(read, the_host(), task, admit_all)
+    found = next((each.range for each in space.params if each.name == "data/max_len"), None)
+    assert (found and (getattr(found, "options", None) or (found.low, found.high))) == searched
+    assert space.fixed.get("data/max_len") == (512 if named.endswith("= 512") else None)
+
+
 def test_some_layers_may_be_of_another_kind(file):
     names = [each.name for each in space_of(file('[plugins]\nhybrid = ["multi_head"]\n'), "sentiment").params]
     assert [each for each in names if each.startswith("placement")] == [
@@ -150,10 +182,44 @@ def test_some_layers_may_be_of_another_kind(file):
     ]
 
 
+def test_one_variant_among_layers_of_its_own_is_no_choice(file):
+    mixed = space_of(file('[plugins]\nattention = ["linear", "multi_head"]\nhybrid = ["multi_head"]\n'))
+    assert {each.name: each.when for each in mixed.params if each.name.startswith("placement")} == {
+        "placement/kind": {"attention/kind": ("linear",)},
+        "placement/hybrid/ratio": {"attention/kind": ("linear",), "placement/kind": ("hybrid",)},
+        "placement/hybrid/kind": {"attention/kind": ("linear",), "placement/kind": ("hybrid",)},
+    }
+    alone = space_of(file('[plugins]\nattention = ["multi_head"]\nhybrid = ["multi_head"]\n'))
+    assert not [each for each in alone.params if each.name.startswith("placement")]
+
+
+@pytest.mark.parametrize("where", ["ranges", "recipe", "both"])
+def test_two_techniques_that_both_say_what_is_judged_are_refused(file, where):
+    ema, soup = '"technique/ema/use" = true\n', '"technique/checkpoint_soup/use" = true\n'
+    ranges = {"ranges": ema + soup, "recipe": "", "both": ema}[where]
+    recipe = {"ranges": "", "recipe": f"[[recipes]]\n{ema}{soup}", "both": f"[[recipes]]\n{soup}"}[where]
+    text = f'[plugins]\ntechnique = ["ema", "checkpoint_soup"]\n[ranges]\n{ranges}{recipe}'
+    with pytest.raises(
+        BadInput, match=r"mine\.toml: ema and checkpoint_soup would both put other weights .*Use one of"
+    ):
+        space_of(file(text))
+
+
+def test_what_a_recipe_does_not_name_is_as_usual_and_not_used(file):
+    text = '[plugins]\nattention = ["linear", "rotary"]\nhybrid = ["multi_head"]\noptimizer = ["adamw", "lion"]\n'
+    (found,) = space_of(file(f'{text}[ranges]\n"training/clip" = [2.0, 3.0]\n[[recipes]]\n"model/depth" = 3\n')).recipes
+    assert found["placement/kind"] == "same"
+    assert found["attention/rotary/use"] is False
+    assert (found["model/dim"], found["model/depth"]) == (128, 3)
+    assert "training/clip" not in found, "the default is not in its range"
+    assert "optimizer/kind" not in found, "which of them is left to the sampler"
+
+
 def test_a_recipe_leaves_out_kinds_that_were_not_chosen(file):
     recipe = '[[recipes]]\n"attention/kind" = "linear"\n"model/depth" = 3\n"attention/sliding_window/window" = 64\n'
     (found,) = space_of(file(BASE + recipe)).recipes
-    assert found == {"model/depth": 3, "model/kind": "encoder", "optimizer/kind": "adamw"}
+    assert (found["model/depth"], found["model/kind"], found["optimizer/kind"]) == (3, "encoder", "adamw")
+    assert not [name for name in found if name.startswith("attention/")]
 
 
 @pytest.mark.parametrize(

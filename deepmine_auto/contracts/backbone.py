@@ -51,6 +51,8 @@ class Tuning(Plugin):
     """Whether a model says at first what it said before."""
     needs: ClassVar[str] = ""
     """The library beyond torch and transformers that it imports."""
+    counts: ClassVar[str] = ""
+    """The field, if any, that counts blocks: no more are searched than a model has."""
 
     @abstractmethod
     def apply(self, model: nn.Module) -> None:

@@ -96,7 +96,8 @@ def fields_of(thing: Any) -> list[dict[str, Any]]:
 
 
 def _range_words(each: Any) -> str:
-    return f"{each}, by orders of magnitude" if getattr(each, "log", False) else str(each)
+    said = f"{each}, by orders of magnitude" if getattr(each, "log", False) else str(each)
+    return said if getattr(each, "searched", True) else f"{said}, where a space asks for it"
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------

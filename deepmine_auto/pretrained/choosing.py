@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from deepmine_auto.contracts import Backbone
+from deepmine_auto.contracts import Attention, Backbone
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
 from deepmine_auto.pretrained.files import content_of, folder_of, original_of, pinned, weights_of
-from deepmine_auto.space import Choice, Space, plugin_from
-from deepmine_auto.space_file import SpaceFile
+from deepmine_auto.space import Choice, Space, Value, plugin_from, ranges
+from deepmine_auto.space_file import HYBRID, SpaceFile
 
 ORIGIN = "model/pretrained/origin"
 """The param that names a pretrained model."""
@@ -32,16 +32,37 @@ class Chosen(NamedTuple):
         """The bundled space that suits the choice; empty where it is the task's own."""
         return SPACE if self.origins else ""
 
-    def over(self, file: SpaceFile) -> SpaceFile:
-        """A space file with this choice in the place of its own. Where other attention is asked for than pretrained
-        models have, the bundled space for them searches healing too."""
+    def over(self, file: SpaceFile, host: Host) -> SpaceFile:
+        """A space file with this choice in the place of its own; the bundled one for pretrained models knows what to
+        do where other attention is asked for than they have. Raises BadInput for one that there is not."""
         if not self.names:
             return file
         origins = {ORIGIN: self.origins[0] if len(self.origins) == 1 else [*self.origins]} if self.origins else {}
-        plugins = {**file.plugins, "backbone": self.names}
-        if self.origins and file.where == WHERE and {*plugins["attention"]} != {SOFTMAX}:
-            plugins["technique"] = (*plugins["technique"], "healing")
-        return replace(file, plugins=plugins, ranges={**file.ranges, **origins})
+        chosen = replace(file, plugins={**file.plugins, "backbone": self.names}, ranges={**file.ranges, **origins})
+        operates = self.origins and file.where == WHERE and {*file.plugins["attention"]} != {SOFTMAX}
+        return _operating(chosen, host) if operates else chosen
+
+
+def _operating(file: SpaceFile, host: Host) -> SpaceFile:
+    """Search healing and placement too, begin what is learned where it changes nothing, and try the recipes as they
+    were published, with softmax."""
+    asked: dict[str, type[Attention]] = {name: host.get("attention", name) for name in file.plugins["attention"]}
+    plain = {"attention/kind": SOFTMAX} if SOFTMAX in asked else {}
+    plugins = {**file.plugins, "technique": (*file.plugins["technique"], "healing"), HYBRID: (SOFTMAX,)}
+    begun = {key: value for name, each in asked.items() for key, value in _neutral(name, each)}
+    recipes = [{**plain, **each} for each in file.recipes]
+    return replace(file, plugins=plugins, ranges={**begun, **file.ranges}, recipes=recipes)
+
+
+def _neutral(name: str, variant: type[Attention]) -> Iterator[tuple[str, Value]]:
+    """The fields of a variant, and their values, with which it says at first what a pretrained model said before."""
+    if variant.caps.fit == "exact":
+        own = ranges(variant)
+        yield from (
+            (f"attention/{name}/{field}", value)
+            for field, value in (variant.neutral or {}).items()
+            if field in own and value in own[field]
+        )
 
 
 def chosen_from(asked: Sequence[str], host: Host) -> Chosen:
@@ -89,8 +110,15 @@ def longest_reader(file: SpaceFile, host: Host) -> Backbone:
     names = file.plugins.get("backbone") or sorted(host.offered("backbone"))
     classes: list[type[Backbone]] = [host.get("backbone", name) for name in names]
     found = next((each for each in classes if each.pretrained and file.plugins.get("backbone")), classes[0])
-    origin = file.ranges.get(ORIGIN)
-    first = origin[0] if isinstance(origin, list) and origin else origin
-    if found.pretrained and not first:
+    origins = named_in(file, host)
+    if found.pretrained and not origins:
         raise BadInput(f"{file.where} does not say '{ORIGIN}'.", "Give --backbone the folder of a model.")
-    return plugin_from(found, {ORIGIN: first} if first else {}, f"model/{found.name}")
+    return plugin_from(found, {ORIGIN: origins[0]} if origins else {}, f"model/{found.name}")
+
+
+def named_in(file: SpaceFile, host: Host) -> list[str]:
+    """The pretrained models that a space file names and has a backbone for."""
+    if not any(host.get("backbone", each).pretrained for each in file.plugins.get("backbone") or ()):
+        return []
+    origins = file.ranges.get(ORIGIN, [])
+    return [each for each in (origins if isinstance(origins, list) else [origins]) if isinstance(each, str)]

@@ -21,6 +21,7 @@ WANTED = ("*.json", "*.safetensors")
 
 WEIGHTS = "model.safetensors"
 AGAIN = "Download the model again."
+CHECK = "Check the path, or give a name of the hub."
 
 
 def pinned(name: str) -> str:
@@ -37,9 +38,9 @@ def folder_of(name: str) -> Path:
     if folder.is_dir():
         return folder
     if name.startswith(("/", ".", "~")):  # no name of the hub begins so
-        raise BadInput(f"There is no folder {folder}.", "Check the path, or give a name of the hub.")
+        raise BadInput(f"There is no folder {folder}.", CHECK)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError  # type: ignore[attr-defined]
 
     repository, _, revision = name.partition("@")
     fetch = partial(snapshot_download, repository, revision=revision or None, allow_patterns=list(WANTED))
@@ -49,10 +50,23 @@ def folder_of(name: str) -> Path:
             if _is_whole(cached):  # another library may have fetched a part of it
                 return cached
         return Path(str(fetch()))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        why = str(error).strip().splitlines()[0].rstrip(".")
-        what = f"The model '{name}' is no folder, and the hub did not give it: {why}."
-        raise BadInput(what, "Give the folder of a model, or a name of the hub while it can be reached.") from error
+    except HFValidationError as error:
+        raise _not_given(name, error, CHECK) from error
+    except (HTTPError, OSError, RuntimeError) as error:
+        # a proxy or a line that is cut is an error of the HTTP library, and a RuntimeError where Xet fetches
+        raise _not_given(name, error, _by_hand(repository, revision)) from error
+
+
+def _not_given(name: str, error: Exception, remedy: str) -> BadInput:
+    why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")  # a timeout may say nothing
+    return BadInput(f"The model '{name}' is no folder, and the hub did not give it: {why}.", remedy)
+
+
+def _by_hand(repository: str, revision: str) -> str:
+    """How a model comes to a machine that does not reach the hub."""
+    asked = f"{repository} --revision {revision}" if revision else repository
+    fetch = f"`hf download {asked} --local-dir FOLDER`"
+    return f"Check the name, or fetch it where there is a network, {fetch}, and give that folder."
 
 
 def original_of(name: str) -> Original:
@@ -90,9 +104,13 @@ def weights_of(folder: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[str]:
     try:
-        return sorted({str(each) for each in json.loads(index.read_bytes())["weight_map"].values()})
+        told = json.loads(index.read_bytes())
+        shards = sorted({str(each) for each in told["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{index} does not say which files hold the weights.", AGAIN) from error
+    if not isinstance(told.get("metadata"), dict):  # transformers reads it, and adds to it
+        raise BadInput(f"{index} lacks its metadata.", 'Write "metadata": {} into it, or download the model again.')
+    return shards
 
 
 def content_of(folder: Path) -> str:

@@ -14,17 +14,20 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deepmine_auto.disk import flush
 from deepmine_auto.errors import BadInput
 from deepmine_auto.pretrained.parts import blocks_of
 from deepmine_auto.pretrained.surgery import Transplant
@@ -35,6 +38,13 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2_000_000_000
 """What would take more than this is not kept."""
+
+MOST_BYTES_OF_ALL = 8_000_000_000
+"""Nor is what would take more than this together with all that is kept in the folder."""
+
+ABANDONED_SECONDS = 6 * 3600.0
+"""What is half written, and was not touched for so long, is deleted. Other machines may write to the folder too, and
+which of their processes live is not known here."""
 
 ROWS_AT_ONCE = 64
 
@@ -81,57 +91,117 @@ def _changes(module: nn.Module) -> bool:
 
 def remember(stack: Any, folder: Path, parts: Sequence[Columns]) -> None:
     """Let a pretrained stack remember what its frozen part says of some rows; what is kept is made by whoever comes
-    first. Any other module, and one that has no frozen part, computes as ever."""
+    first. Any other module computes as ever, and so does one that has no frozen part, or for which nothing can be
+    kept."""
     count = frozen_blocks(stack.model) if hasattr(stack, "memory") else 0
-    tokens = sum(len(each.tokens) for each in parts)
-    if not count or 4 * tokens * stack.dim > MOST_BYTES or not _pass_on(stack, count):
+    if not count or _size(stack, parts) > MOST_BYTES or not (forms := _forms(stack, count)):
         return
-    _watch(stack, count)
+    _watch(stack, forms)
     file = folder / f"frozen-{_key(stack, count, parts)}.safetensors"
     if not file.exists():
-        _make_once(file, stack, parts)
+        with suppress(OSError, SafetensorError):  # the disk is full or away: a trial can do without
+            _make_once(file, stack, parts)
     if file.exists():
         stack.memory = Memory(load_file(file)["vectors"], parts)
 
 
-def _pass_on(stack: PretrainedStack, count: int) -> bool:
-    """Whether each of the lowest blocks is asked once for a text, and passes on nothing but its vectors (B, L, D). A
-    block may be asked again where several share their weights, and may pass on what others need beside."""
-    blocks, asked = [*blocks_of(stack.model)][:count], list[nn.Module | None]()
-    tokens_BL = torch.ones((1, 2), dtype=torch.long, device=next(stack.parameters()).device)
-    shape = (*tokens_BL.shape, stack.dim)
+def _size(stack: PretrainedStack, parts: Sequence[Columns]) -> int:
+    """How many bytes the vectors of all rows take."""
+    return 4 * stack.dim * sum(len(each.tokens) for each in parts)
+
+
+def _forms(stack: PretrainedStack, count: int) -> list[int]:
+    """In which form each of the lowest blocks passes on its vectors; empty where they cannot be passed over.
+
+    ALBERT asks one block for every layer, and it says something else of a text each time. T5's first block passes on a
+    bias of positions beside them, which the later ones add and cannot compute.
+    """
+    blocks = [*blocks_of(stack.model)][:count]
+    heard = _heard(stack, blocks)
+    forms = [form for _, out in heard if (form := _form(out, stack.dim)) is not None]
+    return forms if [block for block, _ in heard] == blocks and len(forms) == count else []
+
+
+def _heard(stack: PretrainedStack, blocks: Sequence[nn.Module]) -> list[tuple[nn.Module, Any]]:
+    """What blocks say while the model reads a text of two tokens, in order; None where they take nothing by place."""
+    heard: list[tuple[nn.Module, Any]] = []
 
     def hear(block: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        asked.append(block if args and isinstance(out, Tensor) and out.shape == shape else None)
+        heard.append((block, out if args else None))
 
     hooks, was = [each.register_forward_hook(hear) for each in blocks], stack.training
+    tokens_BL = torch.ones((1, 2), dtype=torch.long, device=next(stack.parameters()).device)
     with torch.inference_mode():
         stack.eval()(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool))
     stack.train(was)
     for each in hooks:
         each.remove()
-    return asked == blocks
+    return heard
+
+
+def _form(out: Any, dim: int) -> int | None:
+    """The form of what a block says of two tokens: 0 for vectors (B, L, D) as they are, n for a tuple of n, of which
+    they are the first and the others are None; None for anything more."""
+    size = len(out) if type(out) is tuple else 0
+    vectors, *beside = out if size else (out,)
+    alone = isinstance(vectors, Tensor) and vectors.shape == (1, 2, dim) and all(each is None for each in beside)
+    return size if alone else None
 
 
 def _key(stack: PretrainedStack, count: int, parts: Sequence[Columns]) -> str:
-    """One text for all that the vectors depend on: how the model is built, its weights, and the rows."""
+    """One text for all that the vectors depend on: how the model is built, its frozen weights, and the rows. What
+    learns stands above them, and is another's in each trial."""
     told = hashlib.sha256(json.dumps([count, stack.architecture, torch.__version__], sort_keys=True).encode())
+    learning = {name for name, each in stack.model.named_parameters() if each.requires_grad}
     for name, each in stack.model.state_dict().items():
-        told.update(name.encode() + each.detach().cpu().numpy().tobytes())
+        if name not in learning:
+            told.update(name.replace(".base_layer", "").encode() + each.detach().cpu().numpy().tobytes())
     for columns in parts:
         told.update(columns.tokens.tobytes() + columns.offsets.tobytes())
     return told.hexdigest()[:16]
 
 
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
 def _make_once(file: Path, stack: PretrainedStack, parts: Sequence[Columns]) -> None:
     with open(file.with_suffix(".lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if file.exists():
-            return
-        vectors = [each for columns in parts for each in _vectors(stack, columns)]
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-        save_file({"vectors": torch.cat(vectors)}, unfinished)
-        unfinished.rename(file)
+        if not file.exists():
+            _delete_abandoned(file.parent)
+            _make(file, stack, parts)
+
+
+def _make(file: Path, stack: PretrainedStack, parts: Sequence[Columns]) -> None:
+    """Make the file if there is room for it. Whatever ends this, nothing is left half written."""
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        unfinished.touch()
+        os.truncate(unfinished, _size(stack, parts))  # who makes another one meanwhile counts it already
+        if _taken(file.parent) <= MOST_BYTES_OF_ALL:
+            vectors = [each for columns in parts for each in _vectors(stack, columns)]
+            save_file({"vectors": torch.cat(vectors)}, unfinished)
+            flush(unfinished)  # a disk on the network may say only now that it is full
+            unfinished.rename(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _taken(folder: Path) -> int:
+    """How many bytes all takes that is kept in a folder or being made."""
+    taken = 0
+    for each in folder.glob("*frozen-*"):  # .frozen- is half written
+        with suppress(FileNotFoundError):  # it has just been renamed or deleted
+            taken += each.stat().st_size
+    return taken
+
+
+def _delete_abandoned(folder: Path) -> None:
+    """Delete what killed processes have left half written."""
+    for each in folder.glob(".frozen-*"):
+        with suppress(OSError):  # it has just been renamed or deleted, or is another user's
+            if time.time() - each.stat().st_mtime > ABANDONED_SECONDS:
+                each.unlink()
 
 
 def _vectors(stack: PretrainedStack, columns: Columns) -> list[Tensor]:
@@ -168,18 +238,21 @@ def _lower(stack: PretrainedStack, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor
 # -- the lower blocks --------------------------------------------------------------------------------------------------
 
 
-def _watch(stack: PretrainedStack, count: int) -> None:
-    """Let the lowest blocks pass on what is remembered instead of computing it."""
-    for place, block in enumerate(blocks_of(stack.model)[:count]):
-        block.forward = partial(_passing, stack, block.forward, place == count - 1)
+def _watch(stack: PretrainedStack, forms: Sequence[int]) -> None:
+    """Let the lowest blocks pass on what is remembered instead of computing it, in the form of each."""
+    for place, (block, form) in enumerate(zip(blocks_of(stack.model), forms, strict=False)):
+        block.forward = partial(_passing, stack, block.forward, form, place == len(forms) - 1)
 
 
-def _passing(stack: PretrainedStack, forward: Any, last: bool, hidden_BLD: Tensor, *args: Any, **told: Any) -> Any:
+def _passing(
+    stack: PretrainedStack, forward: Any, form: int, last: bool, hidden_BLD: Tensor, *args: Any, **told: Any
+) -> Any:
     if stack.given is not None:
-        return stack.given if last else hidden_BLD
+        passed_BLD = stack.given if last else hidden_BLD
+        return (passed_BLD, *[None] * (form - 1)) if form else passed_BLD
     out = forward(hidden_BLD, *args, **told)
     if last and stack.asked:
-        raise _EnoughError(out)
+        raise _EnoughError(out[0] if form else out)
     return out
 
 

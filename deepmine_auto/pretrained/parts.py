@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
@@ -20,19 +22,29 @@ def blocks_of(model: nn.Module) -> nn.ModuleList:
     """The blocks, bottom first: the longest list of modules. Raises BadInput where there is none."""
     lists = [each for _, each in _own(model) if isinstance(each, nn.ModuleList)]
     if not lists:
-        raise BadInput(f"{type(model).__name__} has no list of layers.", "Choose another tuning, such as full.")
+        raise BadInput(f"{_called(model)} has no list of layers.", "Choose another tuning, such as full.")
     return max(lists, key=len)
 
 
-def linears_of(model: nn.Module, targets: str) -> list[str]:
-    """The names of the model's own linear maps within the blocks: all (`linear`), or those that mix tokens
-    (`attention`). Raises BadInput where there is none."""
-    blocks = blocks_of(model)
-    inside = {id(each) for block in blocks for each in block.modules() if isinstance(each, nn.Linear)}
+def top_blocks(model: nn.Module, top: float) -> list[nn.Module]:
+    """The highest share `top` of the blocks, bottom first: at least one. Raises BadInput where there is none."""
+    blocks = [*blocks_of(model)]
+    return blocks[-max(1, math.ceil(top * len(blocks))) :]
+
+
+def linears_of(model: nn.Module, targets: str, top: float = 1.0) -> list[str]:
+    """The names of the model's own linear maps within the highest share `top` of the blocks: all (`linear`), or those
+    that mix tokens (`attention`). Raises BadInput where there is none."""
+    inside = {id(each) for block in top_blocks(model, top) for each in block.modules() if isinstance(each, nn.Linear)}
     names = [name for name, each in _own(model) if id(each) in inside]
+    if not names:  # GPT-2 has maps of a kind of its own
+        what = f"{_called(model)} has no nn.Linear in the blocks to be tuned."
+        raise BadInput(what, "Choose another tuning, such as full.")
     found = [each for each in names if targets == "linear" or _mixes(each)]
     if not found:
-        raise BadInput(f"{type(model).__name__} has no such layer as '{targets}'.", "Choose other targets.")
+        near = get_close_matches(targets, {each.rpartition(".")[2] for each in names}, cutoff=0.0)
+        what = f"{_called(model)} has no such layer as '{targets}' in the blocks to be tuned, but {', '.join(near)}."
+        raise BadInput(what, "Choose the targets 'linear', or another tuning.")
     return found
 
 
@@ -41,8 +53,17 @@ def ends_of(block: nn.Module) -> tuple[str, str]:
     names = [name for name, each in _own(block) if isinstance(each, nn.Linear)]
     attention, others = [each for each in names if _mixes(each)], [each for each in names if not _mixes(each)]
     if not attention or not others:
-        raise BadInput(f"{type(block).__name__} has no attention and feed-forward part.", "Choose another tuning.")
+        what = f"{type(block).__name__} has no attention and feed-forward part made of nn.Linear."
+        raise BadInput(what, "Choose another tuning, such as full.")
     return attention[-1], others[-1]
+
+
+def biases_of(model: nn.Module) -> set[str]:
+    """The names of the model's own biases. Raises BadInput where it has none."""
+    found = {name for name, _ in model.named_parameters() if name.endswith("bias") and PUT_IN not in name.split(".")}
+    if not found:
+        raise BadInput(f"{_called(model)} has no biases.", "Choose another tuning, such as lora.")
+    return found
 
 
 def wrap(block: nn.Module, name: str, around: Callable[[Any], nn.Module]) -> None:
@@ -62,3 +83,8 @@ def _mixes(name: str) -> bool:
 
 def _parents(name: str) -> Iterator[str]:
     yield from name.split(".")[:-1]
+
+
+def _called(model: nn.Module) -> str:
+    """What transformers calls a model, also where it stands in a backbone."""
+    return type(getattr(model, "model", model)).__name__

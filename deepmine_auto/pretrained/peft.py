@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import MissingExtra
 
 
 def inject(config: str, model: nn.Module, **options: Any) -> None:
-    """Freeze a model, and put into it what a config of peft describes, such as `LoraConfig`. Raises BadInput where peft
-    is not installed."""
+    """Freeze a model, and put into it what a config of peft describes, such as `LoraConfig`. Raises MissingExtra where
+    peft is not installed."""
     if find_spec("peft") is None:
-        raise BadInput("This tuning needs peft.", "Install it: pip install 'deepmine-auto[pretrained]'.")
+        raise MissingExtra("This tuning needs peft.", 'pip install "deepmine-auto[pretrained]"')
     import peft
 
     peft.inject_adapter_in_model(getattr(peft, config)(**options), model)

@@ -39,8 +39,6 @@ class PretrainedStack(nn.Module):
         self.architecture = _architecture(prepared)
         config = _config(self.architecture, dropout)
         self.model = _built(config)
-        if not _reads_words(self.model):
-            raise BadInput(f"A model of the architecture '{config.model_type}' reads no text.", "Choose another one.")
         self.padding = int(config.pad_token_id or 0)
         self.dim = int(config.hidden_size)
         self.own = frozenset(self.model.state_dict())  # the names of what others trained
@@ -67,17 +65,8 @@ class PretrainedStack(nn.Module):
 
     def take_weights(self, name: str) -> None:
         """Take over the weights of a folder or of the hub. Raises BadInput where some are missing or do not fit."""
-        folder = folder_of(name)
-        weights_of(folder)
-        found, told = _read(type(self.model), self.model.config, folder)
-        if hasattr(found, "pooler"):
-            found.pooler = None
-        state, given = self.model.state_dict(), found.state_dict()
+        given, state = weights_for(self.model, self.own, folder_of(name)), self.model.state_dict()
         wrapped = {key: key.replace(".base_layer", "") for key in state}
-        lacking = sorted(self.own.intersection(told["missing_keys"]) | self.own.difference(given))
-        if lacking:
-            what = f"The weights in {folder} lack {len(lacking)} that the model needs, such as '{lacking[0]}'."
-            raise BadInput(what, "Give the folder of a whole model.")
         self.model.load_state_dict({key: given.get(wrapped[key], each) for key, each in state.items()})
         take_lengths(self.model)
 
@@ -90,10 +79,15 @@ def _architecture(prepared: Prepared) -> dict[str, Any]:
 
 
 def _config(architecture: Mapping[str, Any], dropout: float) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     plain = dict(architecture)
-    config = AutoConfig.for_model(plain.pop("model_type"), **plain)
+    try:
+        config = AutoConfig.for_model(plain.pop("model_type"), **plain)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        why = str(error).strip().splitlines()[0].rstrip(".:")
+        raise BadInput(f"The model's config.json cannot be used: {why}.", AGAIN) from error
     for name in HIDDEN_DROPOUT:
         if isinstance(getattr(config, name, None), float | int):
             setattr(config, name, dropout)
@@ -111,9 +105,14 @@ def _built(config: Any) -> Any:
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 
     factory = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+    if getattr(config, "is_encoder_decoder", False) and factory is AutoModel:
+        what = f"A model of the architecture '{config.model_type}' has a decoder too, and a text alone is read here."
+        raise BadInput(what, "Choose an encoder, a decoder, or a t5, of which the encoder reads.")
     model = factory.from_config(config, dtype=torch.float32, trust_remote_code=False)
     if hasattr(model, "pooler"):
         model.pooler = None
+    if not _reads_words(model):
+        raise BadInput(f"A model of the architecture '{config.model_type}' reads no text.", "Choose another one.")
     return model
 
 
@@ -122,6 +121,21 @@ def _reads_words(model: Any) -> bool:
         return isinstance(model.get_input_embeddings(), nn.Embedding)
     except NotImplementedError:
         return False
+
+
+def weights_for(model: Any, own: frozenset[str], folder: Path) -> dict[str, Tensor]:
+    """The weights of a folder, by the names that a model of this architecture and configuration has for them. Raises
+    BadInput where some of its `own` are missing, do not fit, or cannot be read."""
+    weights_of(folder)
+    found, told = _read(type(model), model.config, folder)
+    if hasattr(found, "pooler"):
+        found.pooler = None
+    given: dict[str, Tensor] = found.state_dict()
+    lacking = sorted(own.intersection(told["missing_keys"]) | own.difference(given))
+    if lacking:
+        what = f"The weights in {folder} lack {len(lacking)} that the model needs, such as '{lacking[0]}'."
+        raise BadInput(what, "Give the folder of a whole model.")
+    return given
 
 
 def _read(kind: Any, config: Any, folder: Path) -> tuple[Any, dict[str, Any]]:

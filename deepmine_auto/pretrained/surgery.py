@@ -35,6 +35,10 @@ IGNORED = ("output_attentions", "use_cache", "cache_position", "position_ids", "
            "position_embeddings")  # fmt: skip
 """What layers pass on that changes nothing of the mixing: rotations are applied, and no cache is kept."""
 
+REPLACEABLE = ("bert", "distilbert", "llama", "roberta")
+"""Architectures whose attention can be replaced, as a test shows of each. They are not all: T5 is another, but takes
+only variants that take a bias."""
+
 Attend = Callable[[AttentionShape], nn.Module]
 
 
@@ -111,7 +115,8 @@ def _some_calls(model: Any) -> list[Call]:
     calls = calls_of(model)
     if not calls:
         what = f"{type(model).__name__} computes its attention by itself, so no variant can take its place."
-        raise BadInput(what, "Search it with --attention multi_head alone, or choose another model.")
+        named = ", ".join(REPLACEABLE)
+        raise BadInput(what, f"Search it with --attention multi_head alone, or choose another model, such as {named}.")
     return calls
 
 

@@ -136,7 +136,7 @@ ATTENTION = '''
 
     @dataclass(frozen=True, kw_only=True)
     class <CLASS>(AttentionCore):
-        """Each field with a range is searched. `DenseAttention` does masks, dropout and modifiers."""
+        """Each field with a range is searched. `DenseAttention` does masks and modifiers."""
 
         name: ClassVar[str] = "<NAME>"
         source: ClassVar[str] = "arXiv:1706.03762"  # the paper that it follows

@@ -29,7 +29,8 @@ SMOOTH = 0.85
 class AdaLora(Tuning):
     """Of `rank` ranks a matrix and half as many more, `rank` are kept on average, and their sum counts `scale` times.
     `price` weighs how far columns and rows are from orthogonal, which makes gains comparable. A trial that is pruned
-    before half of its training has more ranks than these."""
+    before half of its training has more ranks than these. They stand in the highest share `top` of the blocks, at least
+    one."""
 
     name: ClassVar[str] = "adalora"
     source: ClassVar[str] = "arXiv:2303.10512"
@@ -38,11 +39,12 @@ class AdaLora(Tuning):
     scale: Annotated[float, Choice(1.0, 2.0, 4.0)] = 2.0
     price: Annotated[float, Float(0.01, 0.5, log=True)] = 0.1
     targets: Annotated[str, Choice("attention", "linear")] = "linear"
+    top: Annotated[float, Choice(0.25, 0.5, 1.0)] = 1.0
 
     def apply(self, model: nn.Module) -> None:
         """Freeze the model, and put the ranks into it. Raises BadInput where it has no such layers."""
         model.requires_grad_(False)
-        for name in linears_of(model, self.targets):
+        for name in linears_of(model, self.targets, self.top):
             wrap(model, name, lambda layer: _Ranks(layer, math.ceil(MORE * self.rank), self.scale))
         layers = [each for each in model.modules() if isinstance(each, _Ranks)]
         model.add_module("budget", _Budget(layers, self.rank * len(layers), self.price))

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto import Choice, Tuning, blocks_of, ends_of, wrap
+from deepmine_auto import Choice, Tuning, ends_of, top_blocks, wrap
 
 
 class _Bottleneck(nn.Module):
@@ -39,17 +39,18 @@ class _Bottleneck(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Pfeiffer(Tuning):
-    """One adapter a block, after its feed-forward part."""
+    """One adapter a block, after its feed-forward part, in the highest share `top` of the blocks, at least one."""
 
     name: ClassVar[str] = "pfeiffer"
     source: ClassVar[str] = "arXiv:2005.00247"
 
     size: Annotated[int, Choice(8, 16, 32, 64)] = 32
+    top: Annotated[float, Choice(0.25, 0.5, 1.0)] = 1.0
 
     def apply(self, model: nn.Module) -> None:
         """Freeze the model, and put the adapters into it. Raises BadInput where a block has no such parts."""
         model.requires_grad_(False)
-        for block in blocks_of(model):
+        for block in top_blocks(model, self.top):
             for name in self.places(block):
                 wrap(block, name, lambda layer: _Bottleneck(layer, self.size))
 
@@ -60,7 +61,7 @@ class Pfeiffer(Tuning):
 
 @dataclass(frozen=True, kw_only=True)
 class Houlsby(Pfeiffer):
-    """Two adapters a block: after its attention, and after its feed-forward part."""
+    """Two adapters a block, after its attention and after its feed-forward part, in the same blocks as `pfeiffer`."""
 
     name: ClassVar[str] = "houlsby"
     source: ClassVar[str] = "arXiv:1902.00751"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from deepmine_auto import BadInput, Tuning
+from deepmine_auto import Tuning, biases_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,6 @@ class Bitfit(Tuning):
 
     def apply(self, model: nn.Module) -> None:
         """Freeze all but the biases. Raises BadInput where the model has none."""
-        names = {name for name, _ in model.named_parameters() if name.endswith("bias")}
-        if not names:
-            raise BadInput("The pretrained model has no biases.", "Choose another tuning than bitfit.")
+        names = biases_of(model)
         for name, each in model.named_parameters():
             each.requires_grad_(name in names)

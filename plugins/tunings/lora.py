@@ -12,7 +12,8 @@ from deepmine_auto import Choice, Float, Tuning, inject, linears_of
 
 @dataclass(frozen=True, kw_only=True)
 class Lora(Tuning):
-    """The product of rank `rank` counts `scale` times. `targets` are the matrices of attention, or all of a block."""
+    """The product of rank `rank` counts `scale` times. `targets` are the matrices of attention, or all of a block. The
+    highest share `top` of the blocks has such products, at least one block; what lies below takes no gradient."""
 
     name: ClassVar[str] = "lora"
     source: ClassVar[str] = "arXiv:2106.09685"
@@ -24,8 +25,10 @@ class Lora(Tuning):
     scale: Annotated[float, Choice(1.0, 2.0, 4.0)] = 2.0
     dropout: Annotated[float, Float(0.0, 0.2)] = 0.05
     targets: Annotated[str, Choice("attention", "linear")] = "linear"
+    top: Annotated[float, Choice(0.25, 0.5, 1.0)] = 1.0
 
     def apply(self, model: nn.Module) -> None:
         """Freeze the model, and put the thin matrices into it. Raises BadInput where it has no such layers."""
         learned = {"r": self.rank, "lora_alpha": self.scale * self.rank, "lora_dropout": self.dropout}
-        inject("LoraConfig", model, target_modules=linears_of(model, self.targets), **learned, **self.form)
+        targets = linears_of(model, self.targets, self.top)
+        inject("LoraConfig", model, target_modules=targets, **learned, **self.form)

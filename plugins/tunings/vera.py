@@ -18,17 +18,19 @@ from deepmine_auto import Choice, Tuning, linears_of, wrap
 @dataclass(frozen=True, kw_only=True)
 class Vera(Tuning):
     """Layers of one size share their random matrices, which are drawn again from the same seed wherever the model is
-    built. Fewer weights than LoRA by far; it wants a large learning rate."""
+    built. Fewer weights than LoRA by far, in the highest share `top` of the blocks, at least one; it wants a large
+    learning rate."""
 
     name: ClassVar[str] = "vera"
     source: ClassVar[str] = "arXiv:2310.11454"
 
     rank: Annotated[int, Choice(64, 128, 256)] = 128
+    top: Annotated[float, Choice(0.25, 0.5, 1.0)] = 1.0
 
     def apply(self, model: nn.Module) -> None:
         """Freeze the model, and put the gains into it. Raises BadInput where it has no such layers."""
         model.requires_grad_(False)
-        for name in linears_of(model, "attention"):
+        for name in linears_of(model, "attention", self.top):
             wrap(model, name, lambda layer: _Gains(layer, self.rank))
 
 

@@ -1,11 +1,16 @@
 """What a frozen part says of a text is computed once, and nobody can tell."""
 
+import errno
+import os
+import time
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import originals
 import pytest
 import torch
+from safetensors import SafetensorError
 from tiny_texts import kept, rows
 
 from deepmine_auto import concluding
@@ -21,8 +26,31 @@ from deepmine_auto.training.loop import Training
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 
-KINDS = {"bert": originals.bert, "roberta": originals.roberta, "llama": originals.llama}
 TEXTS = ["good day", "the cold road of my house", "tea", "a kind book"]
+
+
+def mpnet(folder):
+    """Its blocks say tuples of one, and its encoder computes the bias of positions for all of them."""
+    from transformers import MPNetConfig, MPNetModel
+
+    tokenizer = originals.byte_pairs()
+    config = MPNetConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=66, **originals.SIZES)
+    return originals._saved(folder, MPNetModel, config, tokenizer)
+
+
+def deberta(folder):
+    """Its blocks say tuples of two, and the second is None; what comes out of the first goes through a convolution."""
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    positions = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]}
+    sizes = {"vocab_size": len(originals.WORDS), "max_position_embeddings": 64, "conv_kernel_size": 3}
+    config = DebertaV2Config(**sizes, **positions, **originals.SIZES)
+    return originals._saved(folder, DebertaV2Model, config, originals.word_pieces())
+
+
+KINDS = {
+    "bert": originals.bert, "roberta": originals.roberta, "llama": originals.llama, "mpnet": mpnet, "deberta": deberta,
+}  # fmt: skip
 
 
 def params_of(folder, layers, **changed):
@@ -82,8 +110,9 @@ def test_a_text_that_was_changed_is_computed(tmp_path):
     assert torch.equal(outputs(model, changed), expected)
 
 
-def test_gradients_of_the_top_are_those_of_the_whole_computation(tmp_path):
-    model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+@pytest.mark.parametrize("kind", ["bert", "mpnet"])
+def test_gradients_of_the_top_are_those_of_the_whole_computation(tmp_path, kind):
+    model, batch = remembering(KINDS[kind](tmp_path / kind), tmp_path)
 
     def gradients():
         model.zero_grad()
@@ -122,6 +151,17 @@ def test_what_changes_only_the_top_is_remembered_together(tmp_path):
     assert len([*tmp_path.glob("frozen-*.safetensors")]) == 1
 
 
+@pytest.mark.parametrize(("seed", "rank"), [(1, 8), (2, 8), (1, 4)])
+def test_what_is_drawn_for_the_top_is_remembered_together(tmp_path, seed, rank):
+    bert = originals.bert(tmp_path / "bert")
+    lora = {"tuning/kind": "lora", "tuning/lora/top": 0.5, "tuning/lora/rank": rank, "model/pretrained/dropout": 0.0}
+    for at in (0, seed):
+        torch.manual_seed(at)
+        model, _ = remembering(bert, tmp_path, **lora)
+        assert model.backbone.memory is not None
+    assert len([*tmp_path.glob("frozen-*.safetensors")]) == 1
+
+
 @pytest.mark.parametrize("changed", [{"attention/kind": "sliding_window"}, {"attention/learned_temperature/use": True}])
 def test_attention_that_was_put_in_is_computed_because_it_may_anneal_or_draw(tmp_path, changed):
     model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path, **changed)
@@ -154,16 +194,7 @@ def test_what_drops_out_counts_as_not_frozen(tmp_path):
     assert frozen_blocks(model.backbone.model) == 0
 
 
-def mpnet(folder):
-    """Its blocks say tuples, as those of T5 do."""
-    from transformers import MPNetConfig, MPNetModel
-
-    tokenizer = originals.byte_pairs()
-    config = MPNetConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=66, **originals.SIZES)
-    return originals._saved(folder, MPNetModel, config, tokenizer)
-
-
-@pytest.mark.parametrize("kind", [originals.albert, mpnet, originals.t5])
+@pytest.mark.parametrize("kind", [originals.albert, originals.t5])
 def test_a_model_whose_blocks_are_asked_again_or_pass_on_more_than_vectors_is_computed(tmp_path, kind):
     model, batch = remembering(kind(tmp_path / "model"), tmp_path, layers=0)
     assert frozen_blocks(model.backbone.model) > 0
@@ -172,10 +203,30 @@ def test_a_model_whose_blocks_are_asked_again_or_pass_on_more_than_vectors_is_co
     assert outputs(model, batch).isfinite().all()
 
 
+VECTORS = torch.zeros(1, 2, 16)
+
+
+class Named(NamedTuple):
+    """Who reads it by name cannot read a plain tuple."""
+
+    vectors: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("out", "form"),
+    [
+        (VECTORS, 0), ((VECTORS,), 1), ((VECTORS, None), 2), ((), None), ((None, VECTORS), None),
+        ((VECTORS, None, VECTORS), None), (VECTORS[0], None), ([VECTORS], None), (Named(VECTORS), None),
+    ],
+)  # fmt: skip
+def test_a_block_passes_on_vectors_alone_or_first_in_a_tuple_of_nothing_else(out, form):
+    assert memory._form(out, 16) == form
+
+
 def test_looking_how_blocks_are_asked_leaves_the_model_as_it_trains(tmp_path):
     model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
     hooks = [len(each._forward_hooks) for each in model.train().modules()]
-    assert memory._pass_on(model.backbone, 2)
+    assert memory._forms(model.backbone, 2) == [0, 0]
     assert all(each.training for each in model.modules())
     assert [len(each._forward_hooks) for each in model.modules()] == hooks
 
@@ -184,6 +235,112 @@ def test_what_would_be_too_large_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "MOST_BYTES", 100)
     model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
     assert model.backbone.memory is None
+
+
+# -- on the disk -------------------------------------------------------------------------------------------------------
+
+
+def files(place):
+    """Whole and half-written ones."""
+    return [*place.glob("*frozen-*.safetensors*")]
+
+
+def half_written(place, name, seconds_ago, size=100):
+    """A file of another process."""
+    file = place / f".frozen-{name}.safetensors.1"
+    file.write_bytes(bytes(size))
+    touch(file, seconds_ago)
+    return file
+
+
+def touch(file, seconds_ago):
+    then = time.time() - seconds_ago
+    os.utime(file, (then, then))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), SafetensorError("full")])
+@pytest.mark.parametrize("where", ["save_file", "flush"])
+def test_on_a_full_disk_nothing_is_kept_and_the_model_computes(tmp_path, monkeypatch, where, error):
+    def fails(*args):
+        if where == "save_file":
+            args[1].write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(memory, where, fails)
+    model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    assert model.backbone.memory is None
+    assert files(tmp_path) == []
+    assert outputs(model, batch).isfinite().all()
+
+
+def test_in_a_folder_that_cannot_be_written_nothing_is_kept_and_the_model_computes(tmp_path):
+    model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path / "away")
+    assert model.backbone.memory is None
+    assert outputs(model, batch).isfinite().all()
+
+
+def test_what_is_being_made_has_its_size_at_once_and_whoever_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
+    sizes = []
+
+    def interrupted(stack, columns):
+        sizes.extend(each.stat().st_size for each in tmp_path.glob(".frozen-*"))
+        assert sizes == [4 * 16 * len(columns.tokens)]
+        raise KeyboardInterrupt("by hand")
+
+    monkeypatch.setattr(memory, "_vectors", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="by hand"):
+        remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    assert len(sizes) == 1
+    assert files(tmp_path) == []
+
+
+def test_what_would_be_too_much_beside_what_is_kept_is_neither_kept_nor_computed(tmp_path, monkeypatch):
+    folder = originals.bert(tmp_path / "bert")
+    model, _ = remembering(folder, tmp_path, layers=1)
+    (file,) = files(tmp_path)
+    needed = file.stat().st_size + 4 * model.backbone.memory.vectors_TD.numel()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "MOST_BYTES_OF_ALL", needed - 1)
+        patched.setattr(memory, "_vectors", lambda *_: pytest.fail("computed in vain"))
+        assert remembering(folder, tmp_path, layers=2)[0].backbone.memory is None
+        assert files(tmp_path) == [file]
+        assert remembering(folder, tmp_path, layers=1)[0].backbone.memory is not None, "what is kept is read"
+
+    monkeypatch.setattr(memory, "MOST_BYTES_OF_ALL", needed)
+    assert remembering(folder, tmp_path, layers=2)[0].backbone.memory is not None
+
+
+def test_what_others_are_making_counts_as_kept(tmp_path, monkeypatch):
+    other = half_written(tmp_path, "other", seconds_ago=0, size=10_000)
+    monkeypatch.setattr(memory, "MOST_BYTES_OF_ALL", 10_000)
+    model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    assert model.backbone.memory is None
+    assert files(tmp_path) == [other]
+
+
+def test_what_killed_processes_left_is_deleted_and_takes_no_room(tmp_path, monkeypatch):
+    left = half_written(tmp_path, "left", memory.ABANDONED_SECONDS + 60, size=10_000)
+    monkeypatch.setattr(memory, "MOST_BYTES_OF_ALL", 10_000)
+    model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    assert not left.exists()
+    assert model.backbone.memory is not None
+
+
+def test_what_may_be_being_made_stays_and_so_does_what_is_whole(tmp_path):
+    folder = originals.bert(tmp_path / "bert")
+    remembering(folder, tmp_path, layers=1)
+    (whole,) = files(tmp_path)
+    touch(whole, memory.ABANDONED_SECONDS + 60)
+    made = half_written(tmp_path, "made", memory.ABANDONED_SECONDS - 60)
+    remembering(folder, tmp_path, layers=2)
+    assert {whole, made} < {*files(tmp_path)}
+
+
+def test_a_file_that_gets_its_name_while_others_are_counted_is_no_hindrance(tmp_path):
+    (tmp_path / ".frozen-renamed.safetensors.1").symlink_to(tmp_path / "not here any more")
+    model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    assert model.backbone.memory is not None
 
 
 # -- in a trial --------------------------------------------------------------------------------------------------------

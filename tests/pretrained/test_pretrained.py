@@ -168,6 +168,50 @@ def test_a_whole_cache_is_not_asked_of_the_hub_again(bert, monkeypatch):
     assert [each["local_files_only"] for each in asked] == [True]
 
 
+def hub_without(error):
+    """A hub that raises, and of which nothing is cached."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def snapshot_download(repository, local_files_only=False, **asked):
+        raise LocalEntryNotFoundError("nothing is cached") if local_files_only else error
+
+    return snapshot_download
+
+
+@pytest.mark.parametrize("kind", ["ProxyError", "ConnectError", "ReadTimeout", "RemoteProtocolError"])
+def test_a_hub_that_cannot_be_reached_is_told_in_a_sentence(monkeypatch, kind):
+    from huggingface_hub.utils import httpx
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub_without(getattr(httpx, kind)("the line is cut.\nSee")))
+    with pytest.raises(BadInput, match=r"'some/bert' is no folder, and the hub did not give it: the line is cut\. "):
+        pinned("some/bert")
+
+
+def test_a_line_that_is_cut_while_weights_come_is_told_in_a_sentence(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub_without(RuntimeError("CAS service error")))
+    with pytest.raises(BadInput, match=r"the hub did not give it: CAS service error\. Check the name"):
+        folder_of("some/bert")
+
+
+def test_an_error_of_the_hub_that_says_nothing_is_told_by_its_name(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub_without(TimeoutError()))
+    with pytest.raises(BadInput, match=r"the hub did not give it: TimeoutError\. Check the name"):
+        folder_of("some/bert")
+
+
+@pytest.mark.parametrize(("name", "asked"), [("some/bert", "some/bert"), ("some/bert@v1", "some/bert --revision v1")])
+def test_a_hub_that_cannot_be_reached_is_told_with_how_to_fetch_the_model_elsewhere(monkeypatch, name, asked):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub_without(ConnectionError("no route")))
+    command = f"`hf download {asked} --local-dir FOLDER`"
+    with pytest.raises(BadInput, match=f"fetch it where there is a network, {command}, and give that folder"):
+        folder_of(name)
+
+
+def test_what_can_be_no_name_of_the_hub_is_not_to_be_fetched_from_there():
+    with pytest.raises(BadInput, match=r"where/bert' is no folder, .*\. Check the path, or give a name of the hub\.$"):
+        folder_of("some/where/bert")
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 def test_a_missing_file_is_named(bert, name):
     (bert / name).unlink()
@@ -209,6 +253,15 @@ def test_an_index_that_is_damaged_is_told_in_a_sentence(bert, text):
     (bert / "model.safetensors").unlink()
     (bert / "model.safetensors.index.json").write_text(text, encoding="latin-1")
     with pytest.raises(BadInput, match=r"index\.json does not say which files hold the weights\. Download the model"):
+        weights_of(bert)
+
+
+@pytest.mark.parametrize("changed", [{}, {"metadata": None}, {"metadata": []}])
+def test_an_index_without_the_metadata_that_transformers_reads_is_refused(bert, changed):
+    sharded(bert)
+    index = bert / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": json.loads(index.read_text())["weight_map"], **changed}))
+    with pytest.raises(BadInput, match=r'index\.json lacks its metadata\. Write "metadata": \{\} into it, or download'):
         weights_of(bert)
 
 

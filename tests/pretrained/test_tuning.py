@@ -5,19 +5,24 @@ import pytest
 import torch
 from tiny_texts import rows
 from torch import nn
+from transformers import GPT2Config, GPT2Model
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model
 from deepmine_auto.pretrained.files import original_of
+from deepmine_auto.pretrained.memory import frozen_blocks
 from deepmine_auto.pretrained.merging import merge
-from deepmine_auto.pretrained.parts import PUT_IN, blocks_of, ends_of, linears_of
+from deepmine_auto.pretrained.parts import PUT_IN, blocks_of, ends_of, linears_of, top_blocks
+from deepmine_auto.space import Choice, ranges
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 
 KINDS = {"bert": originals.bert, "roberta": originals.roberta, "t5": originals.t5, "llama": originals.llama}
 MERGED = ["lora", "dora", "rslora", "adalora", "ia3", "vera"]
-BESIDE = [*MERGED, "houlsby", "pfeiffer", "prefix"]
+IN_BLOCKS = [*MERGED, "houlsby", "pfeiffer"]
+BESIDE = [*IN_BLOCKS, "prefix"]
+HALF = {"top": 0.5}
 IDS, KEEP = torch.tensor([[2, 5, 7, 3], [2, 6, 3, 0]]), torch.tensor([[True] * 4, [True] * 3 + [False]])
 
 
@@ -26,11 +31,11 @@ def bert(tmp_path):
     return originals.bert(tmp_path / "bert")
 
 
-def model_of(folder, kind, seed=0, **tuning):
+def model_of(folder, kind, seed=0, beside=None, **tuning):
     params = {
         "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
         "model/pretrained/dropout": 0.0, "tuning/kind": kind,
-        **{f"tuning/{kind}/{name}": value for name, value in tuning.items()},
+        **{f"tuning/{kind}/{name}": value for name, value in tuning.items()}, **(beside or {}),
     }  # fmt: skip
     task = OwnTexts()
     torch.manual_seed(seed)
@@ -55,9 +60,15 @@ def trained(model):
     return {name for name, each in model.backbone.named_parameters() if not torch.equal(each, before[name])}
 
 
-@pytest.mark.parametrize("kind", BESIDE)
-def test_it_begins_as_the_model_that_others_trained(bert, kind):
-    tuned = model_of(bert, kind, seed=1)  # with 0 it would draw at first the very weights that are in the folder
+def layers_of(names):
+    """The numbers of the layers in which weights stand."""
+    return {int(name.split("layer.")[1].split(".")[0]) for name in names}
+
+
+@pytest.mark.parametrize(("kind", "tuning"), [*((each, {}) for each in BESIDE), *((each, HALF) for each in IN_BLOCKS)])
+def test_it_begins_as_the_model_that_others_trained(bert, kind, tuning):
+    # with seed 0 it would draw at first the very weights that are in the folder
+    tuned = model_of(bert, kind, seed=1, **tuning)
     torch.testing.assert_close(outputs(tuned), outputs(model_of(bert, "full")))
 
 
@@ -101,9 +112,10 @@ def test_what_is_frozen_drops_nothing_out(bert):
     assert sum(each == 0.3 for each in rates) == sum(each == 0.3 for each in top) > 0
 
 
+@pytest.mark.parametrize("tuning", [{}, HALF])
 @pytest.mark.parametrize("kind", MERGED)
-def test_merged_it_computes_the_same_and_nothing_of_it_is_left(bert, kind):
-    model = model_of(bert, kind)
+def test_merged_it_computes_the_same_and_nothing_of_it_is_left(bert, kind, tuning):
+    model = model_of(bert, kind, **tuning)
     trained(model)
     before = outputs(model)
     assert merge(model.backbone)
@@ -122,6 +134,41 @@ def test_pfeiffer_has_one_adapter_a_block_and_houlsby_two(bert):
     assert counts == {"pfeiffer": 3, "houlsby": 6}
 
 
+# -- which blocks are tuned --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("top", "layers"), [(0.25, {2}), (0.5, {1, 2}), (1.0, {0, 1, 2})])
+@pytest.mark.parametrize("kind", IN_BLOCKS)
+def test_the_highest_share_of_the_blocks_learns_rounded_up_and_nothing_else(bert, kind, top, layers):
+    model = model_of(bert, kind, top=top)
+    assert layers_of(name for name, _ in model.backbone.named_parameters() if ".base_layer." in name) == layers
+    assert layers_of(trained(model)) == layers
+
+
+@pytest.mark.parametrize("kind", IN_BLOCKS)
+def test_which_blocks_are_tuned_is_searched_and_by_default_all_are(kind):
+    plugin = the_host().get("tuning", kind)
+    assert ranges(plugin)["top"] == Choice(0.25, 0.5, 1.0)
+    assert plugin().top == 1.0
+
+
+@pytest.mark.parametrize(("top", "count"), [(0.0, 1), (0.01, 1), (0.25, 3), (0.26, 4), (1.0, 12)])
+def test_a_share_of_the_blocks_is_rounded_up_to_one_at_least(top, count):
+    blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(12))
+    assert top_blocks(nn.ModuleDict({"layers": blocks}), top) == [*blocks][12 - count :]
+
+
+def test_variants_below_what_is_tuned_learn_nothing(bert):
+    model = model_of(bert, "lora", beside={"attention/kind": "sigmoid"}, top=0.25)
+    learning = [name for name, each in model.backbone.named_parameters() if each.requires_grad]
+    assert layers_of(name for name in learning if PUT_IN in name.split(".")) == {2}
+
+
+def test_what_lies_below_says_the_same_of_a_text_every_time_where_nothing_drops_out(bert):
+    counts = {top: frozen_blocks(model_of(bert, "lora", top=top).backbone.model) for top in (0.25, 0.5, 1.0)}
+    assert counts == {0.25: 2, 0.5: 1, 1.0: 0}
+
+
 # -- the parts of a model ----------------------------------------------------------------------------------------------
 
 
@@ -135,6 +182,7 @@ def test_blocks_and_their_ends_are_found_whatever_they_are_called(tmp_path, arch
     assert feed_forward.split(".")[-1] in ("dense", "wo", "down_proj")
     assert set(linears_of(stack, "attention")) < set(linears_of(stack, "linear"))
     assert len(linears_of(stack, "attention")) == 12
+    assert linears_of(stack, "attention", 0.5) == linears_of(stack, "attention")[4:]
 
 
 def test_what_surgery_put_in_is_no_part_of_the_model_that_others_trained():
@@ -154,13 +202,24 @@ def test_a_model_without_blocks_is_told_in_a_sentence():
 
 
 def test_a_block_without_attention_is_told_in_a_sentence():
-    with pytest.raises(BadInput, match="Sequential has no attention and feed-forward part"):
+    with pytest.raises(BadInput, match=r"Sequential has no attention and feed-forward part made of nn\.Linear\."):
         ends_of(torch.nn.Sequential(torch.nn.Linear(2, 2)))
 
 
-def test_targets_that_are_not_there_are_told_in_a_sentence():
-    with pytest.raises(BadInput, match="has no such layer as 'attention'"):
-        linears_of(torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.Linear(2, 2)])}), "attention")
+def test_targets_that_are_not_there_are_told_with_the_nearest_that_are():
+    block = nn.ModuleDict({each: nn.Linear(2, 2) for each in ("up", "down", "mix", "attend")})
+    told = r"ModuleDict has no such layer as 'attention' in .*, but attend, down, mix\. Choose the targets 'linear', or"
+    with pytest.raises(BadInput, match=told):
+        linears_of(nn.ModuleDict({"layers": nn.ModuleList([block])}), "attention")
+
+
+@pytest.mark.parametrize("targets", ["attention", "linear"])
+def test_a_model_whose_maps_are_all_of_another_kind_is_told_by_its_name_in_a_backbone_too(targets):
+    gpt2 = GPT2Model(GPT2Config(vocab_size=12, n_positions=16, n_embd=16, n_layer=2, n_head=2))
+    told = r"GPT2Model has no nn\.Linear in the blocks to be tuned\. Choose another tuning, such as full"
+    for model in (gpt2, nn.ModuleDict({"model": gpt2})):
+        with pytest.raises(BadInput, match=told):
+            linears_of(model, targets)
 
 
 # -- biases ------------------------------------------------------------------------------------------------------------
@@ -172,6 +231,7 @@ def test_only_biases_learn_with_bitfit(bert):
     assert all(name.endswith("bias") for name in moved)
 
 
-def test_a_model_without_biases_cannot_learn_them(tmp_path):
-    with pytest.raises(BadInput, match=r"The pretrained model has no biases\. Choose another tuning than bitfit"):
-        model_of(originals.llama(tmp_path / "llama"), "bitfit")
+@pytest.mark.parametrize("beside", [{}, {"attention/query_temperature/use": True}])
+def test_a_model_without_biases_cannot_learn_them_nor_those_of_a_variant_alone(tmp_path, beside):
+    with pytest.raises(BadInput, match=r"LlamaModel has no biases\. Choose another tuning, such as lora"):
+        model_of(originals.llama(tmp_path / "llama"), "bitfit", beside=beside)
