@@ -1,6 +1,7 @@
 """Where a study runs when it goes on."""
 
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 from fakes import Desk
@@ -65,7 +66,7 @@ def test_a_cluster_is_joined_by_ray():
 def test_other_attention_is_searched_with_the_backbones_that_the_study_has():
     space = Space((Param("model/kind", Choice("lstm"), {}),), {})
     spaces = Spaces({"space": space.to_json(), "space_name": "default.toml"}, ())
-    file = _file(spaces, Change(attention=["additive"]))
+    file = _file(spaces, Change(attention=["additive"]), the_host())
     assert (file.plugins["backbone"], file.plugins["attention"]) == (("lstm",), ["additive"])
 
 
@@ -113,6 +114,8 @@ def test_a_study_that_cannot_go_on_keeps_what_it_found(tmp_path, monkeypatch):
 def test_what_a_study_keeps_of_its_own_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("deepmine_auto.changing.build_space", lambda *_: Space((), {}))
     monkeypatch.setattr("deepmine_auto.changing._lengths", lambda *_: [1, 2])
+    monkeypatch.setattr("deepmine_auto.changing.rows_of", lambda *_: None)
+    monkeypatch.setattr("deepmine_auto.changing.prepared_by", lambda *_: SimpleNamespace(max_len=8))
     monkeypatch.setattr("deepmine_auto.changing.extra_of", lambda _: NOTHING_MORE)
     (tmp_path / "mine.toml").write_text('[plugins]\nsampler = "gp"\n[budget]\ntrials = 9\n')
     study = Desk(tmp_path).begin()

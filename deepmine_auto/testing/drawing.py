@@ -14,15 +14,19 @@ P = TypeVar("P", bound=Plugin)
 
 def drawn(cls: type[P]) -> st.SearchStrategy[P]:
     """Instances of a plugin class, each searched field anywhere in its range; the others keep their defaults."""
-    return st.builds(cls, **{name: _values(each) for name, each in ranges(cls).items()})
+    return st.builds(cls, **{name: _values(each) for name, each in _searched(cls).items()})
 
 
 def corners(cls: type[P]) -> tuple[P, P]:
     """Two instances: every searched field at the lower end of its range, and every one at the upper end."""
-    ends = {name: _ends(each) for name, each in ranges(cls).items()}
+    ends = {name: _ends(each) for name, each in _searched(cls).items()}
     return cls(**{name: low for name, (low, _) in ends.items()}), cls(
         **{name: high for name, (_, high) in ends.items()}
     )
+
+
+def _searched(cls: type[Plugin]) -> dict[str, Range]:
+    return {name: each for name, each in ranges(cls).items() if getattr(each, "searched", True)}
 
 
 def _ends(each: Range) -> tuple[Any, Any]:
