@@ -105,6 +105,10 @@ def _nothing(agenda: Agenda) -> NothingLearned:
         limits = ", ".join(map(str, ledger.study.limits))
         return NothingLearned(f"No trial keeps the limits: {limits}.", f"Ease them in a new study, or go on: {remedy}")
     del causes["deadline"]
+    if {*causes} == {"memory"}:
+        what = "Every trial ran out of memory, also where its batch was worked off in parts."
+        others = 'a smaller model, a tuning such as lora, or shorter texts ("data/max_len" in a space)'
+        return NothingLearned(what, f"Search {others}; see `deepmine-auto trials {ledger.study.typed}`.")
     if causes:
         told = ", ".join(f"{cause} ({count})" for cause, count in causes.most_common())
         return NothingLearned(

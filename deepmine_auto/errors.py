@@ -61,6 +61,11 @@ class PluginError(DeepmineError):
         self.plugin = plugin
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says, as a part of a sentence; its name where it says nothing, as timeouts do."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+
+
 def unknown(name: str, known: Iterable[str], what: str, remedy: str = "") -> BadInput:
     """Say that `name` is no `what`, and which known name is nearest.
 

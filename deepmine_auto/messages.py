@@ -111,6 +111,11 @@ class Beat:
     seconds: float
 
 
+def last_line(reason: str) -> str:
+    """What a traceback comes to, as a part of a sentence."""
+    return reason.strip().rpartition("\n")[2].rstrip(".")
+
+
 Message = Reported | Saved | Beat | Ended
 _TYPES: dict[str, type[Reported | Saved | Beat | Ended]] = {
     each.__name__: each for each in (Reported, Saved, Beat, Ended)

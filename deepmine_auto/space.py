@@ -191,6 +191,12 @@ def relevant(params: Mapping[str, T]) -> dict[str, T]:
     return {name: value for name, value in params.items() if counts(name)}
 
 
+def essential(params: Mapping[str, T]) -> dict[str, T]:
+    """Params without those that say no more than their absence: what is not used, and one variant in all layers."""
+    idle = {"use": False, "kind": "same"}
+    return {name: value for name, value in params.items() if idle.get(name.rpartition("/")[2]) != value}
+
+
 def _unused(name: str, value: Value | None) -> Value | None:
     """What holds where params do not name it: a plugin is not used; for anything else, `value`."""
     return False if name.endswith("/use") else value

@@ -177,7 +177,9 @@ def reading_longest(file: SpaceFile, task: type[Task]) -> Task:
     """The task with the longest inputs that a file asks for."""
     own = ranges(task).get("max_len")
     wish = file.ranges.get(f"{DATA}max_len")
-    values = [*wish.values()] if isinstance(wish, dict) else wish if isinstance(wish, list) else [wish]
+    if isinstance(wish, dict):
+        wish = wish.get("high", getattr(own, "high", None))
+    values = wish if isinstance(wish, list) else [wish]
     # others are refused with the space
     within: list[int] = [each for each in values if own is not None and isinstance(each, int) and each in own]
     return plugin_from(task, {f"{DATA}max_len": max(within)} if within else {}, "data")
@@ -253,8 +255,17 @@ def build_space(file: SpaceFile, host: Host, task: type[Task], admit: Admit) -> 
     _refuse_unknown_params(file, params, host, always)
     _refuse_two_judging(file, chosen["technique"])
     kept, fixed = narrowed(params, file.ranges, file.where)
+    _refuse_unsearched(file, params)
     usual = usual_values(chosen, always)
     return Space(kept, fixed, tuple(_recipe(each, usual, kept, fixed, file.where) for each in file.recipes))
+
+
+def _refuse_unsearched(file: SpaceFile, params: Iterable[Param]) -> None:
+    """Raise BadInput where a recipe names what is searched only where a range is given, and there is none."""
+    unsearched = {each.name for each in params if not getattr(each.range, "searched", True)} - {*file.ranges}
+    for name in (each for recipe in file.recipes for each in recipe if each in unsearched):
+        what = f"{file.where}: a recipe sets '{name}', which is searched only where [ranges] names it."
+        raise BadInput(what, "Give its values there too.")
 
 
 def _refuse_two_judging(file: SpaceFile, techniques: Mapping[str, Any]) -> None:
@@ -338,14 +349,14 @@ def _recipe(
     fixed: Mapping[str, Any],
     where: str,
 ) -> dict[str, Any]:
-    """The values of a recipe that exist in this space. What it does not name is as usual, and what may be used is not;
-    a kind that was not chosen, or is not named, is left to the sampler.
+    """The values of a recipe that exist in this space. What it does not name is as usual, and a plugin is used where
+    it names something of that; a kind that was not chosen, or is not named, is left to the sampler.
 
     Raises BadInput for any other value outside its range.
     """
     kept: dict[str, Any] = {}
     for param in params:
-        value = recipe.get(param.name, _unnamed(param, usual))
+        value = recipe.get(param.name, _unnamed(param, usual, recipe))
         if value is None or not param.active({**fixed, **kept}):
             continue
         if value in param.range:
@@ -355,9 +366,11 @@ def _recipe(
     return kept
 
 
-def _unnamed(param: Param, usual: Mapping[str, Value]) -> Value | None:
+def _unnamed(param: Param, usual: Mapping[str, Value], recipe: Mapping[str, Any]) -> Value | None:
     """What a param is that a recipe does not name: all that it can be, or what is usual, or None."""
     if isinstance(param.range, Choice) and len(param.range.options) == 1:
         return param.range.options[0]
-    value = False if param.name.endswith("/use") else usual.get(param.name)
+    plugin, _, last = param.name.rpartition("/")
+    named = any(each.startswith(f"{plugin}/") for each in recipe)
+    value = named if last == "use" else usual.get(param.name)
     return value if value in param.range else None

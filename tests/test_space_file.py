@@ -158,7 +158,8 @@ def test_where_no_backbone_is_named_those_that_look_as_the_task_allows_are_taken
 @pytest.mark.parametrize(
     ("named", "longest", "searched"),
     [("", 256, None), ('"data/max_len" = 512', 512, None), ('"data/max_len" = [64, 512]', 512, (64, 512)),
-     ('"data/max_len" = { low = 16, high = 700 }', 700, (16, 700)), ('"data/max_len" = 3', 256, None)],
+     ('"data/max_len" = { low = 16, high = 700 }', 700, (16, 700)), ('"data/max_len" = 3', 256, None),
+     ('"data/max_len" = { low = 512 }', 32_768, (512, 32_768))],
 )  # fmt: skip
 def test_how_long_texts_may_be_is_searched_only_where_a_file_says_so(file, named, longest, searched):
     read, task = read_space(file(BASE + f"[ranges]\n{named}\n")), the_host().get("task", "sentiment")
@@ -213,6 +214,23 @@ def test_what_a_recipe_does_not_name_is_as_usual_and_not_used(file):
     assert (found["model/dim"], found["model/depth"]) == (128, 3)
     assert "training/clip" not in found, "the default is not in its range"
     assert "optimizer/kind" not in found, "which of them is left to the sampler"
+
+
+def test_a_recipe_that_names_something_of_a_plugin_uses_it(file):
+    (found,) = space_of(
+        file('[plugins]\ntechnique = ["word_dropout"]\n[[recipes]]\n"technique/word_dropout/share" = 0.2\n')
+    ).recipes
+    assert (found["technique/word_dropout/use"], found["technique/word_dropout/share"]) == (True, 0.2)
+
+
+def test_a_recipe_cannot_set_what_no_range_names(file):
+    recipe = '[[recipes]]\n"data/max_len" = 64\n'
+    with pytest.raises(
+        BadInput, match=r"a recipe sets 'data/max_len', which is searched only where \[ranges\] names it"
+    ):
+        space_of(file(BASE + recipe))
+    (found,) = space_of(file(BASE + f'[ranges]\n"data/max_len" = [32, 64]\n{recipe}')).recipes
+    assert found["data/max_len"] == 64
 
 
 def test_a_recipe_leaves_out_kinds_that_were_not_chosen(file):

@@ -107,6 +107,11 @@ class Applied:
         """Return what is added to the loss of `outputs`, or None; `step.outputs()` works the batch off again."""
         return None
 
+    def scale(self) -> float:
+        """Return what the loss is multiplied by before its gradients are made; whoever asks for that divides them by it
+        in `after_backward`."""
+        return 1.0
+
     def after_backward(self, step: Step) -> None:
         """Change the gradients before they are clipped, or add to them what other weights would have."""
 

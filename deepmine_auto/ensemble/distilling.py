@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,7 @@ from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.executors.inline import one_thread
 from deepmine_auto.exporting import study_in, winner_of
 from deepmine_auto.host import Host, the_host
-from deepmine_auto.messages import Assignment, Ended, attempt_folder
+from deepmine_auto.messages import Assignment, Ended, Message, attempt_folder, last_line
 from deepmine_auto.storage.place import Place, held
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.evidence import spoken
@@ -119,9 +120,13 @@ def _teacher(row: StudyRow, store: Store, host: Host, found: Selection) -> np.nd
 
 def _taught(assignment: Assignment, teacher: np.ndarray, lesson: Lesson, host: Host) -> Ended:
     shutil.rmtree(_checkpoints(assignment), ignore_errors=True)
-    training = Training(assignment, host)
-    training.techniques["distilled"] = Taught(teacher, lesson.alpha, lesson.temperature)
-    return _whole(training, host, "with", "Try a smaller --alpha.")
+
+    def begin() -> Iterator[Message]:
+        training = Training(assignment, host)
+        training.techniques["distilled"] = Taught(teacher, lesson.alpha, lesson.temperature)
+        return training.messages()
+
+    return _whole(begin, assignment, host, "with a teacher", "Try a smaller --alpha.")
 
 
 class Untaught(NamedTuple):
@@ -139,18 +144,24 @@ def _untaught(row: StudyRow, store: Store, assignment: Assignment, host: Host) -
     own = history.best_values()[trial]
     if history.trials[trial].state == TrialState.COMPLETE:
         return Untaught(trial, own)
-    training = Training(replace(assignment, attempt=2), host)  # the checkpoints of the first are still wanted
-    value = _whole(training, host, "without", f"Export it as it is: deepmine-auto export {row.typed}").value
+    again = replace(assignment, attempt=2)  # the checkpoints of the first are still wanted
+    value = _whole(
+        lambda: Training(again, host).messages(),
+        again,
+        host,
+        "without a teacher",
+        f"Export it as it is: deepmine-auto export {row.typed}",
+    ).value
     assert value is not None
     return Untaught(trial, value, own)
 
 
-def _whole(training: Training, host: Host, how: str, remedy: str) -> Ended:
+def _whole(begin: Callable[[], Iterator[Message]], assignment: Assignment, host: Host, how: str, remedy: str) -> Ended:
     """Train to the end. Raises DeepmineError where that is none that a trial is judged by."""
-    last = [*guarded(training.messages, training.assignment, host)][-1]
+    last = [*guarded(begin, assignment, host)][-1]
     if not isinstance(last, Ended) or last.cause not in ("budget", "patience") or last.value is None:
-        cause = last.cause if isinstance(last, Ended) else "interrupted"
-        raise DeepmineError(f"The training {how} a teacher did not end well: {cause}.", remedy)
+        why = (last_line(last.reason) or last.cause) if isinstance(last, Ended) else "interrupted"
+        raise DeepmineError(f"The training {how} did not end well: {why}.", remedy)
     return last
 
 

@@ -13,7 +13,7 @@ from deepmine_auto.bundle.plain import read_json
 from deepmine_auto.contracts import Original
 from deepmine_auto.data.foreign import load_foreign
 from deepmine_auto.disk import sha256
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, first_line
 from deepmine_auto.pretrained.trust import trusted
 
 WANTED = ("*.json", "*.safetensors")
@@ -58,8 +58,7 @@ def folder_of(name: str) -> Path:
 
 
 def _not_given(name: str, error: Exception, remedy: str) -> BadInput:
-    why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")  # a timeout may say nothing
-    return BadInput(f"The model '{name}' is no folder, and the hub did not give it: {why}.", remedy)
+    return BadInput(f"The model '{name}' is no folder, and the hub did not give it: {first_line(error)}.", remedy)
 
 
 def _by_hand(repository: str, revision: str) -> str:

@@ -149,13 +149,13 @@ def _form(out: Any, dim: int) -> int | None:
 
 
 def _key(stack: PretrainedStack, count: int, parts: Sequence[Columns]) -> str:
-    """One text for all that the vectors depend on: how the model is built, its frozen weights, and the rows. What
-    learns stands above them, and is another's in each trial."""
+    """One text for all that the vectors depend on: how the model is built, the weights of its frozen part, and the
+    rows. What stands above, and what a tuning has put in, is another's in each trial."""
     told = hashlib.sha256(json.dumps([count, stack.architecture, torch.__version__], sort_keys=True).encode())
-    learning = {name for name, each in stack.model.named_parameters() if each.requires_grad}
-    for name, each in stack.model.state_dict().items():
-        if name not in learning:
-            told.update(name.replace(".base_layer", "").encode() + each.detach().cpu().numpy().tobytes())
+    above = {id(each) for block in blocks_of(stack.model)[count:] for each in block.state_dict(keep_vars=True).values()}
+    for name, each in stack.model.state_dict(keep_vars=True).items():
+        if name in stack.own and id(each) not in above:
+            told.update(name.encode() + each.detach().cpu().numpy().tobytes())
     for columns in parts:
         told.update(columns.tokens.tobytes() + columns.offsets.tobytes())
     return told.hexdigest()[:16]

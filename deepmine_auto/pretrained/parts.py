@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from deepmine_auto.errors import BadInput
+from deepmine_auto.model.guard import Refused
 
 ATTENTION = ("attention", "attn", "selfattention")
 """What stands in the name of a module that mixes tokens."""
@@ -34,7 +35,7 @@ def top_blocks(model: nn.Module, top: float) -> list[nn.Module]:
 
 def linears_of(model: nn.Module, targets: str, top: float = 1.0) -> list[str]:
     """The names of the model's own linear maps within the highest share `top` of the blocks: all (`linear`), or those
-    that mix tokens (`attention`). Raises BadInput where there is none."""
+    that mix tokens (`attention`). Raises BadInput where there is none, and Refused where there are others."""
     inside = {id(each) for block in top_blocks(model, top) for each in block.modules() if isinstance(each, nn.Linear)}
     names = [name for name, each in _own(model) if id(each) in inside]
     if not names:  # GPT-2 has maps of a kind of its own
@@ -44,7 +45,8 @@ def linears_of(model: nn.Module, targets: str, top: float = 1.0) -> list[str]:
     if not found:
         near = get_close_matches(targets, {each.rpartition(".")[2] for each in names}, cutoff=0.0)
         what = f"{_called(model)} has no such layer as '{targets}' in the blocks to be tuned, but {', '.join(near)}."
-        raise BadInput(what, "Choose the targets 'linear', or another tuning.")
+        # no plugin is to blame: its other targets may be there
+        raise Refused(what, "Choose another tuning, or other targets where it has them.")
     return found
 
 

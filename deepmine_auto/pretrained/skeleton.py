@@ -4,8 +4,10 @@ memory, and variants and tunings are tried on it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -51,14 +53,14 @@ class Skeleton:
         self.name, self.max_len = name, max_len
         softmax = attend(host.get("attention", SOFTMAX)(), ())
         reads = cast(Prepared, _Reads(architecture(folder_of(name)), max_len))
-        self.making = on_meta
+        self.making: Callable[[], AbstractContextManager[None]] = on_meta
         try:
             with on_meta():
                 self.stack = PretrainedStack(reads, softmax, 0.0)
         except RuntimeError as error:
             if not lacks_numbers(error):
                 raise
-            self.making = torch.random.fork_rng  # it looks at numbers, and gets some
+            self.making = partial(torch.random.fork_rng, devices=[])  # it looks at numbers, and gets some
             with self.making():
                 self.stack = PretrainedStack(reads, softmax, 0.0)
         _refuse_other_weights(self.stack, name)

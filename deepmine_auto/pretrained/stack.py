@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deepmine_auto.contracts import Mixed, Prepared
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, first_line
 from deepmine_auto.pretrained.files import AGAIN, folder_of, weights_of
 from deepmine_auto.pretrained.memory import Memory
 from deepmine_auto.pretrained.peft import take_lengths
@@ -86,8 +86,7 @@ def _config(architecture: Mapping[str, Any], dropout: float) -> Any:
     try:
         config = AutoConfig.for_model(plain.pop("model_type"), **plain)
     except (StrictDataclassError, TypeError, ValueError) as error:
-        why = str(error).strip().splitlines()[0].rstrip(".:")
-        raise BadInput(f"The model's config.json cannot be used: {why}.", AGAIN) from error
+        raise BadInput(f"The model's config.json cannot be used: {first_line(error)}.", AGAIN) from error
     for name in HIDDEN_DROPOUT:
         if isinstance(getattr(config, name, None), float | int):
             setattr(config, name, dropout)
@@ -147,7 +146,7 @@ def _read(kind: Any, config: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     disable_progress_bar()
     options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True, "dtype": torch.float32}
     try:
-        with torch.random.fork_rng():  # it draws what it does not find
+        with torch.random.fork_rng(devices=[]):  # it draws what it does not find, on the CPU
             found, told = kind.from_pretrained(folder, config=config, **options)
     except (RuntimeError, SafetensorError) as error:
         what = (

@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 from deepmine_auto.errors import DeepmineError
-from deepmine_auto.messages import WHOLE, Assignment, Beat, Because, Ended, Message, Reported, Saved
+from deepmine_auto.messages import WHOLE, Assignment, Beat, Because, Cause, Ended, Message, Reported, Saved
 from deepmine_auto.study import hanging
 from deepmine_auto.study.budget import Budget, most_reserved, reserve
 from deepmine_auto.study.finals import Rerun, finalists, in_order
@@ -110,15 +110,24 @@ class Agenda:
         return False
 
     def lost(self, key: Key, because: Because, why: str) -> None:
-        """A worker went away: its work is handed out again under the same number, but not for ever."""
-        if self.running.pop(key, None) is None:
+        """A worker went away: its work is handed out again under the same number, but not for ever, and with half the
+        batch at a time where it took too much memory."""
+        if (assignment := self.running.pop(key, None)) is None:
             return
         self.ledger.event(because, f"{key[0]} {key[1]} lost its worker: {why}", self.ledger.trial_of(key))
-        if self.ledger.history.may_try_again(key, because):
+        if because == "memory" and self._may_halve(assignment):
+            self._say_halved(assignment)
+            self.left.append((key, because))
+        elif because != "memory" and self.ledger.history.may_try_again(key, because):
             self.left.append((key, because))
         else:
             times = len(self.ledger.history.of(*key).attempts)
-            self.ledger.end(key, Ended("lost", reason=f"its worker went away, the last of {times} times: {why}"))
+            cause: Cause = "memory" if because == "memory" else "lost"
+            self.ledger.end(key, Ended(cause, reason=f"its worker went away, the last of {times} times: {why}"))
+
+    def lost_before(self, key: Key) -> bool:
+        """Whether something that runs has lost a worker already."""
+        return any(row["because"] == "lost" for row in self.ledger.history.of(*key).attempts)
 
     def hung(self) -> list[tuple[Key, str]]:
         """What runs and has not been heard of for much too long, with the reason; whoever runs it must end it, and then

@@ -21,7 +21,7 @@ def halvings_known(history: History, params_of: Callable[[Key], Params], params:
 
 
 def shape_of(params: Params) -> dict[str, Any]:
-    """The params that decide how much memory a step takes: all but those of fractions, such as rates and dropout, and
-    those of how long is trained."""
-    sized = {name: value for name, value in params.items() if not isinstance(value, float)}
+    """The params that decide how much memory a step takes: all but those of fractions, such as rates and dropout, but
+    for shares of blocks, and those of how long is trained."""
+    sized = {name: each for name, each in params.items() if not isinstance(each, float) or name.endswith("/top")}
     return {name: value for name, value in sized.items() if name not in LASTING and not name.startswith("schedule/")}

@@ -153,11 +153,13 @@ class Ledger:
         return self._assign_trial(number, "begun")
 
     def _propose(self, number: int) -> FrozenTrial:
-        if self.mirror.remaining(number) == []:
-            what = f"The {number} trials are all that this search space can say."
-            raise UsedUp(what, "Go on with a wider one: resume --space FILE.")
         out = set_aside(self.trials.values())
-        proposed = self.mirror.ask(number, bar(out, self.space, self.seed, number))
+        barred = bar(out, self.space, self.seed, number)
+        if self.mirror.remaining(number, barred) == []:
+            raise UsedUp(
+                "All that this search space can say was tried.", "Go on with a wider one: resume --space FILE."
+            )
+        proposed = self.mirror.ask(number, barred)
         write_known(proposed, self.history.seq, self.trials.values())
         refuse(out, self.study.spec["task"], self.space.complete(proposed.params), self.study.typed)
         return proposed

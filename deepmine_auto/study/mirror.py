@@ -25,7 +25,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from deepmine_auto.contracts import Sampler
-from deepmine_auto.space import Param, Space, Value
+from deepmine_auto.space import Param, Space, Value, essential
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.names import Names
 from deepmine_auto.study.remaining import all_of
@@ -152,19 +152,22 @@ class Mirror:
             drawn = self._drawn(number, self._study(shown, build(seed)), bar)
             if _mark(self.spaces.complete(number, drawn.params)) not in known:
                 return self._row(drawn)
-        if left := self.remaining(number):
+        if left := self.remaining(number, bar):
             chosen = left[seed_of(self.seed, "left", number) % len(left)]
             drawn = self._drawn(number, self._study(shown, build(seed)), bar, chosen)
         return self._row(drawn)
 
-    def remaining(self, number: int) -> list[dict[str, Value]] | None:
-        """What trial `number` can draw and no earlier one has; None where a space has no end."""
+    def remaining(self, number: int, bar: Barred) -> list[dict[str, Value]] | None:
+        """What trial `number` can draw and no earlier one has, without what is set aside; None where a space has no
+        end."""
         space = self.spaces.at(number)
         if self._all[0] is not space:
             self._all = space, all_of(space)
         known = {mark for each, mark in self.known.items() if each < number}
-        every = self._all[1]
-        return None if every is None else [each for each in every if _mark(space.complete(each)) not in known]
+        if (every := self._all[1]) is None:
+            return None
+        able = [each for each in every if all(bar(name, value) is None for name, value in each.items())]
+        return [each for each in able if _mark(space.complete(each)) not in known]
 
     def _study(self, shown: Iterable[Shown], sampler: BaseSampler) -> optuna.Study:
         storage = InMemoryStorage()
@@ -218,7 +221,7 @@ def _overwrite(trial: Trial, name: str, value: Value) -> None:
 
 def _mark(params: Mapping[str, Value]) -> int:
     """A number that equal params have and, but for a chance of one in 10^19, no others: texts would fill the memory."""
-    return hash(tuple(sorted(params.items())))
+    return hash(tuple(sorted(essential(params).items())))
 
 
 def of_sampler(attrs: Mapping[str, Any]) -> dict[str, Any]:

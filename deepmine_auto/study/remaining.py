@@ -18,10 +18,15 @@ class UsedUp(DeepmineError):
 
 def all_of(space: Space) -> list[dict[str, Value]] | None:
     """All that a space can draw; None where that has no end."""
-    if not all(isinstance(each.range, Choice | Int) for each in space.params):
+    try:
+        found = list(islice(_drawn(space.fixed, space.params, {}), MOST + 1))
+    except _EndlessError:
         return None
-    found = list(islice(_drawn(space.fixed, space.params, {}), MOST + 1))
     return found if len(found) <= MOST else None
+
+
+class _EndlessError(Exception):
+    """A number may be any in a range."""
 
 
 def _drawn(fixed: Mapping[str, Value], params: Sequence[Param], drawn: dict[str, Value]) -> Iterator[dict[str, Value]]:
@@ -39,5 +44,6 @@ def _drawn(fixed: Mapping[str, Value], params: Sequence[Param], drawn: dict[str,
 def _values(values: Range) -> Sequence[Value]:
     if isinstance(values, Choice):
         return values.options
-    assert isinstance(values, Int)
+    if not isinstance(values, Int):
+        raise _EndlessError
     return range(values.low, values.high + 1, values.step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from deepmine_auto.space import Choice, Param, Space, Value
+from deepmine_auto.space import Choice, Param, Space, Value, essential
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row, Store, StudyRow
 
@@ -59,7 +59,8 @@ class Spaces:
         """Recipes by number: each space's own at its beginning, but none that came to its turn before."""
         turns: dict[int, Mapping[str, Value]] = {}
         for since, end, space in zip(self._since, [*self._since[1:], None], self._spaces, strict=True):
-            new = [each for each in space.recipes if each not in turns.values()]
+            known = [essential(each) for each in turns.values()]
+            new = [each for each in space.recipes if essential(each) not in known]
             turns |= {number: each for number, each in enumerate(new, since) if end is None or number < end}
         return turns
 

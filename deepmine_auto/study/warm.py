@@ -76,10 +76,16 @@ def _source(store: Store, name: str, spec: Mapping[str, Any]) -> StudyRow:
     if missing:
         what = f"The study '{name}' was not searched for {', '.join(sorted(missing))}."
         raise BadInput(what, f"It was for {', '.join(each.name for each in source.objectives)}: see --objective.")
-    if source.spec["fingerprint"] == spec["fingerprint"] and source.spec.get("locked") != spec.get("locked"):
+    if _knows_the_test(source.spec, spec):
         what = f"The study '{name}' has learned from rows that would be the locked test of this one."
         raise BadInput(what, f"Split the rows as it did: --seed {source.spec['seed']}.")
     return source
+
+
+def _knows_the_test(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether an earlier study has learned from rows that a new one locks away; of old ones their seed says so."""
+    by = "locked" if "locked" in before else "seed"
+    return bool(before["fingerprint"] == now["fingerprint"] and before[by] != now[by])
 
 
 def _ranked(store: Store, source: StudyRow, objectives: Sequence[str]) -> list[_Earlier]:

@@ -149,7 +149,7 @@ class OneStep:
 
     def backward(self, loss: Tensor) -> None:
         """Add gradients."""
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss * self.trial.applied.scale())
 
     def whole_loss(self) -> Tensor:
         """Return the loss of a step, with what the technique adds to it."""

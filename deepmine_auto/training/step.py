@@ -6,6 +6,7 @@ processes, is hidden in `Training.forward`.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,10 +61,15 @@ class OneStep:
         before = [each.grad for each in weights]
         for each in weights:
             each.grad = None
-        loss.backward()
+        self.scaled(loss).backward()
         for each, there in zip(weights, before, strict=True):
             if there is not None:
                 each.grad = there if each.grad is None else each.grad.add_(there)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """A loss as gradients are made of it."""
+        factor: float = math.prod(each.scale() for each in self.training.techniques.values())
+        return loss * factor
 
 
 def take_step(training: Training, batch: Batch, unlabelled: Batch | None = None) -> Tensor:
@@ -72,7 +78,7 @@ def take_step(training: Training, batch: Batch, unlabelled: Batch | None = None)
     step = OneStep(training, batch, unlabelled)
     training.optimizer.zero_grad(set_to_none=True)
     loss = _whole_loss(training, step)
-    loss.backward()
+    step.scaled(loss).backward()
     for each in training.techniques.values():
         each.after_backward(step)
     torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -38,13 +38,9 @@ class MixedPrecision(Technique):
         """Have the model compute in mixed precision while it trains."""
         device = next(facts.model.parameters()).device.type
         half = half_floats(device)
-        if half is torch.float16:
-            scaled = Scaled(facts.model)
-            autocast(facts.model, device, half, scaled.larger)
-            return scaled
         if half is not None:
             autocast(facts.model, device, half)
-        return Applied()
+        return Scaled(facts.model) if half is torch.float16 else Applied()
 
 
 def half_floats(device: str) -> torch.dtype | None:
@@ -57,11 +53,8 @@ def half_floats(device: str) -> torch.dtype | None:
     return torch.bfloat16 if multiplies else None
 
 
-def autocast(
-    model: nn.Module, device: str, half: torch.dtype, made_of: Callable[[Tensor], Tensor] = lambda x: x
-) -> None:
-    """Let a model's forward pass run in mixed precision while it trains; what it returns is float32, and what is
-    `made_of` that."""
+def autocast(model: nn.Module, device: str, half: torch.dtype) -> None:
+    """Let a model's forward pass run in mixed precision while it trains; what it returns is float32."""
     forward = model.forward
 
     def mixed(*args: Any, **told: Any) -> Any:
@@ -70,59 +63,44 @@ def autocast(
         attending = AttentionInFloat32() if device == "cpu" else nullcontext()
         with torch.autocast(device, half), attending:
             out = forward(*args, **told)
-        return _mapped(lambda x: made_of(_float32(x)), out)
+        return _float32(out)
 
     model.forward = mixed
 
 
 class Scaled(Applied):
-    """float16 knows no numbers as small as many gradients are. They are made larger inside the model, and small again
-    before anybody sees them. A step in which some of them overflow moves nothing (arXiv:1710.03740)."""
+    """float16 knows no numbers as small as many gradients are: the loss is made larger, and the gradients small again.
+    A step in which some of them overflow moves nothing (arXiv:1710.03740)."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model, self.heard = model, set[int]()
-        self.scale, self.steps = torch.tensor(FIRST_SCALE), torch.zeros((), dtype=torch.int64)
+        self.model = model
+        self.factor, self.steps = torch.tensor(FIRST_SCALE), torch.zeros((), dtype=torch.int64)
 
-    def larger(self, x: Tensor) -> Tensor:
-        """Return the same, whose gradient is larger inside the model."""
-        for each in self.model.parameters():
-            if each.requires_grad and id(each) not in self.heard:  # another technique may have thawed it
-                self.heard.add(id(each))
-                each.register_hook(lambda grad: grad / self.scale.to(grad.device))
-        larger: Tensor = _Larger.apply(x, float(self.scale)) if x.is_floating_point() else x
-        return larger
+    def scale(self) -> float:
+        """Return the factor."""
+        return float(self.factor)
 
     def after_backward(self, step: Step) -> None:
-        """Take the gradients away where one is not finite, and look for the largest scale at which all are."""
+        """Divide the gradients, or take them away where some are not finite, and look for the largest factor at which
+        all are. What is not finite at a factor of one stays, so that the trial diverges."""
         learning = [each for each in self.model.parameters() if each.grad is not None]
-        fits = all(bool(each.grad.isfinite().all()) for each in learning if each.grad is not None)
+        gradients = [each.grad for each in learning if each.grad is not None]
+        fits = bool(torch.nn.utils.get_total_norm(gradients).isfinite()) or self.factor <= 1.0
+        torch._foreach_div_(gradients, self.scale())
         for each in learning if not fits else ():
             each.grad = None
         self.steps += 1 if fits else -self.steps
         if not fits or self.steps % STEPS_TO_DOUBLE == 0:
-            self.scale *= 2.0 if fits else 0.5
+            self.factor *= 2.0 if fits else 0.5
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the scale, and the steps since the last overflow."""
-        return {"scale": self.scale, "steps": self.steps}
+        """Return the factor, and the steps since the last overflow."""
+        return {"factor": self.factor, "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take them back."""
-        self.scale.copy_(state["scale"])
+        self.factor.copy_(state["factor"])
         self.steps.copy_(state["steps"])
-
-
-class _Larger(torch.autograd.Function):
-    """What it is given, with a larger gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
-        ctx.scale = scale
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.scale, None
 
 
 class AttentionInFloat32(TorchFunctionMode):
@@ -139,14 +117,10 @@ class AttentionInFloat32(TorchFunctionMode):
         return out.to((args[0] if args else named["query"]).dtype)
 
 
-def _float32(x: Any) -> Any:
-    return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
-
-
-def _mapped(change: Callable[[Tensor], Tensor], out: Any) -> Any:
-    """The same with its tensors, and those of its parts, changed."""
+def _float32(out: Any) -> Any:
+    """The same with its tensors, and those of its parts, in float32."""
     if isinstance(out, Tensor):
-        return change(out)
+        return out.float() if out.is_floating_point() else out
     if isinstance(out, dict):
-        return {name: _mapped(change, each) for name, each in out.items()}
-    return Mixed(*(_mapped(change, each) for each in out)) if isinstance(out, Mixed) else out
+        return {name: _float32(each) for name, each in out.items()}
+    return Mixed(*map(_float32, out)) if isinstance(out, Mixed) else out

@@ -104,7 +104,9 @@ def test_a_training_that_raises_is_a_sentence(averaged_study, tmp_path, monkeypa
         yield
 
     monkeypatch.setattr(distilling.Training, "messages", full)
-    with pytest.raises(DeepmineError, match=r"The training with a teacher did not end well: memory\."):
+    with pytest.raises(
+        DeepmineError, match=r"The training with a teacher did not end well: .*OutOfMemoryError: CUDA out of memory\."
+    ):
         teach(averaged_study, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

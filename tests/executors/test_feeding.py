@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fakes import Desk, quick
+from fakes import SPACE, Desk, quick
 
 from deepmine_auto.executors.ray import feeding, nodes
 from deepmine_auto.executors.ray.feeding import AgendaScheduler, AgendaSearcher
@@ -66,6 +67,23 @@ def test_why_a_worker_was_lost_is_said_where_ray_knows(desk, error, why):
     searcher.on_trial_complete("a", error=True)
     (told,) = [each["text"] for each in searcher.agenda.ledger.store.rows(tables.events, 1) if each["kind"] == "lost"]
     assert told == f"trial 0 lost its worker: {why}"
+
+
+def test_a_worker_that_is_ended_for_memory_twice_is_too_large_itself(desk):
+    study = desk.begin(space=replace(SPACE, fixed={**SPACE.fixed, "training/batch": 32}))
+    searcher = AgendaSearcher(desk.agenda(study, Budget(trials=1)), Resources(2), 9)
+    for at in "abc":
+        assigned(searcher, at)
+        lost = SimpleNamespace(trial_id=at, get_error=lambda: "The node was low on memory.")
+        AgendaScheduler(searcher, lambda: None).on_trial_error(None, lost)
+        searcher.on_trial_complete(at, error=True)
+    attempts = desk.store.rows(tables.attempts, study.id)
+    assert [(row["because"], row["halvings"]) for row in attempts if row["number"] == 0] == [
+        ("begun", 0), ("lost", 0), ("memory", 1),
+    ]  # fmt: skip
+    first = desk.trials(study)[0]
+    assert (first.state.name, first.user_attrs["cause"]) == ("FAIL", "memory")
+    assert first.user_attrs["reason"].startswith("its worker went away, the last of 3 times: Ray ended it")
 
 
 def test_a_worker_that_was_given_up_is_not_heard_and_not_given_up_again(desk):

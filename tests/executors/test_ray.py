@@ -238,7 +238,8 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on_elsewhere(local, tmp
 
 
 def test_a_study_that_must_end_ends_with_its_own_sentence(local, tmp_path):
-    desk, study = study_in(tmp_path, Space((), {**SPACE.fixed, "model/depth": 1, "optimizer/kind": "none"}))
+    drawn = (Param("optimizer/none/lr", Float(1e-4, 1e-2, log=True), {}),)
+    desk, study = study_in(tmp_path, Space(drawn, {**SPACE.fixed, "model/depth": 1, "optimizer/kind": "none"}))
     with pytest.raises(DeepmineError, match="The last trials all failed: "):
         run(agenda_of(desk, study, 9), ONE, lambda: None)
     assert len(desk.trials(study)) == 5

@@ -151,14 +151,14 @@ def test_what_changes_only_the_top_is_remembered_together(tmp_path):
     assert len([*tmp_path.glob("frozen-*.safetensors")]) == 1
 
 
-@pytest.mark.parametrize(("seed", "rank"), [(1, 8), (2, 8), (1, 4)])
-def test_what_is_drawn_for_the_top_is_remembered_together(tmp_path, seed, rank):
+def test_what_is_drawn_for_the_top_is_remembered_together(tmp_path):
     bert = originals.bert(tmp_path / "bert")
-    lora = {"tuning/kind": "lora", "tuning/lora/top": 0.5, "tuning/lora/rank": rank, "model/pretrained/dropout": 0.0}
-    for at in (0, seed):
-        torch.manual_seed(at)
-        model, _ = remembering(bert, tmp_path, **lora)
+    for seed, kind, rank in ((0, "lora", 8), (1, "lora", 4), (2, "adalora", 8), (2, "adalora", 4), (3, "houlsby", 8)):
+        torch.manual_seed(seed)
+        tuned = {"tuning/kind": kind, f"tuning/{kind}/top": 0.5, f"tuning/{kind}/rank": rank}
+        model, _ = remembering(bert, tmp_path, **tuned, **{"model/pretrained/dropout": 0.0})
         assert model.backbone.memory is not None
+    remembering(bert, tmp_path, 2)
     assert len([*tmp_path.glob("frozen-*.safetensors")]) == 1
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny_texts import rows
 
+from deepmine_auto.contracts import AttentionModifier
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model
@@ -41,14 +42,37 @@ def outputs(prepared, model, texts=TEXTS):
         return model.backbone(tokens_BL, keep_BL).out, keep_BL
 
 
+def neutral(name):
+    """The params with which a variant changes nothing."""
+    variant = the_host().get("attention", name)
+    used = {f"{name}/use": True} if issubclass(variant, AttentionModifier) else {"kind": name}
+    return {**used, **{f"{name}/{field}": value for field, value in variant.neutral.items()}}
+
+
+NEUTRAL = sorted(
+    name
+    for name, each in the_host().offered("attention").items()
+    if each.thing.neutral is not None and name not in ("multi_head", "registers")  # softmax itself, and none of them
+)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_variant_at_its_neutral_point_changes_nothing(tmp_path, kind):
+@pytest.mark.parametrize("variant", NEUTRAL)
+def test_a_variant_at_its_neutral_point_changes_no_logit_by_more_than_1e_5(tmp_path, kind, variant):
     folder = KINDS[kind](tmp_path / kind)
     plain, keep_BL = outputs(*model_of(folder))
-    changed = {"learned_temperature/use": True, "learned_temperature/start": 0.0}
-    prepared, model = model_of(folder, **changed)
+    try:
+        prepared, model = model_of(folder, **neutral(variant))
+        found, _ = outputs(prepared, model)
+    except Refused as refused:
+        pytest.skip(str(refused))
     assert any(isinstance(each, surgery.Transplant) for each in model.modules())
-    torch.testing.assert_close(outputs(prepared, model)[0][keep_BL], plain[keep_BL])
+    torch.testing.assert_close(found[keep_BL], plain[keep_BL], atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(model.head(found, keep_BL), model.head(plain, keep_BL), atol=1e-5, rtol=0.0)
+
+
+def test_variants_of_all_ways_have_a_neutral_point():
+    assert {"learned_temperature", "query_temperature", "relative_bias", "talking_heads", "adaptive_span"} < {*NEUTRAL}
 
 
 def test_softmax_is_left_to_the_model_itself(tmp_path):

@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2Model
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model
+from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.files import original_of
 from deepmine_auto.pretrained.memory import frozen_blocks
 from deepmine_auto.pretrained.merging import merge
@@ -208,8 +209,8 @@ def test_a_block_without_attention_is_told_in_a_sentence():
 
 def test_targets_that_are_not_there_are_told_with_the_nearest_that_are():
     block = nn.ModuleDict({each: nn.Linear(2, 2) for each in ("up", "down", "mix", "attend")})
-    told = r"ModuleDict has no such layer as 'attention' in .*, but attend, down, mix\. Choose the targets 'linear', or"
-    with pytest.raises(BadInput, match=told):
+    told = r"ModuleDict has no such layer as 'attention' in .*, but attend, down, mix\. Choose another tuning, or other"
+    with pytest.raises(Refused, match=told):
         linears_of(nn.ModuleDict({"layers": nn.ModuleList([block])}), "attention")
 
 

@@ -253,12 +253,22 @@ def test_where_nothing_finished_there_is_no_winner(desk):
     assert agenda.done
 
 
-def test_where_nothing_finished_the_study_ends_with_a_sentence_and_no_bundle(desk):
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        ("diverged", r"the causes were diverged \(3\)\. See `deepmine-auto trials study`"),
+        (
+            "memory",
+            r"Every trial ran out of memory, also where .* Search a smaller model, .*; see `deepmine-auto trials",
+        ),
+    ],
+)
+def test_where_nothing_finished_the_study_ends_with_a_sentence_and_no_bundle(desk, cause, told):
     from deepmine_auto.concluding import conclude
     from deepmine_auto.errors import NothingLearned
 
-    agenda = desk.work(desk.begin(), Budget(trials=3), ending("memory", after=0))
-    with pytest.raises(NothingLearned, match=r"the causes were memory \(3\)\. See `deepmine-auto trials study`"):
+    agenda = desk.work(desk.begin(), Budget(trials=3), ending(cause, after=0))
+    with pytest.raises(NothingLearned, match=told):
         conclude(agenda, None, desk.folder / "bundle")
     assert not (desk.folder / "bundle").exists()
     assert not [row for row in desk.store.rows(tables.events, agenda.ledger.study.id) if row["kind"] == "test opened"]

@@ -40,6 +40,7 @@ def test_what_still_does_not_fit_is_halved_from_there(desk):
 
 def test_how_long_is_trained_is_no_part_of_a_shape():
     params = {"training/batch": 32, "model/kind": "encoder"}
+    assert shape_of({**params, "tuning/lora/top": 0.5}) != params
     lasting = {"training/epochs": 9, "training/patience": 2, "schedule/kind": "cosine", "schedule/warmup": 0.1}
     assert shape_of({**params, **lasting}) == params
 

@@ -13,7 +13,7 @@ from fakes import SPACE, STEPS, Desk, ending, quick, told, training_is, value_at
 from deepmine_auto.errors import DeepmineError, NothingLearned
 from deepmine_auto.executors import inline
 from deepmine_auto.messages import Ended, Reported
-from deepmine_auto.space import Choice, Int, Param, Space
+from deepmine_auto.space import Choice, Float, Int, Param, Space
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Conflict
 from deepmine_auto.study.budget import Budget
@@ -428,7 +428,24 @@ def test_a_space_that_is_used_up_ends_the_search(desk):
     assert len({tuple(sorted(each.params.items())) for each in desk.trials(study)}) == len(desk.trials(study)) == 4
     assert len(rows(desk, tables.reruns, study)) == 9
     (ended,) = [row for row in rows(desk, tables.events, study) if row["kind"] == SEARCH_ENDED]
-    assert ended["text"] == "The 4 trials are all that this search space can say. The finals follow."
+    assert ended["text"] == "All that this search space can say was tried. The finals follow."
+
+
+def test_a_space_of_which_the_rest_is_set_aside_is_used_up(desk):
+    params = (Param("attention/kind", Choice("good", "bad"), {}),
+              Param("attention/bad/width", Choice(1, 2, 3, 4), {"attention/kind": ("bad",)}),
+              Param("technique/ema/decay", Float(0.9, 1.0), {"technique/ema/use": (True,)}))  # fmt: skip
+    fixed = {"training/epochs": 3, "optimizer/kind": "adamw", "technique/ema/use": False, "model/kind": "encoder"}
+    study, training = desk.begin(space=Space(params, fixed)), quick
+
+    def raising(assignment, host):
+        bad = assignment.params["attention/kind"] == "bad"
+        return (ending("plugin", plugin="attention/bad") if bad else training)(assignment, host)
+
+    desk.work(study, Budget(trials=50), raising)
+    found = [each.params.get("attention/bad/width") for each in desk.trials(study)]
+    assert sorted(found, key=str) == sorted({*found}, key=str), "none twice"
+    assert len(found) == SET_ASIDE_AFTER + 1
 
 
 def test_what_runs_may_still_win_when_the_last_trials_all_failed(desk):

@@ -140,9 +140,12 @@ class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
         """Hear of a new trial, which the searcher knows already."""
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:
-        """Hear of a lost worker. The searcher hears of it next, but not why."""
-        if "low on memory" in (trial.get_error() or ""):
-            self.searcher.gone(trial.trial_id, "lost", LOW_ON_MEMORY)
+        """Hear of a lost worker. The searcher hears of it next, but not why. One that Ray ends for memory may have been
+        in the way of another; one that has lost a worker before is taken to be too large itself."""
+        key = self.searcher.keys.get(trial.trial_id)
+        if key and "low on memory" in (trial.get_error() or ""):
+            again = self.searcher.agenda.lost_before(key)
+            self.searcher.gone(trial.trial_id, "memory" if again else "lost", LOW_ON_MEMORY)
 
     def on_trial_complete(self, controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
         """Hear of an end, which was written when its message came."""

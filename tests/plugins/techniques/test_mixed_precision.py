@@ -12,6 +12,7 @@ from deepmine_auto.host import the_host
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.testing.technique import STEPS, TechniquePromises, Trial, batch_of
 from deepmine_auto.training.loop import Training
+from deepmine_auto.training.step import take_step
 from deepmine_plugins.techniques import mixed_precision
 from deepmine_plugins.techniques.mixed_precision import (
     FIRST_SCALE,
@@ -179,17 +180,17 @@ def test_every_variant_computes_in_it_what_it_does_without(folder, name):
 
 
 class Half:
-    """A linear map in float16 with a loss so small that its gradients vanish there."""
+    """A map in float16 with a loss so small that its gradients vanish there."""
 
     def __init__(self, *, scaled):
         torch.manual_seed(0)
         self.model, self.x = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)), torch.randn(4, 8)
         self.technique = Scaled(self.model) if scaled else Applied()
-        autocast(self.model, "cpu", torch.float16, *([self.technique.larger] if scaled else []))
+        autocast(self.model, "cpu", torch.float16)
 
     def gradients(self, factor):
         self.model.zero_grad()
-        (factor * self.model.train()(self.x).square().mean()).backward()
+        (self.technique.scale() * factor * self.model.train()(self.x).square().mean()).backward()
         self.technique.after_backward(None)
         return [each.grad for each in self.model.parameters()]
 
@@ -204,23 +205,39 @@ def test_small_gradients_do_not_vanish_in_float16():
 def test_a_step_that_overflows_moves_nothing_and_the_next_is_scaled_less():
     half = Half(scaled=True)
     assert half.gradients(1e6) == [None] * 4
-    assert half.technique.state_dict() == {"scale": FIRST_SCALE / 2, "steps": 0}
+    assert half.technique.state_dict() == {"factor": FIRST_SCALE / 2, "steps": 0}
     while half.gradients(1e4)[0] is None:
         pass
-    assert half.technique.scale < FIRST_SCALE / 2
+    assert half.technique.scale() < FIRST_SCALE / 2
     assert half.technique.steps == 1
+
+
+def test_what_overflows_whatever_the_scale_is_left_to_diverge():
+    half = Half(scaled=True)
+    half.technique.factor.fill_(1.0)
+    assert not all(each.isfinite().all() for each in half.gradients(1e30))
+    assert half.technique.scale() == 1.0
 
 
 def test_after_many_steps_without_an_overflow_the_scale_doubles():
     half = Half(scaled=True)
     half.technique.steps += STEPS_TO_DOUBLE - 1
     half.gradients(1.0)
-    assert half.technique.scale == 2 * FIRST_SCALE
+    assert half.technique.scale() == 2 * FIRST_SCALE
 
 
-def test_weights_that_are_thawed_later_are_scaled_too():
-    half, plain = Half(scaled=True), Half(scaled=True)
-    half.model[0].requires_grad_(False)
-    half.gradients(1.0)
-    half.model[0].requires_grad_(True)
-    assert all(map(torch.equal, half.gradients(1.0), plain.gradients(1.0)))
+@pytest.mark.parametrize("other", ["vat", "r_drop", "fgm", "awp", "label_smoothing", "denoising", "mixup"])
+def test_what_other_techniques_make_of_the_loss_weighs_the_same_at_any_scale(folder, other, monkeypatch):
+    """In float32, where nothing else changes."""
+    monkeypatch.setattr(mixed_precision, "half_floats", lambda device: torch.float16)
+    monkeypatch.setattr(mixed_precision, "autocast", lambda *_: None)
+    params = {"technique/mixed_precision/use": True, f"technique/{other}/use": True, "training/clip": 10.0}
+    params |= {"technique/awp/start": 0.0} if other == "awp" else {}
+    learned = []
+    for factor in (1.0, 1024.0):
+        training = Training(assignment(folder, params=params, number=1), the_host())
+        training.techniques["mixed_precision"].factor.fill_(factor)
+        for _ in range(3):
+            take_step(training, *training.draw())
+        learned.append(torch.cat([each.detach().flatten() for each in training.model.parameters()]))
+    torch.testing.assert_close(*learned, rtol=1e-4, atol=1e-5)
