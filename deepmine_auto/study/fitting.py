@@ -10,6 +10,7 @@ from deepmine_auto.study.history import History, Key
 Params = Mapping[str, Any]
 
 LASTING = ("training/epochs", "training/patience")
+"""What says how long is trained, beside the schedule."""
 
 
 def halvings_known(history: History, params_of: Callable[[Key], Params], params: Params) -> int:

@@ -29,7 +29,7 @@ from deepmine_auto.study.known import held_against, write_known
 from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.notes import best_note
 from deepmine_auto.study.pruning import judge, oriented, seen
-from deepmine_auto.study.remaining import UsedUp
+from deepmine_auto.study.remaining import refuse_used_up
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, bar, refuse, set_aside
 from deepmine_auto.study.showing import note_trial
@@ -155,10 +155,7 @@ class Ledger:
     def _propose(self, number: int) -> FrozenTrial:
         out = set_aside(self.trials.values())
         barred = bar(out, self.space, self.seed, number)
-        if self.mirror.remaining(number, barred) == []:
-            raise UsedUp(
-                "All that this search space can say was tried.", "Go on with a wider one: resume --space FILE."
-            )
+        refuse_used_up(self.mirror.remaining(number, barred))
         proposed = self.mirror.ask(number, barred)
         write_known(proposed, self.history.seq, self.trials.values())
         refuse(out, self.study.spec["task"], self.space.complete(proposed.params), self.study.typed)

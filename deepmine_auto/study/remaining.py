@@ -16,6 +16,12 @@ class UsedUp(DeepmineError):
     """Every trial that a search space can say was begun."""
 
 
+def refuse_used_up(left: Sequence[Mapping[str, Value]] | None) -> None:
+    """Raise UsedUp where nothing is left; None has no end."""
+    if left is not None and not left:
+        raise UsedUp("All that this search space can say was tried.", "Go on with a wider one: resume --space FILE.")
+
+
 def all_of(space: Space) -> list[dict[str, Value]] | None:
     """All that a space can draw; None where that has no end."""
     try:
