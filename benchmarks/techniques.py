@@ -1,9 +1,10 @@
 """What does each technique change, all else equal? The first recipe of a task's space, with each installed technique
-added to it by itself at its default setting, over several split seeds.
+added to it by itself at its default setting or the one that is given, over several split seeds.
 
     python benchmarks/techniques.py [--task sentiment] [--seeds 0 1 2] [--epochs 9] [--techniques ema fgm ...]
     python benchmarks/techniques.py --labelled 200 --techniques pseudo_labels [--task text_classification --data FILE]
     python benchmarks/techniques.py --backbone FOLDER --epochs 4
+    python benchmarks/techniques.py --techniques denoising --settings denoising/before=1.0
 
 Each training goes to its last epoch; its last weights are scored once on the locked test rows of its split seed. A
 difference is that to the same recipe without any technique on the same split and from the same initial weights. The
@@ -82,9 +83,10 @@ def unwanted(name: str, recipe: Mapping[str, Value]) -> bool:
     return name.startswith("technique/") or (other and not name.startswith(mine))
 
 
-def scored(found: Plan, name: str, names: list[str], place: Path, host: Host) -> float:
+def scored(found: Plan, name: str, names: list[str], place: Path, host: Host, settings: Mapping[str, Value]) -> float:
     """Train with one technique, and score the last weights on the test rows."""
-    uses = {f"technique/{each}/use": each == name for each in names}
+    uses: dict[str, Value] = {f"technique/{each}/use": each == name for each in names}
+    uses |= {f"technique/{each}": value for each, value in settings.items() if each.startswith(f"{name}/")}
     space = Space.from_json(found.spec["space"])
     params = space.complete({**space.recipes[0], **uses})
     objective, seed = found.spec["objective"], seed_of(found.spec["seed"], "trial", 0)
@@ -113,13 +115,15 @@ def main() -> None:
     parser.add_argument("--labelled", type=int, metavar="N")
     able = [name for name, each in sorted(host.offered("technique").items()) if each.thing.learns_from is None]
     parser.add_argument("--techniques", nargs="+", default=able)
+    parser.add_argument("--settings", nargs="+", default=[], metavar="TECHNIQUE/FIELD=VALUE")
     asked = parser.parse_args()
+    settings = {each: json.loads(value) for each, _, value in (each.partition("=") for each in asked.settings)}
     names, table = asked.techniques, dict[str, list[float]]()
     for seed in asked.seeds:
         with tempfile.TemporaryDirectory() as folder:
             found = planned(asked, seed, names, Path(folder))
             for name in (NOTHING, *names):
-                table.setdefault(name, []).append(scored(found, name, names, Path(folder), host))
+                table.setdefault(name, []).append(scored(found, name, names, Path(folder), host, settings))
                 print(f"seed {seed}  {name:<20} {table[name][-1]:.4f}", flush=True)
     print(f"\n{'technique':<20} {'mean':>7} {'points':>7} {'s. e.':>6}  by seed")
     effects = {name: [100 * (a - b) for a, b in zip(table[name], table[NOTHING], strict=True)] for name in table}

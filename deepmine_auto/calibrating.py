@@ -194,7 +194,7 @@ class Bench:
         weights = list(training.model.parameters())
         return Sized(
             params=params,
-            steps=training.steps,
+            steps=training.before + training.steps,
             evaluations=len(training.recipe.evaluations(training.steps, len(training.validation))),
             rows_judged=len(training.validation),
             parameters=sum(each.numel() for each in weights),

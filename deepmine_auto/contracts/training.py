@@ -83,8 +83,14 @@ class Applied:
     """A technique at work on one trial. Every method is optional; the defaults change nothing.
 
     `on_batch`, `on_loss`, `more_loss` and `after_backward` see each batch once, and whole, also where it is worked off
-    in parts or by several workers.
+    in parts or by several workers. In the steps before those of the task none is called, but `scale`, and
+    `after_backward` of one that scales.
     """
+
+    def before_task(self) -> int:
+        """Return how many steps come before those of the task. In them the weights learn from what companions and
+        attention add to the loss, on the inputs of the training rows and on those without labels."""
+        return 0
 
     def rates(self, model: nn.Module) -> Mapping[str, float]:
         """Return what multiplies the learning rate of weights, by their names in the model; 1 for those left out."""

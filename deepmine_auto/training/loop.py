@@ -112,10 +112,13 @@ def _to_length(outputs_BLC: np.ndarray, length: int) -> np.ndarray:
 
 
 class Training:
-    """A model with its optimizer and techniques on its way through one assignment, alone or as one of a team."""
+    """A model with its optimizer and techniques on its way through one assignment, alone or as one of a team.
+
+    Of all its steps the last `steps` are those of the task; `before` them come those of self-pretraining.
+    """
 
     def __init__(self, assignment: Assignment, host: Host, team: Alone | None = None) -> None:
-        self.assignment, self.team = assignment, team or Alone()
+        self.assignment, self.host, self.team = assignment, host, team or Alone()
         self.folder = Path(assignment.folder)
         self.device = device_here()
         params = assignment.params
@@ -143,8 +146,8 @@ class Training:
         facts = TrainingFacts(self.model, self.prepared, self.steps, self.generator, paraphrases=reworded, **told)
         self.techniques = {name: self._technique(host, name).build(facts) for name in used(params, "technique")}
         self._refuse_two_judged()
-        self.optimizer = self._optimizer(host)
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.before = max((each.before_task() for each in self.techniques.values()), default=0)
+        self.renew_optimizer()
         self.progress = Progress()
         self.newest: str | None = None
         self.written = (time.monotonic(), 0.0)
@@ -157,12 +160,14 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
-    def _optimizer(self, host: Host) -> torch.optim.Optimizer:
+    def renew_optimizer(self) -> None:
+        """Begin with an optimizer that remembers nothing."""
         kind = self.assignment.params["optimizer/kind"]
-        optimizer: Optimizer = plugin_from(host.get("optimizer", kind), self.assignment.params, f"optimizer/{kind}")
-        built = optimizer.build(each for each in self.model.parameters() if each.requires_grad)
-        split_by_rate(built, self._factors())
-        return built
+        chosen = self.host.get("optimizer", kind)
+        optimizer: Optimizer = plugin_from(chosen, self.assignment.params, f"optimizer/{kind}")
+        self.optimizer = optimizer.build(each for each in self.model.parameters() if each.requires_grad)
+        split_by_rate(self.optimizer, self._factors())
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
 
     def _refuse_two_judged(self) -> None:
         judged = [name for name, each in self.techniques.items() if type(each).evaluated is not Applied.evaluated]
@@ -200,7 +205,8 @@ class Training:
     def messages(self) -> Iterator[Message]:
         """Train and report until the budget ends or patience does. A diverged trial ends at its last finite step. One
         that is asked to stop ends with `Saved`, and goes on from there as if it had not."""
-        for stop in self.recipe.evaluations(self.steps, len(self.validation)):
+        for of_task in self.recipe.evaluations(self.steps, len(self.validation)):
+            stop = self.before + of_task
             if stop <= self.progress.step:
                 continue
             if self.progress.stale >= self.recipe.patience:  # asked first: a checkpoint may stand where patience ended
@@ -234,7 +240,7 @@ class Training:
         return True
 
     def _beat(self) -> Beat:
-        return Beat(self.progress.step, self.steps, time.monotonic() - self.begun)
+        return Beat(self.progress.step, self.before + self.steps, time.monotonic() - self.begun)
 
     def follow(self) -> Iterator[Message]:
         """Take every step with the leader of the team, and say nothing, until whoever runs the team ends it."""
@@ -263,7 +269,7 @@ class Training:
         return Saved(self.progress.step, (yield from self._write()), self.progress.seconds)
 
     def _share(self, step: int) -> int:
-        return round(WHOLE * step / self.steps)
+        return round(WHOLE * max(0, step - self.before) / self.steps)
 
     def _end(self, cause: Any) -> Ended:
         best = self.progress

@@ -22,10 +22,7 @@ class OneStep:
     """The batch of a step, and what can be done with it."""
 
     def __init__(self, training: Training, batch: Batch, unlabelled: Batch | None = None) -> None:
-        self.training, self.unlabelled = training, unlabelled
-        for each in training.techniques.values():
-            batch = each.on_batch(batch)
-        self.batch = batch
+        self.training, self.batch, self.unlabelled = training, batch, unlabelled
 
     def mixed(self, batch: Batch | None = None) -> Mixed:
         """The model's outputs for the step's batch or another, and the losses of its attention."""
@@ -75,20 +72,41 @@ class OneStep:
 def take_step(training: Training, batch: Batch, unlabelled: Batch | None = None) -> Tensor:
     """Move the weights by one batch; return its loss, without gradient."""
     training.team.draw_for(training.assignment.seed, training.progress.step)
+    if training.progress.step < training.before:
+        return _step_before_task(training, batch, unlabelled)
+    if training.progress.step == training.before > 0:
+        training.renew_optimizer()  # what it remembers is of another loss
+    for each in training.techniques.values():
+        batch = each.on_batch(batch)
     step = OneStep(training, batch, unlabelled)
     training.optimizer.zero_grad(set_to_none=True)
     loss = _whole_loss(training, step)
     step.scaled(loss).backward()
     for each in training.techniques.values():
         each.after_backward(step)
-    torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip)
-    _set_rate(training)
-    training.optimizer.step()
-    training.progress.step += 1
+    _move(training, training.progress.step - training.before, training.steps)
     for each in training.adapting:
-        each.step(training.progress.step / training.steps)
+        each.step((training.progress.step - training.before) / training.steps)
     for each in training.techniques.values():
         each.after_step(training.model)
+    return loss.detach()
+
+
+def _step_before_task(training: Training, batch: Batch, unlabelled: Batch | None) -> Tensor:
+    """Move the weights by what companions and attention add to the loss of a batch; return that. Where there are rows
+    without labels, every second batch is of these."""
+    step = OneStep(training, unlabelled if unlabelled is not None and training.progress.step % 2 else batch)
+    mixed = step.mixed()
+    loss = sum(mixed.losses.values(), 0.0 * mixed.out.sum())  # workers wait for the gradient of every weight
+    training.optimizer.zero_grad(set_to_none=True)
+    scaling = [each for each in training.techniques.values() if each.scale() != 1.0]
+    step.scaled(loss).backward()
+    for weight in training.model.parameters():
+        if weight.grad is not None and not weight.grad.any():
+            weight.grad = None  # what learns nothing, like the head, shall not decay either
+    for each in scaling:
+        each.after_backward(step)
+    _move(training, training.progress.step, training.before)
     return loss.detach()
 
 
@@ -100,7 +118,11 @@ def _whole_loss(training: Training, step: OneStep) -> Tensor:
     return sum((each for each in (*more, *mixed.losses.values()) if each is not None), loss)
 
 
-def _set_rate(training: Training) -> None:
-    factor = training.schedule.factor(training.progress.step, training.steps)
+def _move(training: Training, step: int, steps: int) -> None:
+    """Move the weights along their gradients, as far as the schedule has it at `step` of `steps`."""
+    torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip)
+    factor = training.schedule.factor(step, steps)
     for group, rate in zip(training.optimizer.param_groups, training.rates, strict=True):
         group["lr"] = rate * factor
+    training.optimizer.step()
+    training.progress.step += 1

@@ -1,4 +1,5 @@
-"""Denoising: the model also learns to tell which words were hidden: it learns from texts, not from labels alone.
+"""Denoising: the model learns to tell which words were hidden, before the task and beside it: it learns from texts, not
+from labels alone.
 
 Shapes: B batch, L length, D dim, P hidden tokens, U different tokens of a batch.
 """
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepmine_auto import Applied, Companion, Fading, Float, Technique, TrainingFacts
+from deepmine_auto import Applied, Batch, Choice, Companion, Fading, Float, Technique, TrainingFacts
 
 SHARPNESS = 10.0
 """What cosines are multiplied by."""
@@ -20,11 +21,11 @@ SHARPNESS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Denoising(Technique):
-    """Hide `share` of the words, and add `weight` times the cross entropy of telling each hidden word from the other
-    words of the batch, by the cosine of the backbone's vector with what it knows of the word. It fades evenly, and is
-    gone after `until` of the training. Self-pretraining does so before the task instead of beside it; beside it, a
-    trial can be compared with others from its first evaluation on. A backbone without vectors of words, or with ones of
-    another width than its own, is left alone.
+    """Hide `share` of the words, and learn by the cross entropy of telling each hidden word from the other words of the
+    batch, by the cosine of the backbone's vector with what it knows of the word. First comes self-pretraining, which
+    learns this alone, for `before` times as many steps as the task has. In these `weight` times it is added to the
+    task's loss; it fades evenly, and is gone after `until` of them. A backbone without vectors of words, or with ones
+    of another width than its own, is left alone.
     """
 
     name: ClassVar[str] = "denoising"
@@ -34,6 +35,7 @@ class Denoising(Technique):
     share: Annotated[float, Float(0.05, 0.3)] = 0.15
     weight: Annotated[float, Float(0.05, 1.0, log=True)] = 0.3
     until: Annotated[float, Float(0.3, 1.0)] = 0.7
+    before: Annotated[float, Choice(0.0, 0.5, 1.0, 2.0)] = 0.0
 
     def build(self, facts: TrainingFacts) -> Applied:
         """Put it beside the model."""
@@ -54,19 +56,28 @@ class _Denoising(Fading):
         super().__init__(chosen.until, facts.steps)
         model: Any = facts.model
         self.weight, self.companions = chosen.weight, model.companions
+        self.first = round(chosen.before * facts.steps)
         self.guess = _Guess(chosen, facts)
         self.companions.append(self.guess)
 
+    def before_task(self) -> int:
+        """Return the steps of self-pretraining."""
+        return self.first
+
+    def on_batch(self, batch: Batch) -> Batch:
+        """Weigh less than the task, and less from step to step."""
+        self.guess.weight = self.left * self.weight
+        return batch
+
     def fade(self, left: float) -> None:
-        """Hide as ever, and weigh less; hide nothing in the end."""
-        self.guess.weight = left * self.weight
+        """Hide as ever; hide nothing in the end."""
         if not left and self.guess in self.companions:
             self.companions.remove(self.guess)
 
 
 class _Guess(Companion):
     def __init__(self, chosen: Denoising, facts: TrainingFacts) -> None:
-        self.share, self.weight, self.unknown = chosen.share, chosen.weight, facts.unknown
+        self.share, self.weight, self.unknown = chosen.share, 1.0, facts.unknown
         model: Any = facts.model
         self.backbone = model.backbone
         self.marks = torch.tensor(facts.marks, dtype=torch.int64)

@@ -103,10 +103,10 @@ def test_a_weight_moves_as_fast_as_the_technique_says(folder):
             return {name: 0.5 for name, _ in model.named_parameters() if name.startswith("head")}
 
     training = training_of(folder)
-    used_with(training, Slower())
-    optimizer = training._optimizer(the_host())
-    rates = {id(each): group["lr"] for group in optimizer.param_groups for each in group["params"]}
     plain = training.rates[0]
+    used_with(training, Slower())
+    training.renew_optimizer()
+    rates = {id(each): group["lr"] for group in training.optimizer.param_groups for each in group["params"]}
     named = {name: rates[id(each)] for name, each in training.model.named_parameters() if each.requires_grad}
     assert {rate for name, rate in named.items() if name.startswith("head")} == {plain * 0.5}
     assert {rate for name, rate in named.items() if not name.startswith("head")} == {plain}

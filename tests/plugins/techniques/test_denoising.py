@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_texts import rows
 
-from deepmine_auto.contracts import TrainingFacts
+from deepmine_auto.contracts import Batch, TrainingFacts
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model
 from deepmine_auto.pretrained.files import original_of
@@ -47,6 +47,11 @@ class Course:
         self.facts = TrainingFacts(self.model, prepared, STEPS, torch.Generator(), prepared.unknown, prepared.marks)
         self.applied = Denoising(**denoising).build(self.facts)
 
+    def begin_task(self):
+        """Read the first batch of the task."""
+        self.applied.on_batch(Batch(self.tokens_BL, self.keep_BL, torch.zeros(len(self.tokens_BL))))
+        return self
+
     def losses(self):
         return self.model(self.tokens_BL, self.keep_BL).losses
 
@@ -58,7 +63,7 @@ def course(request, tmp_path):
 
 
 def test_the_loss_is_that_of_telling_each_hidden_word_from_the_words_of_the_batch(course):
-    at_work = course(share=0.3, weight=0.5)
+    at_work = course(share=0.3, weight=0.5).begin_task()
     (guess,), seen = at_work.model.companions, []
     at_work.model.backbone.register_forward_hook(lambda _, args, mixed: seen.append((args[0], mixed.out)))
     found = at_work.losses()["denoising"]
@@ -104,6 +109,7 @@ def test_it_fades_and_ends_and_judging_hides_nothing(course):
     at_work = course(weight=1.0, until=0.4)
     weights = []
     for _ in range(4):
+        at_work.begin_task()
         weights.append(at_work.model.companions[0].weight)
         at_work.applied.after_step(at_work.model)
     assert weights == pytest.approx([1.0, 0.75, 0.5, 0.25])
@@ -113,6 +119,17 @@ def test_it_fades_and_ends_and_judging_hides_nothing(course):
     assert again.losses() == {}
     again.applied.load_state_dict(at_work.applied.state_dict())
     assert not again.model.companions, "a training that goes on after its end has none"
+
+
+def test_before_the_task_it_weighs_all_and_fades_after(course):
+    at_work = course(weight=0.2, before=0.5)
+    assert at_work.applied.before_task() == STEPS // 2
+    assert at_work.model.companions[0].weight == 1.0
+    again = course(weight=0.2, before=0.5)
+    again.applied.load_state_dict(at_work.applied.state_dict())
+    assert again.model.companions[0].weight == 1.0, "a training that goes on before its task"
+    assert again.begin_task().model.companions[0].weight == 0.2
+    assert course().applied.before_task() == 0
 
 
 def test_a_batch_without_a_hidden_word_adds_nothing():
