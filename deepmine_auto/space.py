@@ -192,9 +192,18 @@ def relevant(params: Mapping[str, T]) -> dict[str, T]:
 
 
 def essential(params: Mapping[str, T]) -> dict[str, T]:
-    """Params without those that say no more than their absence: what is not used, and one variant in all layers."""
+    """Params without those that say no more than their absence: what is not used, and one variant in all layers,
+    whichever way that is said."""
     idle = {"use": False, "kind": "same"}
-    return {name: value for name, value in params.items() if idle.get(name.rpartition("/")[2]) != value}
+    left = {name: value for name, value in params.items() if idle.get(name.rpartition("/")[2]) != value}
+    return {name: each for name, each in left.items() if not name.startswith("placement/")} if _alike(left) else left
+
+
+def _alike(params: Mapping[str, Any]) -> bool:
+    """Whether the other variant that a hybrid names is that of all layers, or has its turn in no layer."""
+    kind, ratio = (params.get(f"placement/hybrid/{each}") for each in ("kind", "ratio"))
+    depth = params.get("model/depth")
+    return kind is not None and (kind == params.get("attention/kind") or (depth is not None and depth <= ratio))
 
 
 def _unused(name: str, value: Value | None) -> Value | None:

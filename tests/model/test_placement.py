@@ -8,7 +8,7 @@ from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model, plugins_of
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.multi_head import MultiHead
-from deepmine_auto.space import relevant
+from deepmine_auto.space import essential, relevant
 
 PARAMS = {
     "attention/kind": "sliding_window",
@@ -68,3 +68,15 @@ def test_the_other_kind_is_among_the_plugins_of_a_trial_and_its_params_count():
     assert ("attention", "multi_head") in plugins_of("sentiment", {**PARAMS, **HYBRID})
     assert relevant({**PARAMS, **HYBRID}).keys() >= HYBRID.keys()
     assert not relevant({**PARAMS, **HYBRID, "placement/kind": "same"}).keys() & {"placement/hybrid/kind"}
+
+
+def test_a_hybrid_of_one_kind_or_with_no_layer_for_the_other_is_known_as_the_same_trial():
+    plain = essential(PARAMS)
+    assert essential({**PARAMS, "placement/kind": "same"}) == plain
+    assert essential({**PARAMS, **HYBRID}) == {**PARAMS, **HYBRID}
+    assert essential({**PARAMS, **HYBRID, "placement/hybrid/kind": "sliding_window"}) == plain
+    unplaced = {**HYBRID, "placement/hybrid/ratio": 5}
+    assert essential({**PARAMS, **unplaced}) == plain
+    assert names(layers_of(**unplaced)) == names(layers_of()), "the fifth layer is the last"
+    assert essential({**PARAMS, **unplaced, "model/depth": 6}).keys() >= HYBRID.keys()
+    assert essential(HYBRID) == HYBRID, "of a recipe that says nothing of the rest"
