@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from deepmine_auto.errors import BadInput
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.mask import Mask
+from deepmine_auto.model.softmax import fused_softmax
+from deepmine_auto.pretrained.parts import top_blocks
 from deepmine_auto.pretrained.surgery import Call, Insert, Transplant, calls_of, put_in, was_operated
 
 # -- beside attention --------------------------------------------------------------------------------------------------
@@ -36,9 +38,16 @@ class Beside(Insert):
         return out_BHLK
 
 
-def beside_attention(model: nn.Module, build: Callable[[int, int, int], nn.Module]) -> None:
-    """Let what `build(heads, kv_heads, head_dim)` makes compute the attention of each layer, between projections that
-    stay. Its module: `forward(q (B, H, L, K), k and v (B, G, S, K), mask: Mask) -> (B, H, L, K)`; `fused_softmax` is
+class _Softmax(nn.Module):
+    """What stands in layers to which nothing is added."""
+
+    def forward(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+        return fused_softmax(q_BHLK, k_BGSK, v_BGSK, mask)
+
+
+def beside_attention(model: nn.Module, build: Callable[[int, int, int], nn.Module], top: float = 1.0) -> None:
+    """Let what `build(heads, kv_heads, head_dim)` makes compute the attention of each layer of the highest share `top`
+    of the blocks, at least one, between projections that stay. Its module: `forward(q (B, H, L, K), k and v (B, G, S, K), mask: Mask) -> (B, H, L, K)`; `fused_softmax` is
     what the layer computed before. Raises BadInput where a model computes its attention by itself, and Refused where
     variants stand in it or its layers ask for more than we honour."""
     own = _original(model)
@@ -46,7 +55,9 @@ def beside_attention(model: nn.Module, build: Callable[[int, int, int], nn.Modul
         what = "This tuning adds to softmax attention, and variants stand in the place of the pretrained model's."
         raise Refused(what, "Choose multi_head, or another tuning.")
     calls = _softmax_calls(own)
-    put_in(own, calls, [Beside(build(each.heads, each.kv_heads, each.head_dim), each.causal) for each in calls])
+    inside = {id(each) for block in top_blocks(model, top) for each in block.modules()}
+    mixings = [build(*each[1:4]) if id(each.layer) in inside else _Softmax() for each in calls]
+    put_in(own, calls, [Beside(mixing, call.causal) for mixing, call in zip(mixings, calls, strict=True)])
 
 
 def _softmax_calls(own: Any) -> list[Call]:

@@ -17,20 +17,22 @@ from deepmine_auto import Choice, Mask, Tuning, beside_attention, fused_softmax
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix(Tuning):
-    """In every layer, as in P-tuning v2 (arXiv:2110.07602), and without a network that makes the prefix. A learned gate
-    of each head leads from attention without it, 0, where training begins, to attention with it, 1; that takes
-    attention twice. Needs a model whose softmax stays in its place. It wants a large learning rate."""
+    """In every layer of the highest share `top` of the blocks, as in P-tuning v2 (arXiv:2110.07602), and without a
+    network that makes the prefix. A learned gate of each head leads from attention without it, 0, where training
+    begins, to attention with it, 1; that takes attention twice. Needs a model whose softmax stays in its place. It
+    wants a large learning rate."""
 
     name: ClassVar[str] = "prefix"
     source: ClassVar[str] = "arXiv:2101.00190"
 
     length: Annotated[int, Choice(4, 8, 16, 32)] = 16
+    top: Annotated[float, Choice(0.25, 0.5, 1.0)] = 1.0
 
     def apply(self, model: nn.Module) -> None:
         """Freeze the model, and put a prefix into each layer. Raises BadInput where it computes attention by itself,
         and Refused where variants stand in it."""
         model.requires_grad_(False)
-        beside_attention(model, lambda heads, kv_heads, dim: _Prefix(heads, kv_heads, dim, self.length))
+        beside_attention(model, lambda heads, kv_heads, dim: _Prefix(heads, kv_heads, dim, self.length), self.top)
 
 
 class _Prefix(nn.Module):

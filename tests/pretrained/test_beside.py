@@ -12,6 +12,7 @@ from deepmine_auto.model.assemble import build_model
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.beside import Before, before_words, beside_attention
 from deepmine_auto.pretrained.files import original_of
+from deepmine_auto.pretrained.parts import blocks_of
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 
@@ -65,6 +66,18 @@ def test_what_computes_softmax_is_told_all_that_the_layer_knows(tmp_path, kind):
     beside_attention(stack, lambda *shape: told.append(shape) or Softmax())
     torch.testing.assert_close(out_of(stack)[KEEP_BL], expected[KEEP_BL])
     assert told == [(2, 1 if kind == "llama" else 2, 8)] * 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("top", "layers"), [(0.25, 1), (0.5, 2), (1.0, 3)])
+def test_below_the_highest_blocks_nothing_is_added(tmp_path, kind, top, layers):
+    stack = stack_of(getattr(originals, kind)(tmp_path / kind))
+    expected, made = out_of(stack), []
+    beside_attention(stack, lambda *shape: made.append(Softmax()) or made[-1], top)
+    assert len(made) == layers
+    blocks = [any(each in made for each in block.modules()) for block in blocks_of(stack)]
+    assert blocks == [False] * (3 - layers) + [True] * layers
+    torch.testing.assert_close(out_of(stack)[KEEP_BL], expected[KEEP_BL])
 
 
 def test_variants_in_the_place_of_softmax_are_refused(tmp_path):
