@@ -46,6 +46,16 @@ def _beyond_the_hub(adapter: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: each for name, each in (adapter or {}).items() if name not in ("revision", "token")}
 
 
+def _dtype(wanted: Any) -> torch.dtype | None:
+    """The type that weights are cast to, which may be named; None where they stay as they are. Raises BadInput."""
+    if wanted in (None, "auto"):
+        return None
+    found = getattr(torch, wanted, None) if isinstance(wanted, str) else wanted
+    if not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise BadInput(f"A bundle cannot be loaded as {wanted!r}.", "Give float32, float16 or bfloat16.")
+    return found
+
+
 class DeepmineConfig(PreTrainedConfig):
     """What config.json says; `deepmine` holds the task and the params that the model is built from."""
 
@@ -103,10 +113,9 @@ class DeepmineForSequenceClassification(PreTrainedModel):
                 raise BadInput(f"A bundle cannot be loaded with {name}.", "Leave it out.")
         bundle = load(folder)
         config = config or DeepmineConfig.from_dict(dict(bundle.config), name_or_path=str(folder))
-        wanted = options.get("dtype", options.get("torch_dtype"))
-        dtype = getattr(torch, wanted) if isinstance(wanted, str) and wanted != "auto" else wanted
+        dtype = _dtype(options.get("dtype", options.get("torch_dtype")))
         model = cls(config, bundle.model).eval()
-        return model if dtype in (None, "auto") else model.to(dtype)
+        return model if dtype is None else model.to(dtype)
 
     def forward(
         self,

@@ -69,6 +69,12 @@ def test_weights_are_cast_as_asked(dtype):
     assert {each.dtype for each in model.parameters()} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("dtype", ["nonsense", "int8", "nn", torch.int64, 16])
+def test_what_weights_cannot_be_cast_to_is_refused(dtype):
+    with pytest.raises(BadInput, match=r"cannot be loaded as .*\. Give float32, float16 or bfloat16\."):
+        deepmine_auto.hf.DeepmineForSequenceClassification.from_pretrained(tiny.bundle(), dtype=dtype)
+
+
 def test_the_weights_keep_their_names():
     model = AutoModelForSequenceClassification.from_pretrained(tiny.bundle())
     assert model.state_dict().keys() == bundle().model.state_dict().keys()
