@@ -47,9 +47,10 @@ class _Softmax(nn.Module):
 
 def beside_attention(model: nn.Module, build: Callable[[int, int, int], nn.Module], top: float = 1.0) -> None:
     """Let what `build(heads, kv_heads, head_dim)` makes compute the attention of each layer of the highest share `top`
-    of the blocks, at least one, between projections that stay. Its module: `forward(q (B, H, L, K), k and v (B, G, S, K), mask: Mask) -> (B, H, L, K)`; `fused_softmax` is
-    what the layer computed before. Raises BadInput where a model computes its attention by itself, and Refused where
-    variants stand in it or its layers ask for more than we honour."""
+    of the blocks, at least one, between projections that stay. Its module: `forward(q (B, H, L, K), k and v
+    (B, G, S, K), mask: Mask) -> (B, H, L, K)`; `fused_softmax` is what the layer computed before. Raises BadInput where
+    a model computes its attention by itself, and Refused where variants stand in it or its layers ask for more than we
+    honour."""
     own = _original(model)
     if was_operated(own):
         what = "This tuning adds to softmax attention, and variants stand in the place of the pretrained model's."
