@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deepmine_auto.contracts import Applied, Batch, Mixed, Optimizer, Prepared, Task, TrainingFacts
+from deepmine_auto.contracts import Applied, Batch, Mixed, Optimizer, Prepared, Schedule, Task, TrainingFacts
 from deepmine_auto.host import Host
 from deepmine_auto.messages import WHOLE, Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
 from deepmine_auto.model.assemble import backbone_of, build_model, task_of, used
@@ -35,7 +35,7 @@ from deepmine_auto.training.groups import split_by_rate
 from deepmine_auto.training.measure import costs_of, params_million
 from deepmine_auto.training.parts import InParts
 from deepmine_auto.training.prepared import ready
-from deepmine_auto.training.recipe import Recipe, Schedule
+from deepmine_auto.training.recipe import Recipe, WarmUp
 from deepmine_auto.training.state import Progress, collect, restore
 from deepmine_auto.training.step import take_step
 from deepmine_auto.training.team import Alone
@@ -126,7 +126,8 @@ class Training:
             self.folder, assignment.split, self.task, backbone
         )
         self.recipe = plugin_from(Recipe, params, "training")
-        self.schedule = plugin_from(Schedule, params, "schedule")
+        self.warm_up = plugin_from(WarmUp, params, "schedule")
+        self.schedule: Schedule = self._one_of(host, "schedule")
         self.steps = math.ceil(len(self.train) / self.recipe.batch) * self.recipe.epochs
         torch.manual_seed(assignment.seed)
         self.model = build_model(params, self.task, self.prepared, host)
@@ -158,11 +159,14 @@ class Training:
             torch.cuda.reset_peak_memory_stats()
 
     def _optimizer(self, host: Host) -> torch.optim.Optimizer:
-        kind = self.assignment.params["optimizer/kind"]
-        optimizer: Optimizer = plugin_from(host.get("optimizer", kind), self.assignment.params, f"optimizer/{kind}")
+        optimizer: Optimizer = self._one_of(host, "optimizer")
         built = optimizer.build(each for each in self.model.parameters() if each.requires_grad)
         split_by_rate(built, self._factors())
         return built
+
+    def _one_of(self, host: Host, kind: str) -> Any:
+        name = self.assignment.params[f"{kind}/kind"]
+        return plugin_from(host.get(kind, name), self.assignment.params, f"{kind}/{name}")
 
     def _refuse_two_judged(self) -> None:
         judged = [name for name, each in self.techniques.items() if type(each).evaluated is not Applied.evaluated]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deepmine_auto.contracts import Batch, Mixed
+from deepmine_auto.training.recipe import rate_factor
 
 if TYPE_CHECKING:
     from deepmine_auto.training.loop import Training
@@ -101,6 +102,6 @@ def _whole_loss(training: Training, step: OneStep) -> Tensor:
 
 
 def _set_rate(training: Training) -> None:
-    factor = training.schedule.factor(training.progress.step, training.steps)
+    factor = rate_factor(training.warm_up, training.schedule, training.progress.step, training.steps)
     for group, rate in zip(training.optimizer.param_groups, training.rates, strict=True):
         group["lr"] = rate * factor
