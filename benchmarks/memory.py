@@ -34,6 +34,7 @@ attention = ["multi_head"]
 backbone = ["pretrained"]
 tuning = ["full"]
 optimizer = ["adamw"]
+schedule = ["cosine", "linear", "constant"]
 [ranges]
 "training/batch" = 32
 "training/epochs" = 1
@@ -44,6 +45,7 @@ MANY = """
 attention = {attention}
 backbone = ["encoder"]
 optimizer = ["adamw"]
+schedule = ["cosine", "linear", "constant"]
 [ranges]
 "model/depth" = {{ low = 1, high = 2 }}
 "model/dim" = [32, 64]

@@ -50,6 +50,7 @@ TINY = """
 [plugins]
 attention = ["multi_head", "linear"]
 optimizer = ["adamw"]
+schedule = ["cosine", "linear", "constant"]
 [ranges]
 "model/depth" = 1
 "model/dim" = [32]
@@ -61,6 +62,7 @@ REAL = """
 [plugins]
 attention = ["multi_head", "linear", "sliding_window"]
 optimizer = ["adamw"]
+schedule = ["cosine", "linear", "constant"]
 [ranges]
 "model/depth" = { low = 1, high = 2 }
 "model/dim" = [96, 128]

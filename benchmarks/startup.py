@@ -24,6 +24,7 @@ SPACE = """
 [plugins]
 attention = ["linear"]
 optimizer = ["adamw"]
+schedule = ["cosine", "linear", "constant"]
 pruner = "none"
 [ranges]
 "model/depth" = 1

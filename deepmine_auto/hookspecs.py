@@ -41,6 +41,11 @@ def optimizers() -> Iterable[str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def schedules() -> Iterable[str]:  # type: ignore[empty-body]
+    """How the learning rate goes on after warm-up. Called when a search or a listing begins."""
+
+
+@hookspec
 def techniques() -> Iterable[str]:  # type: ignore[empty-body]
     """What changes training. Called when a search or a listing begins."""
 

@@ -31,8 +31,8 @@ from deepmine_auto.sources import hash_of
 OURS = "deepmine-auto"
 SLOW_SECONDS = 2.0
 HOOKS = {"attention": "attentions", "task": "tasks", "backbone": "backbones", "tuning": "tunings",
-         "optimizer": "optimizers", "technique": "techniques", "sampler": "samplers", "pruner": "pruners",
-         "command": "commands"}  # fmt: skip
+         "optimizer": "optimizers", "schedule": "schedules", "technique": "techniques", "sampler": "samplers",
+         "pruner": "pruners", "command": "commands"}  # fmt: skip
 """The hook that brings each kind."""
 
 T = TypeVar("T")

@@ -252,7 +252,7 @@ def join(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, 
     """Join the ranges of chosen plugins (kind -> name -> class) and of the host's own dataclasses (prefix -> class)."""
     params = [*_attention(chosen["attention"]), *_placement(chosen.get("hybrid", {}), chosen["attention"])]
     params += [*_backbones(chosen["backbone"]), *_tuning(chosen), *_one_of("optimizer", chosen)]
-    params += _techniques(chosen["technique"])
+    params += [*_techniques(chosen["technique"]), *_one_of("schedule", chosen)]
     for prefix, cls in always.items():
         params += [Param(f"{prefix}/{name}", each, {}) for name, each in ranges(cls).items()]
     return tuple(params)

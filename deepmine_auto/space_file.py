@@ -16,10 +16,10 @@ from deepmine_auto.errors import BadInput, MissingExtra, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.space import Choice, Float, Name, Param, Range, Space, Value, join, plugin_from, ranges, usual_values
 from deepmine_auto.study.budget import Budget, seconds_of
-from deepmine_auto.training.recipe import Recipe, Schedule
+from deepmine_auto.training.recipe import Recipe, WarmUp
 
 SECTIONS = ("plugins", "budget", "ranges", "recipes")
-LISTS = ("attention", "backbone", "tuning", "optimizer", "technique")
+LISTS = ("attention", "backbone", "tuning", "optimizer", "schedule", "technique")
 DATA = "data/"
 HYBRID = "hybrid"
 """The list of attention variants that may take some layers in place of the one that has most."""
@@ -249,7 +249,7 @@ def build_space(file: SpaceFile, host: Host, task: type[Task], admit: Admit) -> 
     chosen["attention"] = admit(chosen["attention"], backbones.values())  # type: ignore[assignment, arg-type]
     chosen[HYBRID] = _hybrid(file, host, backbones.values(), admit)  # type: ignore[assignment]
     _refuse_lacking(chosen)
-    always = {"schedule": Schedule, "training": Recipe, "data": task}
+    always = {"schedule": WarmUp, "training": Recipe, "data": task}
     params = join(chosen, always)
     file = _for_task(file, {each.name: each.range for each in params if each.name.startswith(DATA)})
     _refuse_unknown_params(file, params, host, always)

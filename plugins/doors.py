@@ -120,6 +120,18 @@ def optimizers() -> Iterable[str]:
 
 
 @hookimpl
+def schedules() -> Iterable[str]:
+    """Our schedules."""
+    return (
+        "deepmine_plugins.schedules.cosine:Cosine",
+        "deepmine_plugins.schedules.linear:LinearDecay",
+        "deepmine_plugins.schedules.constant:Constant",
+        "deepmine_plugins.schedules.warmup_stable_decay:WarmupStableDecay",
+        "deepmine_plugins.schedules.inverse_sqrt:InverseSqrt",
+    )
+
+
+@hookimpl
 def techniques() -> Iterable[str]:
     """Our techniques."""
     return (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deepmine_auto.host import the_host
 from deepmine_auto.space import Choice, Float, Int, Param, Space, defaults, join, plain, plugin_from, ranges, relevant
-from deepmine_auto.training.recipe import Recipe, Schedule
+from deepmine_auto.training.recipe import Recipe, WarmUp
 
 bounds = st.tuples(st.integers(1, 50), st.integers(0, 50)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 any_range = st.one_of(
@@ -55,11 +55,12 @@ def test_a_value_lies_in_a_range_only_with_its_type(each, inside, outside):
 
 def chosen(**names):
     """Plugins of ours by kind."""
-    asked = {"attention": ["multi_head"], "backbone": ["encoder"], "optimizer": ["adamw"], "technique": [], **names}
+    usual = {"attention": ["multi_head"], "backbone": ["encoder"], "optimizer": ["adamw"], "technique": []}
+    asked = {**usual, "schedule": ["cosine", "warmup_stable_decay"], **names}
     return {kind: {name: the_host().get(kind, name) for name in each} for kind, each in asked.items()}
 
 
-ALWAYS = {"schedule": Schedule, "training": Recipe}
+ALWAYS = {"schedule": WarmUp, "training": Recipe}
 
 
 def names(params):
@@ -74,6 +75,14 @@ def test_a_plugins_params_exist_only_where_it_is_chosen():
             drawn = space.draw(lambda param, given=given_values: given.get(param.name, 0))
             assert ("attention/sliding_window/window" in drawn) == (kind == "sliding_window")
             assert ("technique/ema/decay" in drawn) == use
+
+
+def test_a_schedules_params_exist_only_where_it_is_chosen_and_warm_up_with_all_of_them():
+    space = Space(join(chosen(), ALWAYS), {})
+    for kind in ("cosine", "warmup_stable_decay"):
+        drawn = space.draw(lambda param, kind=kind: kind if param.name == "schedule/kind" else 0)
+        assert ("schedule/warmup_stable_decay/cooldown" in drawn) == (kind == "warmup_stable_decay")
+        assert "schedule/warmup" in drawn
 
 
 def test_modifiers_combine_with_cores_and_never_with_mixers():
@@ -99,8 +108,8 @@ def test_of_two_techniques_that_judge_other_weights_one_at_most_is_drawn(first):
 def test_the_reserved_names_are_used():
     params = names(join(chosen(technique=["ema"]), ALWAYS))
     assert {"attention/kind", "model/kind", "model/depth", "model/dim", "model/heads", "model/encoder/dropout",
-            "optimizer/kind", "optimizer/adamw/lr", "schedule/kind", "training/epochs", "technique/ema/use",
-            "technique/ema/decay"} <= params  # fmt: skip
+            "optimizer/kind", "optimizer/adamw/lr", "schedule/kind", "schedule/warmup", "training/epochs",
+            "technique/ema/use", "technique/ema/decay"} <= params  # fmt: skip
     assert "model/encoder/depth" not in params
 
 
@@ -110,6 +119,12 @@ def test_conditions_come_before_what_depends_on_them():
     for each in params:
         assert set(each.when) <= seen
         seen.add(each.name)
+
+
+def test_kinds_are_drawn_in_an_order_that_never_changes_so_that_a_seed_finds_the_same():
+    params = join(chosen(technique=["ema"]), ALWAYS)
+    kinds = ["attention", "model", "optimizer", "technique", "schedule", "training"]
+    assert [*dict.fromkeys(each.name.split("/")[0] for each in params)] == kinds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,6 +74,23 @@ def test_where_a_file_names_none_all_of_a_kind_are_chosen_but_no_technique(file)
     assert not [name for name in params if name.startswith("technique/")]
 
 
+def test_where_a_file_names_no_schedule_all_that_are_installed_are_searched(file):
+    params = {each.name: each.range for each in space_of(file(BASE)).params}
+    assert params["schedule/kind"] == Choice(*sorted(the_host().offered("schedule")))
+    assert params["schedule/warmup"] == Float(0.0, 0.3)
+    few = BASE.replace("[budget]", 'schedule = ["linear", "constant"]\n[budget]')
+    params = {each.name: each.range for each in space_of(file(few)).params}
+    assert params["schedule/kind"] == Choice("linear", "constant")
+    assert [each for each in params if each.startswith("schedule/")] == ["schedule/kind", "schedule/warmup"]
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_spaces_of_ours_search_the_schedules_that_they_always_did_and_name_one_in_each_recipe(name):
+    found = read_space(name)
+    assert found.plugins["schedule"] == ["cosine", "linear", "constant"], "in this order a seeded search draws the same"
+    assert all(each["schedule/kind"] in found.plugins["schedule"] for each in found.recipes)
+
+
 def test_ranges_may_be_quoted_or_nested(file):
     quoted = space_of(file(BASE + '[ranges]\n"model/depth" = { low = 2, high = 3 }\n"model/dim" = 64\n'))
     nested = space_of(file(BASE + "[ranges.model]\ndepth = { low = 2, high = 3 }\ndim = 64\n"))
@@ -213,7 +230,8 @@ def test_what_a_recipe_does_not_name_is_as_usual_and_not_used(file):
     assert found["attention/rotary/use"] is False
     assert (found["model/dim"], found["model/depth"]) == (128, 3)
     assert "training/clip" not in found, "the default is not in its range"
-    assert "optimizer/kind" not in found, "which of them is left to the sampler"
+    assert not {"optimizer/kind", "schedule/kind"} & {*found}, "which of them is left to the sampler"
+    assert found["schedule/warmup"] == 0.06
 
 
 def test_a_recipe_that_names_something_of_a_plugin_uses_it(file):

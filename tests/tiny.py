@@ -23,6 +23,7 @@ PARAMS = {
     "model/dim": 32,
     "model/heads": 2,
     "optimizer/kind": "adamw",
+    "schedule/kind": "cosine",
     "training/epochs": 1,
     "data/tokens": "word",
 }

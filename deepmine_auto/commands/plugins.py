@@ -25,7 +25,7 @@ from deepmine_auto.terminal.words import plain, table
 if TYPE_CHECKING:
     from deepmine_auto.testing.checks import Promise
 
-CHECKED = ("attention", "task", "tuning", "optimizer", "technique")
+CHECKED = ("attention", "task", "tuning", "optimizer", "schedule", "technique")
 """The kinds for which there are promises."""
 
 

@@ -10,10 +10,10 @@ from deepmine_auto.contracts.backbone import Backbone, Tuning
 from deepmine_auto.contracts.plugin import Plugin
 from deepmine_auto.contracts.search import Pruner, Sampler
 from deepmine_auto.contracts.task import Task
-from deepmine_auto.contracts.training import Optimizer, Technique
+from deepmine_auto.contracts.training import Optimizer, Schedule, Technique
 
 KINDS: dict[str, type[Plugin]] = {
-    each.kind: each for each in (Attention, Task, Backbone, Tuning, Optimizer, Technique, Sampler, Pruner)
+    each.kind: each for each in (Attention, Task, Backbone, Tuning, Optimizer, Schedule, Technique, Sampler, Pruner)
 }
 """Every kind of plugin that `plugins list` knows; commands are click commands and have no class of ours."""
 

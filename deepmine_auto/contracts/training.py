@@ -28,13 +28,24 @@ Given = Literal["unlabelled", "paraphrases"]
 
 
 class Optimizer(Plugin):
-    """How weights move. The learning rate is a field named `lr`; its schedule over steps is the host's."""
+    """How weights move. The learning rate is a field named `lr`; a schedule moves it from step to step."""
 
     kind = "optimizer"
 
     @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the torch optimizer of these parameters."""
+
+
+class Schedule(Plugin):
+    """How the learning rate goes on once it has risen to its height; the warm-up before that is the host's."""
+
+    kind = "schedule"
+
+    @abstractmethod
+    def factor(self, done: float) -> float:
+        """Return what multiplies the learning rate after a share, 0 to 1, of the steps that come after warm-up: 1 at 0,
+        never negative nor above 1. It depends on the share alone: a training may go on in another process."""
 
 
 class TrainingFacts(NamedTuple):

@@ -28,6 +28,8 @@ from deepmine_auto.pretrained.surgery import variants_learning
 from deepmine_auto.space import plugin_from
 
 Params = Mapping[str, Any]
+ONE_OF = ("tuning", "optimizer", "schedule")
+"""Kinds of which a trial uses one, which the param `KIND/kind` names; the params of a bundle name none of them."""
 
 
 class Model(nn.Module):
@@ -120,5 +122,5 @@ def plugins_of(task: str, params: Params) -> list[tuple[str, str]]:
     named = [("task", task), ("attention", params["attention/kind"]), ("backbone", params["model/kind"])]
     named += [("attention", params["placement/hybrid/kind"])] if params.get("placement/kind") == "hybrid" else []
     named += [("attention", each) for each in used(params, "attention")]
-    named += [(kind, params[f"{kind}/kind"]) for kind in ("tuning", "optimizer") if f"{kind}/kind" in params]
+    named += [(kind, params[f"{kind}/kind"]) for kind in ONE_OF if f"{kind}/kind" in params]
     return named + [("technique", each) for each in used(params, "technique")]

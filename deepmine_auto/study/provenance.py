@@ -82,6 +82,7 @@ def may_use(study: StudyRow, space: Space) -> set[Plugin]:
         "model/kind": "backbone",
         "tuning/kind": "tuning",
         "optimizer/kind": "optimizer",
+        "schedule/kind": "schedule",
     }
     for param in space.params:
         first, _, rest = param.name.partition("/")

@@ -13,7 +13,7 @@ from deepmine_auto.study.budget import duration
 from deepmine_auto.study.forecasting import Interval
 from deepmine_auto.terminal.words import model_words, plain, table
 
-CHOSEN = {"attention": "attention", "model": "backbone", "optimizer": "optimizer"}
+CHOSEN = {"attention": "attention", "model": "backbone", "optimizer": "optimizer", "schedule": "schedule"}
 """Where one plugin of a kind is chosen: the first part of a param's name, and what is chosen."""
 
 USED = {"attention": "modifier", "technique": "technique"}

@@ -17,6 +17,7 @@ KITS = {
     "Task": ("deepmine_auto.testing.task:TaskPromises", "task"),
     "TextClassification": ("deepmine_auto.testing.task:ClassificationPromises", "task"),
     "Optimizer": ("deepmine_auto.testing.optimizer:OptimizerPromises", "optimizer"),
+    "Schedule": ("deepmine_auto.testing.schedule:SchedulePromises", "schedule"),
     "Tuning": ("deepmine_auto.testing.tuning:TuningPromises", "tuning"),
     "Technique": ("deepmine_auto.testing.technique:TechniquePromises", "technique"),
 }

@@ -20,6 +20,7 @@ PROMISES = {
     "task": ("deepmine_auto.testing.task", "ClassificationPromises", "task"),
     "tuning": ("deepmine_auto.testing.tuning", "TuningPromises", "tuning"),
     "optimizer": ("deepmine_auto.testing.optimizer", "OptimizerPromises", "optimizer"),
+    "schedule": ("deepmine_auto.testing.schedule", "SchedulePromises", "schedule"),
     "technique": ("deepmine_auto.testing.technique", "TechniquePromises", "technique"),
 }
 
@@ -230,7 +231,7 @@ OPTIMIZER = '''
 
     @dataclass(frozen=True, kw_only=True)
     class <CLASS>(Optimizer):
-        """Each field with a range is searched; the learning rate is named `lr`, and its schedule is the host's."""
+        """Each field with a range is searched; the learning rate is named `lr`, and its schedule is another plugin."""
 
         name: ClassVar[str] = "<NAME>"
         source: ClassVar[str] = "https://proceedings.mlr.press/v28/sutskever13.html"  # the paper that it follows
@@ -241,6 +242,29 @@ OPTIMIZER = '''
         def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
             """Make the optimizer; `decay_groups` spares biases and norms the decay."""
             return torch.optim.SGD(decay_groups(parameters, 1e-4), lr=self.lr, momentum=self.momentum)
+'''
+
+SCHEDULE = '''
+    """A learning rate that falls with a power of what is left of the steps."""
+
+    from dataclasses import dataclass
+    from typing import Annotated, ClassVar
+
+    from deepmine_auto import Float, Schedule
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class <CLASS>(Schedule):
+        """Each field with a range is searched; what the learning rate does before, in warm-up, is the host's."""
+
+        name: ClassVar[str] = "<NAME>"
+        source: ClassVar[str] = "arXiv:1606.00915"  # the paper that it follows
+
+        power: Annotated[float, Float(0.5, 2.0)] = 0.9
+
+        def factor(self, done: float) -> float:
+            """Say what multiplies the learning rate after a share of the steps: 1 at 0, and never below 0."""
+            return (1.0 - done) ** self.power
 '''
 
 TECHNIQUE = '''
@@ -284,4 +308,11 @@ TECHNIQUE = '''
             return self.weight * loss
 '''
 
-PLUGINS = {"attention": ATTENTION, "task": TASK, "tuning": TUNING, "optimizer": OPTIMIZER, "technique": TECHNIQUE}
+PLUGINS = {
+    "attention": ATTENTION,
+    "task": TASK,
+    "tuning": TUNING,
+    "optimizer": OPTIMIZER,
+    "schedule": SCHEDULE,
+    "technique": TECHNIQUE,
+}

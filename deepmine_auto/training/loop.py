@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deepmine_auto.contracts import Applied, Batch, Mixed, Optimizer, Prepared, Task, TrainingFacts
+from deepmine_auto.contracts import Applied, Batch, Mixed, Optimizer, Prepared, Schedule, Task, TrainingFacts
 from deepmine_auto.host import Host
 from deepmine_auto.messages import WHOLE, Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
 from deepmine_auto.model.assemble import backbone_of, build_model, task_of, used
@@ -35,7 +35,7 @@ from deepmine_auto.training.groups import split_by_rate
 from deepmine_auto.training.measure import costs_of, params_million
 from deepmine_auto.training.parts import InParts
 from deepmine_auto.training.prepared import ready
-from deepmine_auto.training.recipe import Recipe, Schedule
+from deepmine_auto.training.recipe import Recipe, WarmUp
 from deepmine_auto.training.state import Progress, collect, restore
 from deepmine_auto.training.step import take_step
 from deepmine_auto.training.team import Alone
@@ -129,7 +129,8 @@ class Training:
             self.folder, assignment.split, self.task, backbone
         )
         self.recipe = plugin_from(Recipe, params, "training")
-        self.schedule = plugin_from(Schedule, params, "schedule")
+        self.warm_up = plugin_from(WarmUp, params, "schedule")
+        self.schedule: Schedule = self._one_of("schedule")
         self.steps = math.ceil(len(self.train) / self.recipe.batch) * self.recipe.epochs
         torch.manual_seed(assignment.seed)
         self.model = build_model(params, self.task, self.prepared, host)
@@ -162,12 +163,14 @@ class Training:
 
     def renew_optimizer(self) -> None:
         """Begin with an optimizer that remembers nothing."""
-        kind = self.assignment.params["optimizer/kind"]
-        chosen = self.host.get("optimizer", kind)
-        optimizer: Optimizer = plugin_from(chosen, self.assignment.params, f"optimizer/{kind}")
-        self.optimizer = optimizer.build(each for each in self.model.parameters() if each.requires_grad)
+        chosen: Optimizer = self._one_of("optimizer")
+        self.optimizer = chosen.build(each for each in self.model.parameters() if each.requires_grad)
         split_by_rate(self.optimizer, self._factors())
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def _one_of(self, kind: str) -> Any:
+        name = self.assignment.params[f"{kind}/kind"]
+        return plugin_from(self.host.get(kind, name), self.assignment.params, f"{kind}/{name}")
 
     def _refuse_two_judged(self) -> None:
         judged = [name for name, each in self.techniques.items() if type(each).evaluated is not Applied.evaluated]

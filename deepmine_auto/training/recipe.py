@@ -1,4 +1,4 @@
-"""How a trial is trained, apart from its optimizer: length, batches, patience, and the learning rate over steps."""
+"""How a trial is trained, apart from its optimizer and schedule: length, batches, patience, warm-up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
+from deepmine_auto.contracts import Schedule
 from deepmine_auto.space import Choice, Float, Int
 
 MOST_REPORTS = 200
@@ -46,16 +47,16 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Params `schedule/...`: the shape of the learning rate over steps, and the share of them that warms up."""
+class WarmUp:
+    """Param `schedule/warmup`: the share of the steps in which the learning rate rises, whichever schedule follows."""
 
-    kind: Annotated[str, Choice("cosine", "linear", "constant")] = "cosine"
     warmup: Annotated[float, Float(0.0, 0.3)] = 0.06
 
-    def factor(self, step: int, steps: int) -> float:
-        """What multiplies the learning rate at `step` (from 0) of `steps`: up from near 0 to 1, then down to 0."""
-        warm = self.warmup * steps
-        if step < warm:
-            return (step + 1) / (warm + 1)
-        done = min(1.0, (step - warm) / max(1.0, steps - warm))
-        return {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[self.kind]
+
+def rate_factor(warm_up: WarmUp, schedule: Schedule, step: int, steps: int) -> float:
+    """What multiplies the learning rate at `step` (from 0) of `steps`: up from near 0 to 1, then what the schedule
+    says."""
+    warm = warm_up.warmup * steps
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return schedule.factor(min(1.0, (step - warm) / (steps - warm)))

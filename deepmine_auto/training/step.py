@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deepmine_auto.contracts import Batch, Mixed
+from deepmine_auto.training.recipe import rate_factor
 
 if TYPE_CHECKING:
     from deepmine_auto.training.loop import Training
@@ -121,7 +122,7 @@ def _whole_loss(training: Training, step: OneStep) -> Tensor:
 def _move(training: Training, step: int, steps: int) -> None:
     """Move the weights along their gradients, as far as the schedule has it at `step` of `steps`."""
     torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip)
-    factor = training.schedule.factor(step, steps)
+    factor = rate_factor(training.warm_up, training.schedule, step, steps)
     for group, rate in zip(training.optimizer.param_groups, training.rates, strict=True):
         group["lr"] = rate * factor
     training.optimizer.step()

@@ -23,6 +23,7 @@ SPACE = """
 [plugins]
 attention = ["multi_head", "linear", "entmax", "rotary"]
 optimizer = ["adamw", "lion"]
+schedule = ["cosine", "warmup_stable_decay"]
 technique = ["ema", "word_dropout"]
 [ranges]
 "model/depth" = 1
@@ -165,7 +166,9 @@ def test_it_names_every_plugin_and_every_param_with_its_range_and_condition(dry)
     assert "attention/rotary/base 1000 to 1e+06, log rotary" in lines
     assert "model/dim 32, 64 encoder" in lines
     assert "training/epochs 2" in lines, "what is fixed is told too"
-    assert any(line.startswith("schedule/kind cosine, linear") for line in lines), "a schedule is no plugin"
+    assert "schedule cosine, warmup_stable_decay" in lines
+    assert "schedule/warmup_stable_decay/cooldown 0.1 to 0.5 warmup_stable_decay" in lines
+    assert "schedule/warmup 0 to 0.3" in lines, "warm-up is no plugin's"
     assert any(line.startswith("first linear, depth 1, dim 64") for line in lines)
 
 

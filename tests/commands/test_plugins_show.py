@@ -53,7 +53,7 @@ def test_a_variant_that_exports_says_so(capsys):
 
 @pytest.mark.parametrize("name", ATTENTION)
 def test_every_installed_attention_variant_is_shown_whole(name, capsys):
-    out = shown(capsys, "show", name).out
+    out = shown(capsys, "show", name, "--kind", "attention").out
     variant = the_host().get("attention", name)
     assert "it cannot be drawn" not in out
     assert "its cost cannot be told" not in out
@@ -103,12 +103,11 @@ def test_an_unknown_kind_is_told_with_the_nearest(capsys):
     assert told == "'atention' is no kind of plugin. Did you mean 'attention'?\n"
 
 
-def test_a_name_of_two_kinds_asks_for_the_kind(capsys, monkeypatch):
-    offered = the_host().offered("sampler")
-    monkeypatch.setitem(offered, "linear", offered["random"])
+def test_a_name_of_two_kinds_asks_for_the_kind(capsys):
     told = shown(capsys, "show", "linear", code=2).err
-    assert told == "There is a 'linear' among attention and sampler. Say which with --kind.\n"
+    assert told == "There is a 'linear' among attention and schedule. Say which with --kind.\n"
     assert "linear, attention" in shown(capsys, "show", "linear", "--kind", "attention").out
+    assert "linear, schedule" in shown(capsys, "show", "linear", "--kind", "schedule").out
 
 
 def test_help_loads_nothing_heavy():
@@ -126,14 +125,14 @@ def test_help_loads_nothing_heavy():
 
 
 def test_the_picture_is_written_as_svg(capsys, tmp_path):
-    shown(capsys, "show", "linear", "--svg", str(tmp_path / "linear.svg"))
-    root = ElementTree.parse(tmp_path / "linear.svg").getroot()
+    shown(capsys, "show", "strided", "--svg", str(tmp_path / "strided.svg"))
+    root = ElementTree.parse(tmp_path / "strided.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert "linear" in " ".join(root.itertext())
+    assert "strided" in " ".join(root.itertext())
 
 
 @pytest.mark.parametrize(
-    ("args", "option"), [(["show", "linear", "--svg"], "--svg"), (["gallery", "--output"], "--output")]
+    ("args", "option"), [(["show", "strided", "--svg"], "--svg"), (["gallery", "--output"], "--output")]
 )
 def test_a_file_is_never_written_over_nor_into_a_missing_folder(args, option, capsys, tmp_path):
     there = tmp_path / "there"
@@ -151,13 +150,13 @@ def test_a_file_is_never_written_over_nor_into_a_missing_folder(args, option, ca
 
 def test_a_link_to_nowhere_is_not_followed(capsys, tmp_path):
     (tmp_path / "link.svg").symlink_to(tmp_path / "elsewhere")
-    assert "exists already" in shown(capsys, "show", "linear", "--svg", str(tmp_path / "link.svg"), code=2).err
+    assert "exists already" in shown(capsys, "show", "strided", "--svg", str(tmp_path / "link.svg"), code=2).err
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_folder_that_may_not_be_written_to_is_one_sentence(capsys):
-    told = shown(capsys, "show", "linear", "--svg", "/proc/linear.svg", code=2).err
-    assert told.startswith("/proc/linear.svg cannot be written: ")
+    told = shown(capsys, "show", "strided", "--svg", "/proc/strided.svg", code=2).err
+    assert told.startswith("/proc/strided.svg cannot be written: ")
     assert told.endswith(". Give another --svg.\n")
 
 

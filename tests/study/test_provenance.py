@@ -80,9 +80,17 @@ def test_a_study_records_every_plugin_that_it_may_use_once(desk, host):
 
 
 def test_a_fixed_plugin_is_used_too():
-    space = Space((), {"attention/kind": "good", "technique/ema/use": True, "technique/sam/use": False})
+    fixed = {"attention/kind": "good", "schedule/kind": "cosine", "technique/ema/use": True, "technique/sam/use": False}
+    space = Space((), fixed)
     study = type("Study", (), {"spec": {"task": "t", "sampler": "tpe", "pruner": "asha"}})
-    assert may_use(study, space) - may_use(study, Space((), {})) == {("attention", "good"), ("technique", "ema")}
+    wanted = {("attention", "good"), ("schedule", "cosine"), ("technique", "ema")}
+    assert may_use(study, space) - may_use(study, Space((), {})) == wanted
+
+
+def test_every_schedule_that_may_be_drawn_is_used():
+    drawn = Param("schedule/kind", Choice("cosine", "linear"), {})
+    study = type("Study", (), {"spec": {"task": "t", "sampler": "tpe", "pruner": "asha"}})
+    assert may_use(study, Space((drawn,), {})) >= {("schedule", "cosine"), ("schedule", "linear")}
 
 
 def test_a_plugin_that_changed_is_told_and_recorded_from_that_trial_on(desk, host):
@@ -200,3 +208,5 @@ def test_a_trial_can_be_trained_where_its_own_plugins_are_there(desk, host):
     del host.hashes["technique", "ema"]
     used = {**params, "attention/kind": "bad", "technique/ema/use": True}
     assert unavailable(study, used, host) == "its technique 'ema' is not installed"
+    gone = {**params, "attention/kind": "bad", "schedule/kind": "mine"}
+    assert unavailable(study, gone, host) == "its schedule 'mine' is not installed"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deepmine_auto.messages import WHOLE
 from deepmine_auto.training.batching import BUCKET_BATCHES, Columns, evaluation_order, training_batches, training_order
-from deepmine_auto.training.recipe import MOST_REPORTS, Recipe, Schedule
+from deepmine_auto.training.recipe import MOST_REPORTS, Recipe
 from deepmine_plugins.pruners.asha import Asha
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
@@ -80,7 +80,7 @@ def test_columns_are_read_back_from_their_file(tmp_path):
     assert again.lengths.tolist() == [2, 1]
 
 
-# -- recipe and schedule -----------------------------------------------------------------------------------------------
+# -- recipe ------------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 100_000), st.integers(1, 1000))
@@ -114,28 +114,6 @@ def test_a_trial_is_evaluated_each_ninth_or_each_second_or_at_its_rungs_alone():
     assert Recipe(epochs=1, batch=32).evaluations(90, 10) == [10, 20, 30, 40, 50, 60, 70, 80, 90]
     assert Recipe(epochs=1, batch=32).evaluations(90, 300) == [10, 30, 50, 70, 90]
     assert Recipe(epochs=30, batch=32).evaluations(90, 3000) == [10, 30, 90]
-
-
-@given(st.integers(1, 5000), st.floats(0, 0.3), st.sampled_from(["cosine", "linear", "constant"]))
-def test_the_learning_rate_rises_to_its_height_and_falls_from_there(steps, warmup, kind):
-    schedule = Schedule(kind=kind, warmup=warmup)
-    rates = [schedule.factor(step, steps) for step in range(steps)]
-    assert all(0.0 < each <= 1.0 for each in rates)
-    top = rates.index(max(rates))
-    assert rates[: top + 1] == sorted(rates[: top + 1])
-    assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert top <= np.ceil(warmup * steps)
-    assert max(rates) > 0.6 or steps < 10
-
-
-@pytest.mark.parametrize(
-    ("kind", "middle", "end"), [("cosine", 0.5, 0.0), ("linear", 0.5, 0.0), ("constant", 1.0, 1.0)]
-)
-def test_a_schedule_has_its_shape(kind, middle, end):
-    schedule = Schedule(kind=kind, warmup=0.0)
-    assert schedule.factor(0, 1000) == 1.0
-    assert schedule.factor(500, 1000) == pytest.approx(middle)
-    assert schedule.factor(999, 1000) == pytest.approx(end, abs=2e-3)
 
 
 # -- rows drawn by odds ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from deepmine_auto.host import the_host
 from deepmine_auto.messages import Beat, Ended, Reported, Saved
 from deepmine_auto.training import loop, trial
 from deepmine_auto.training.loop import Training
+from deepmine_auto.training.recipe import rate_factor
 from deepmine_auto.training.step import take_step
 
 LOOSE = [each.rsplit(" ", 1)[0] for each in rows(140).inputs[80:]]
@@ -116,7 +117,8 @@ def test_both_parts_warm_up_and_cool_down(folder, monkeypatch):
     for _ in range(FIRST + STEPS):
         take_step(training, *training.draw())
     for part, steps in ((rates[:FIRST], FIRST), (rates[FIRST:], STEPS)):
-        assert part == [training.rates[0] * training.schedule.factor(each, steps) for each in range(steps)]
+        expected = [rate_factor(training.warm_up, training.schedule, each, steps) for each in range(steps)]
+        assert part == [training.rates[0] * each for each in expected]
 
 
 def test_no_technique_is_asked_in_them_unless_it_scales(folder):

@@ -16,6 +16,7 @@ PARAMS = {
     "model/dim": 32,
     "model/heads": 2,
     "optimizer/kind": "adamw",
+    "schedule/kind": "cosine",
     "training/epochs": 1,
     "training/batch": 16,
     "training/patience": 200,

@@ -256,7 +256,9 @@ def test_only_a_model_that_goes_step_by_step_is_searched_with_them(modifier):
 
 def test_they_are_searched_with_cores_that_show_weights():
     variants = {each.name: each for each in (Additive, VisualSentinel, MultiHead, Location)}
-    params = join({"attention": variants, "backbone": {"lstm": Lstm}, "optimizer": {}, "technique": {}}, {})
+    params = join(
+        {"attention": variants, "backbone": {"lstm": Lstm}, "optimizer": {}, "schedule": {}, "technique": {}}, {}
+    )
     when = {each.name: each.when for each in params}
     assert when["attention/location/use"] == {"attention/kind": ("additive", "multi_head")}
     assert set(when) >= {f"attention/location/{each}" for each in ("seen", "filters", "width")}

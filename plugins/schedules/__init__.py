@@ -1,0 +1,1 @@
+"""How the learning rate goes on after warm-up."""
