@@ -94,6 +94,12 @@ class Applied:
         """Return how often each row (N,) shall be drawn compared with others; None where an epoch sees each once."""
         return None
 
+    def parts(self) -> int:
+        """Return in how many parts a batch is worked off at least, each with the activations of its own rows alone; 1
+        where it may be whole. More are made where a batch did not fit into memory in fewer. The weights move as if it
+        were whole; what is paid is a second forward pass."""
+        return 1
+
     def on_batch(self, batch: Batch) -> Batch:
         """Change the input of a training step."""
         return batch

@@ -54,7 +54,7 @@ def _middle(training: Training) -> Batch:
 
 
 def _longest(training: Training) -> Batch:
-    at_once = training.assignment.processes * 2**training.assignment.halvings
+    at_once = training.assignment.processes * training.parts
     rows = math.ceil(min(training.recipe.batch, len(training.train)) / at_once)
     return training.train.batch(np.argsort(training.train.lengths, kind="stable")[-rows:], training.device)
 
