@@ -90,6 +90,28 @@ def test_a_kind_or_use_that_is_fixed_keeps_its_condition():
     assert fixed == {"model/depth": 2}
 
 
+@pytest.mark.parametrize(
+    ("said", "searched", "fixed"),
+    [
+        ("", None, None),
+        ('"training/batching" = "tokens"', None, "tokens"),
+        ('"training/batching" = ["rows", "tokens"]', Choice("rows", "tokens"), None),
+    ],
+)
+def test_what_batches_have_in_common_is_searched_only_where_a_file_says_so(file, said, searched, fixed):
+    space = space_of(file(f"{BASE}[ranges]\n{said}\n"))
+    assert {each.name: each.range for each in space.params}.get("training/batching") == searched
+    assert space.fixed.get("training/batching") == fixed
+
+
+def test_a_recipe_sets_no_choice_that_is_not_searched(file):
+    text = BASE + '[[recipes]]\n"training/batching" = "tokens"\n'
+    with pytest.raises(BadInput, match=r"a recipe sets 'training/batching', which is searched only where \[ranges\]"):
+        space_of(file(text))
+    found = space_of(file(text + '[ranges]\n"training/batching" = ["rows", "tokens"]\n'))
+    assert found.recipes[0]["training/batching"] == "tokens"
+
+
 @pytest.mark.parametrize("task", ["list_ops", "needle", "associative_recall"])
 @pytest.mark.parametrize("name", ["default", "zoo"])
 def test_a_space_of_ours_suits_tasks_that_take_less(name, task):

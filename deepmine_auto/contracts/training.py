@@ -60,7 +60,8 @@ class TrainingFacts(NamedTuple):
 
 class Step(Protocol):
     """One training step, for techniques that work its batch off more than once, or another. Parts and workers are
-    hidden here. `unlabelled` is a batch of as many rows whose targets mean nothing; None where the user gave none."""
+    hidden here. `unlabelled` is another batch, perhaps of more or fewer rows, whose targets mean nothing; None where
+    the user gave no such rows."""
 
     batch: Batch
     unlabelled: Batch | None

@@ -186,7 +186,8 @@ class Training:
 
     def _order(self, columns: Columns, odds: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """The rows of each batch, from the step on where the training stands, without an end."""
-        return training_batches(columns.lengths, self.recipe.batch, self.assignment.seed, self.progress.step, odds)
+        chosen, seed = self.recipe, self.assignment.seed
+        return training_batches(columns.lengths, chosen.batch, seed, self.progress.step, odds, chosen.batching)
 
     def draw(self) -> tuple[Batch, Batch | None]:
         """The batch of the next step, and one without labels where the study has such rows."""
