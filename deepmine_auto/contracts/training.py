@@ -196,6 +196,9 @@ class Technique(Plugin):
     touches: ClassVar[frozenset[Touches]]
     learns_from: ClassVar[Given | None] = None
     """What it learns from beside the rows, so that there is nothing for it to do where the user gives none."""
+    one_answer: ClassVar[bool] = False
+    """Whether it is for rows of one answer alone, and not for those of which each token has its own: because it moves
+    or exchanges tokens, or makes something of the answer of a row."""
 
     @abstractmethod
     def build(self, facts: TrainingFacts) -> Applied:

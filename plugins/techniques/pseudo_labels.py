@@ -30,6 +30,7 @@ class PseudoLabels(Technique):
     source: ClassVar[str] = "arXiv:2001.07685"
     touches = frozenset({"loss"})
     learns_from = "unlabelled"
+    one_answer = True
 
     weight: Annotated[float, Float(0.1, 2.0, log=True)] = 0.5
     sure: Annotated[float, Float(0.6, 0.98)] = 0.9
