@@ -5,8 +5,9 @@
 Every trial is one epoch of fine-tuning MiniLM-L6 on TREC at learning rate 5e-5 and batch 32; nothing is pruned, and
 nothing is trained twice. The start of Ray and all evaluations of a trial are in our time, one evaluation in theirs.
 Both train as they do by default: ours in bfloat16 where the hardware has it (`--float32`: not), theirs in float32.
-Beside it the share of tokens that are padding: ours batches texts of like length, Trainer pads what chance puts
-together (`--group-by-length` gives it the same advantage).
+Beside it the share of tokens that are padding, and the tokens of the largest batch with padding: ours batches texts of
+like length, as many rows or about as many tokens at a time, Trainer pads what chance puts together
+(`--group-by-length` gives it the same advantage). Of tokens a second, padding is none.
 
 Data from the folder that DEEPMINE_AUTO_TEST_DATA names (default ../shared/data).
 """
@@ -29,6 +30,7 @@ from deepmine_auto.searching import Watcher
 from deepmine_auto.training.batching import training_order
 
 RATE, BATCH = 5e-5, 32
+BATCHINGS = ("rows", "tokens")
 
 SPACE = """
 [plugins]
@@ -47,6 +49,7 @@ sampler = "random"
 "schedule/warmup" = 0.1
 "training/epochs" = 1
 "training/batch" = {batch}
+"training/batching" = "{batching}"
 "data/tokens" = "subword"
 "data/class_weights" = false
 "data/head_dropout" = 0.1
@@ -81,9 +84,10 @@ class Ends(Watcher):
             raise Enough
 
 
-def ours(data: Data, trials: int, workers: int, place: Path, mixed: bool) -> float:
+def ours(data: Data, trials: int, workers: int, place: Path, **chosen: str) -> float:
     """Seconds until the last trial of a search has ended, its start included."""
-    space = SPACE.format(low=RATE, high=RATE * 1.0001, batch=BATCH, mixed=str(mixed).lower())
+    place.mkdir()
+    space = SPACE.format(low=RATE, high=RATE * 1.0001, batch=BATCH, **chosen)
     (place / "space.toml").write_text(space)
     ends = Ends(trials)
     try:
@@ -119,6 +123,17 @@ def padding(lengths: np.ndarray, batches: Iterable[Sequence[int]]) -> float:
     return float(1 - real / whole)
 
 
+def say_cuts(lengths: np.ndarray) -> None:
+    """Print what becomes of an epoch that is cut into batches in each way."""
+    random = np.random.default_rng(0).permutation(len(lengths))
+    cuts = {f"by {each}": training_order(lengths, BATCH, [0, 0], batching=each) for each in BATCHINGS}
+    cuts["by chance"] = [random[at : at + BATCH] for at in range(0, len(random), BATCH)]
+    for name, batches in cuts.items():
+        largest = max(len(each) * lengths[each].max() for each in batches)
+        share = padding(lengths, batches)
+        print(f"{name:<10} {share:6.1%} padding, {largest:,} tokens in the largest batch", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5000)
@@ -130,15 +145,19 @@ def main() -> None:
     data = first(trec(Path(os.environ.get("DEEPMINE_AUTO_TEST_DATA", "../shared/data")), 0), asked.rows)
     with tempfile.TemporaryDirectory() as place:
         lengths = np.array([len(each["input_ids"]) for each in Tuned(data, 0, Path(place)).train])
-        random = np.random.default_rng(0).permutation(len(lengths))
-        chance = [random[at : at + BATCH] for at in range(0, len(random), BATCH)]
-        like = training_order(lengths, BATCH, [0, 0])
-        print(f"padding: ours {padding(lengths, like):.1%}, by chance {padding(lengths, chance):.1%}", flush=True)
+        say_cuts(lengths)
         (Path(place) / "theirs").mkdir()
         theirs = trainers(data, asked.trials, Path(place) / "theirs", grouped=asked.group_by_length)
-        print(f"hyperparameter_search {3600 * asked.trials / theirs:8.1f} trials an hour", flush=True)
-        mine = ours(data, asked.trials, asked.workers, Path(place), not asked.float32)
-        print(f"ours                  {3600 * asked.trials / mine:8.1f} trials an hour: {theirs / mine:.2f} times")
+        print(f"hyperparameter_search {_pace(asked.trials, theirs, lengths)}", flush=True)
+        mixed = str(not asked.float32).lower()
+        for each in BATCHINGS:
+            mine = ours(data, asked.trials, asked.workers, Path(place) / each, mixed=mixed, batching=each)
+            times = f"{theirs / mine:.2f} times"
+            print(f"{f'ours by {each}':<21} {_pace(asked.trials, mine, lengths)}: {times}", flush=True)
+
+
+def _pace(trials: int, seconds: float, lengths: np.ndarray) -> str:
+    return f"{3600 * trials / seconds:8.1f} trials an hour, {trials * lengths.sum() / seconds:8,.0f} tokens a second"
 
 
 if __name__ == "__main__":

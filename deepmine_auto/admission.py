@@ -16,6 +16,7 @@ from deepmine_auto.contracts import (
     MaskFeature,
     Mode,
     Task,
+    Technique,
 )
 
 
@@ -40,6 +41,13 @@ def unsuited(backbone: type[Backbone], task: type[Task]) -> str:
         return f"'{backbone.name}' takes apart source and target, and rows of '{task.name}' are one text"
     if task.mode == "causal" and "bidirectional" in backbone.modes and not backbone.pairs:
         return f"'{backbone.name}' would see the answers of '{task.name}', which stand in its rows"
+    return ""
+
+
+def unusable(technique: type[Technique], task: type[Task]) -> str:
+    """Say why a technique cannot change the training of a task, or return an empty string."""
+    if technique.one_answer and task.each_token:
+        return f"'{technique.name}' is for rows of one answer, and in '{task.name}' each token has its own"
     return ""
 
 

@@ -236,7 +236,7 @@ def _step_seconds(training: Training) -> float:
 
 def _forward_seconds(training: Training) -> float:
     """The time of a forward pass of a batch with rows of all lengths, part by part; the first only warms up."""
-    parts: int = 2**training.assignment.halvings
+    parts: int = training.parts
     indices = _of_all_lengths(training.train, max(1, training.recipe.batch // parts))
     batch = training.train.batch(indices, training.device)
     training.model.eval()

@@ -67,12 +67,15 @@ class Float:
 
 @dataclass(frozen=True, init=False)
 class Choice:
-    """One of some options: strings, numbers or booleans."""
+    """One of some options: strings, numbers or booleans. One that is not `searched` keeps its default where no space
+    names it."""
 
     options: tuple[Value, ...]
+    searched: bool = True
 
-    def __init__(self, *options: Value) -> None:
+    def __init__(self, *options: Value, searched: bool = True) -> None:
         object.__setattr__(self, "options", options)
+        object.__setattr__(self, "searched", searched)
 
     def __contains__(self, value: object) -> bool:
         return any(value == each and type(value) is type(each) for each in self.options)
@@ -213,7 +216,7 @@ def _unused(name: str, value: Value | None) -> Value | None:
 
 def _range_from(kind: str, values: Mapping[str, Any]) -> Range:
     if kind == "Choice":
-        return Choice(*values["options"])
+        return Choice(*values["options"], searched=values.get("searched", True))
     return Int(**values) if kind == "Int" else Float(**values)
 
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto.admission import natural, unsuited
+from deepmine_auto.admission import natural, unsuited, unusable
 from deepmine_auto.contracts import Attention, Backbone, Given, Plugin, Task
 from deepmine_auto.errors import BadInput, MissingExtra, unknown
 from deepmine_auto.host import Host
@@ -245,6 +245,7 @@ Admit = Callable[[Mapping[str, type[Attention]], Collection[type[Backbone]]], di
 def build_space(file: SpaceFile, host: Host, task: type[Task], admit: Admit) -> Space:
     """Join the ranges of the plugins that a file chooses (all where it names none), narrowed. Raises BadInput."""
     chosen = {kind: _chosen(file, host, kind) for kind in LISTS}
+    chosen["technique"] = _usable(file, chosen["technique"], task)
     chosen["backbone"] = backbones = _backbones(file, host, task)  # type: ignore[assignment]
     chosen["attention"] = admit(chosen["attention"], backbones.values())  # type: ignore[assignment, arg-type]
     chosen[HYBRID] = _hybrid(file, host, backbones.values(), admit)  # type: ignore[assignment]
@@ -327,6 +328,16 @@ def _backbones(file: SpaceFile, host: Host, task: type[Task]) -> dict[str, type[
         if why := unsuited(each, task):
             raise BadInput(f"{file.where}: {why}.", f"Choose among {', '.join(natural(offered, task))}.")
     return found
+
+
+def _usable(file: SpaceFile, techniques: Mapping[str, Any], task: type[Task]) -> dict[str, type[Plugin]]:
+    """The techniques that can change the training of a task; one that cannot is left out of a space of ours, which is
+    for many tasks. Raises BadInput where a user names it."""
+    reasons = {name: why for name, each in techniques.items() if (why := unusable(each, task))}
+    for name, why in reasons.items():
+        if not file.ours:
+            raise BadInput(f"{file.where}: {why}.", f"Leave {name} out.")
+    return {name: each for name, each in techniques.items() if name not in reasons}
 
 
 def _refuse_unknown_params(file: SpaceFile, params: Sequence[Param], host: Host, always: Mapping[str, type]) -> None:

@@ -132,6 +132,7 @@ class Tagging(Task):
         "log_loss": "minimize",
     }
     baseline_name: ClassVar[str] = "bigrams"
+    each_token: ClassVar[bool] = True
     fitted_by: ClassVar[tuple[str, ...]] = ("max_len",)
 
     max_len: Annotated[int, Int(8, 32_768, log=True, searched=False)] = 1024

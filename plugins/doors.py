@@ -142,6 +142,7 @@ def techniques() -> Iterable[str]:
         "deepmine_plugins.techniques.ema:Ema",
         "deepmine_plugins.techniques.fgm:Fgm",
         "deepmine_plugins.techniques.focal_loss:FocalLoss",
+        "deepmine_plugins.techniques.gradient_accumulation:GradientAccumulation",
         "deepmine_plugins.techniques.healing:Healing",
         "deepmine_plugins.techniques.label_smoothing:LabelSmoothing",
         "deepmine_plugins.techniques.layer_decay:LayerDecay",

@@ -278,6 +278,15 @@ def test_an_empty_name_of_a_file_is_one_that_is_not_there(here, given):
         planned(**{given: ""})
 
 
+def test_a_technique_that_moves_tokens_is_refused_where_each_has_an_answer_and_nothing_is_written(here):
+    (here / "own.toml").write_text('[plugins]\ntechnique = ["token_swap"]\n')
+    before = sorted(here.rglob("*"))
+    with pytest.raises(BadInput, match=r"'token_swap' is for rows of one answer, .*\. Leave token_swap out") as refused:
+        planned(task="copy_memory", data=(), space="own.toml")
+    assert refused.value.exit_code == 2
+    assert sorted(here.rglob("*")) == before
+
+
 def test_a_task_of_other_rows_refuses_paraphrases(here):
     with pytest.raises(BadInput, match=r"'copy_memory' learns nothing from paraphrases\. Leave --paraphrases"):
         planned(task="copy_memory", data=(), paraphrases="reworded.csv")

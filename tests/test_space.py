@@ -17,8 +17,10 @@ bounds = st.tuples(st.integers(1, 50), st.integers(0, 50)).map(lambda pair: (pai
 any_range = st.one_of(
     st.builds(lambda pair, log: Int(*pair, log=log), bounds, st.booleans()),
     st.builds(lambda pair, log: Float(*map(float, pair), log=log), bounds, st.booleans()),
-    st.lists(st.one_of(st.integers(), st.booleans(), st.text(max_size=3)), min_size=1, max_size=4).map(
-        lambda options: Choice(*options)
+    st.builds(
+        lambda options, searched: Choice(*options, searched=searched),
+        st.lists(st.one_of(st.integers(), st.booleans(), st.text(max_size=3)), min_size=1, max_size=4),
+        st.booleans(),
     ),
 )
 

@@ -1,5 +1,7 @@
 """Search space files: what they choose, and errors that name the file, the key, and the nearest right one."""
 
+import re
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -105,6 +107,62 @@ def test_a_kind_or_use_that_is_fixed_keeps_its_condition():
     kept, fixed = narrowed(params, {"tuning/kind": "lora", "model/depth": 2}, "mine.toml")
     assert kept == (Param("tuning/kind", Choice("lora"), only),)
     assert fixed == {"model/depth": 2}
+
+
+@pytest.mark.parametrize(
+    ("said", "searched", "fixed"),
+    [
+        ("", None, None),
+        ('"training/batching" = "tokens"', None, "tokens"),
+        ('"training/batching" = ["rows", "tokens"]', Choice("rows", "tokens"), None),
+    ],
+)
+def test_what_batches_have_in_common_is_searched_only_where_a_file_says_so(file, said, searched, fixed):
+    space = space_of(file(f"{BASE}[ranges]\n{said}\n"))
+    assert {each.name: each.range for each in space.params}.get("training/batching") == searched
+    assert space.fixed.get("training/batching") == fixed
+
+
+def test_a_recipe_sets_no_choice_that_is_not_searched(file):
+    text = BASE + '[[recipes]]\n"training/batching" = "tokens"\n'
+    with pytest.raises(BadInput, match=r"a recipe sets 'training/batching', which is searched only where \[ranges\]"):
+        space_of(file(text))
+    found = space_of(file(text + '[ranges]\n"training/batching" = ["rows", "tokens"]\n'))
+    assert found.recipes[0]["training/batching"] == "tokens"
+
+
+# -- techniques and tasks ----------------------------------------------------------------------------------------------
+
+OF_ONE_ANSWER = ["token_swap", "mixup", "synonyms", "balanced_sampling", "paraphrases", "pseudo_labels"]
+
+
+@pytest.mark.parametrize("name", OF_ONE_ANSWER)
+def test_a_technique_for_rows_of_one_answer_is_refused_where_each_token_has_its_own(file, name):
+    asked = file(f'[plugins]\ntechnique = ["ema", "{name}"]\n')
+    why = f"mine.toml: '{name}' is for rows of one answer, and in 'needle' each token has its own. Leave {name} out."
+    with pytest.raises(BadInput, match=re.escape(why)):
+        space_of(asked, "needle")
+    assert f"technique/{name}/use" in {each.name for each in space_of(asked).params}
+
+
+def test_a_space_of_ours_leaves_it_out_with_all_that_it_says_of_it():
+    use, share = "technique/token_swap/use", "technique/token_swap/share"
+    ours = replace(
+        read_space("default"),
+        plugins={"attention": ["multi_head"], "technique": ["token_swap", "ema"]},
+        ranges={share: {"low": 0.1, "high": 0.2}},
+        recipes=[{use: True, share: 0.15, "technique/ema/use": True}],
+    )
+    plain, tokens = (
+        build_space(ours, the_host(), the_host().get("task", each), admit_all)
+        for each in ("text_classification", "needle")
+    )
+    assert plain.recipes[0][use] is True
+    assert not [name for name in ({each.name for each in tokens.params} | {*tokens.recipes[0]}) if "token_swap" in name]
+    assert tokens.recipes[0]["technique/ema/use"] is True
+
+
+# -- spaces of ours ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", ["list_ops", "needle", "associative_recall"])

@@ -95,6 +95,8 @@ class Task(Plugin):
     """`causal` where a row holds its own answers, so that no token may see a later one."""
     space: ClassVar[str] = ""
     """The bundled space that it is searched with unless told otherwise; empty is that of its name, or `default`."""
+    each_token: ClassVar[bool] = False
+    """Whether each token has an answer of its own, so that targets are (B, L)."""
     pairs: ClassVar[bool] = False
     """Whether each row is a source and a target, divided by the token `prepared.separator`."""
 

@@ -71,7 +71,8 @@ class TrainingFacts(NamedTuple):
 
 class Step(Protocol):
     """One training step, for techniques that work its batch off more than once, or another. Parts and workers are
-    hidden here. `unlabelled` is a batch of as many rows whose targets mean nothing; None where the user gave none."""
+    hidden here. `unlabelled` is another batch, perhaps of more or fewer rows, whose targets mean nothing; None where
+    the user gave no such rows."""
 
     batch: Batch
     unlabelled: Batch | None
@@ -110,6 +111,12 @@ class Applied:
     def odds(self, targets: np.ndarray) -> np.ndarray | None:
         """Return how often each row (N,) shall be drawn compared with others; None where an epoch sees each once."""
         return None
+
+    def parts(self) -> int:
+        """Return in how many parts a batch is worked off at least, each with the activations of its own rows alone; 1
+        where it may be whole. More are made where a batch did not fit into memory in fewer. The weights move as if it
+        were whole; what is paid is a second forward pass."""
+        return 1
 
     def on_batch(self, batch: Batch) -> Batch:
         """Change the input of a training step."""
@@ -206,6 +213,9 @@ class Technique(Plugin):
     touches: ClassVar[frozenset[Touches]]
     learns_from: ClassVar[Given | None] = None
     """What it learns from beside the rows, so that there is nothing for it to do where the user gives none."""
+    one_answer: ClassVar[bool] = False
+    """Whether it is for rows of one answer alone, and not for those of which each token has its own: because it moves
+    or exchanges tokens, or makes something of the answer of a row."""
 
     @abstractmethod
     def build(self, facts: TrainingFacts) -> Applied:

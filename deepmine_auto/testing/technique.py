@@ -172,10 +172,19 @@ class TechniquePromises:
         assert np.isfinite(losses).all(), f"{plugin}: {losses}"
 
     def test_it_declares_what_it_touches(self) -> None:
-        """`touches` names at least one of input, weights, loss and judged, and nothing else."""
+        """`touches` names at least one of input, weights, loss and judged, and nothing else; none where all that is
+        asked for is that batches are worked off in parts."""
         known = set(get_args(Touches))
-        assert self.technique.touches, f"declare some of {known}"
+        assert self.technique.touches or Trial(self.technique()).applied.parts() > 1, f"declare some of {known}"
         assert self.technique.touches <= known
+
+    def test_batches_are_worked_off_in_one_part_or_more(self) -> None:
+        """`parts` is a whole number, and the same whenever it is asked for."""
+        trial = Trial(self.technique())
+        before = trial.applied.parts()
+        trial.train(range(STEPS))
+        assert isinstance(before, int)
+        assert 1 <= before == trial.applied.parts()
 
     def test_the_input_is_touched_only_if_declared(self) -> None:
         """Without `input`, batches pass unchanged."""

@@ -5,6 +5,7 @@ Shapes: B batch, L length, N rows.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,26 +75,71 @@ class Columns:
 
 
 def training_order(
-    lengths: np.ndarray, size: int, seed: Sequence[int], odds: np.ndarray | None = None
+    lengths: np.ndarray, size: int, seed: Sequence[int], odds: np.ndarray | None = None, batching: str = "rows"
 ) -> list[np.ndarray]:
     """The batches of one epoch: every row once, or as many rows drawn by their odds; rows of like length together,
-    batches in random order."""
+    batches in random order. Each has `size` rows, or of its run's tokens about as many as the others."""
     rng = np.random.default_rng(seed)
     rows = len(lengths)
     shuffled = rng.permutation(rows) if odds is None else rng.choice(rows, rows, p=odds / odds.sum())
-    runs = np.array_split(shuffled, max(1, -(-len(lengths) // (size * BUCKET_BATCHES))))
+    runs = np.array_split(shuffled, _runs(rows, size))
     ordered = np.concatenate([run[np.argsort(lengths[run], kind="stable")] for run in runs])
     batches = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    if batching == "tokens":
+        # of the same rows in as many batches none is larger than the largest was
+        within = np.array_split(np.arange(len(batches)), len(runs))
+        joined = [(np.concatenate([batches[each] for each in run]), len(run)) for run in within]
+        batches = [each for run, number in joined for each in alike_in_tokens(run, lengths, number)]
     return [batches[each] for each in rng.permutation(len(batches))]
 
 
+def _runs(rows: int, size: int) -> int:
+    return max(1, -(-rows // (size * BUCKET_BATCHES)))
+
+
 def training_batches(
-    lengths: np.ndarray, size: int, seed: int, begin: int, odds: np.ndarray | None = None
+    lengths: np.ndarray, size: int, seed: int, begin: int, odds: np.ndarray | None = None, batching: str = "rows"
 ) -> Iterator[np.ndarray]:
     """The batches from step `begin` on, epoch after epoch, without an end."""
     first, at = divmod(begin, -(-len(lengths) // size))
     for epoch in count(first):
-        yield from training_order(lengths, size, [seed, epoch], odds)[at if epoch == first else 0 :]
+        yield from training_order(lengths, size, [seed, epoch], odds, batching)[at if epoch == first else 0 :]
+
+
+def alike_in_tokens(rows: np.ndarray, lengths: np.ndarray, number: int) -> list[np.ndarray]:
+    """Rows in so many batches by length, the longest first. The largest has as few tokens with padding as it can, and
+    so have, one after the other, those of what is left."""
+    left, batches = rows[np.argsort(-lengths[rows], kind="stable")], []
+    for more in range(number, 0, -1):
+        taken = _fewest_tokens(lengths[left].tolist(), more) // int(lengths[left[0]])
+        batches.append(left[:taken])
+        left = left[taken:]
+    return batches
+
+
+def _fewest_tokens(longest_first: Sequence[int], batches: int) -> int:
+    """The fewest tokens with padding that a batch must have room for, where all rows are to go into so many."""
+    longest, rows = longest_first[0], len(longest_first)
+
+    def fit(tokens: int) -> bool:
+        at = 0
+        for _ in range(batches):
+            at += tokens // longest_first[at]
+            if at >= rows:
+                return True
+        return False
+
+    room = range(longest, longest * -(-rows // batches) + 1)  # the last: as if all were as long as the longest
+    return room[bisect_left(room, True, key=fit)]
+
+
+def longest_run(lengths: np.ndarray, size: int, batching: str) -> list[np.ndarray]:
+    """The largest batches that an epoch may have: those of a run that chance made of the longest rows."""
+    longest_first = np.argsort(-lengths, kind="stable")
+    if batching == "rows":
+        return [longest_first[:size]]
+    number = -(-len(lengths) // size) // _runs(len(lengths), size)  # the fewer batches, the larger they are
+    return alike_in_tokens(longest_first[: number * size], lengths, number)
 
 
 def evaluation_order(lengths: np.ndarray, size: int, tokens: int) -> Iterator[np.ndarray]:

@@ -156,7 +156,8 @@ class Training:
         odds = self._odds()
         self.batches = self._order(self.train, odds)
         self.loose = None if self.unlabelled is None else self._order(self.unlabelled)
-        self.forward = self.team.over(InParts(self.model, 2**assignment.halvings))
+        self.parts = max([2**assignment.halvings, *(each.parts() for each in self.techniques.values())])
+        self.forward = self.team.over(InParts(self.model, self.parts))
         self.begun = time.monotonic() - self.progress.seconds
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -193,7 +194,8 @@ class Training:
 
     def _order(self, columns: Columns, odds: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """The rows of each batch, from the step on where the training stands, without an end."""
-        return training_batches(columns.lengths, self.recipe.batch, self.assignment.seed, self.progress.step, odds)
+        chosen, seed = self.recipe, self.assignment.seed
+        return training_batches(columns.lengths, chosen.batch, seed, self.progress.step, odds, chosen.batching)
 
     def draw(self) -> tuple[Batch, Batch | None]:
         """The batch of the next step, and one without labels where the study has such rows."""
@@ -303,7 +305,7 @@ class Training:
         return next((each for each in found if each is not None), None)
 
     def _judge(self) -> dict[str, float]:
-        rows = max(1, EVALUATION_ROWS >> self.assignment.halvings)
+        rows = max(1, EVALUATION_ROWS // self.parts)
         outputs = outputs_of(self.model, self.evaluated(), self.validation, self.device, rows)
         if not np.isfinite(outputs).all():
             return {}

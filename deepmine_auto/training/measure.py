@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from deepmine_auto.contracts import Batch, Mixed
 from deepmine_auto.pretrained.memory import forgotten
+from deepmine_auto.training.batching import longest_run
 from deepmine_auto.training.checkpoint import flatten_optimizer
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def costs_of(training: Training) -> dict[str, float]:
     """Return `objectives.COSTS` of a training that has begun, on the device that it runs on.
 
     The time is that of the validation row of median length; the memory that of the longest rows that a step has to work
-    off at once. The training goes on as if nobody had measured.
+    off at once; where batches hold as many tokens as others, that of the most tokens with padding, although fewer of
+    longer rows may take a little more. The training goes on as if nobody had measured.
     """
     model, device = training.model, training.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), forgotten(model):
@@ -54,9 +56,10 @@ def _middle(training: Training) -> Batch:
 
 
 def _longest(training: Training) -> Batch:
-    at_once = training.assignment.processes * 2**training.assignment.halvings
-    rows = math.ceil(min(training.recipe.batch, len(training.train)) / at_once)
-    return training.train.batch(np.argsort(training.train.lengths, kind="stable")[-rows:], training.device)
+    lengths, at_once = training.train.lengths, training.assignment.processes * training.parts
+    batches = longest_run(lengths, training.recipe.batch, training.recipe.batching)
+    parts = [each[: math.ceil(len(each) / at_once)] for each in batches]
+    return training.train.batch(max(parts, key=lambda rows: len(rows) * lengths[rows[0]]), training.device)
 
 
 def _loss_of(training: Training) -> Loss:

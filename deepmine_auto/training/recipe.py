@@ -28,10 +28,16 @@ READINGS = 3
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Params `training/...`: epochs, rows a batch, evaluations without a new best before stopping, norm that gradients
-    are clipped to."""
+    are clipped to, and what batches have in common.
+
+    That is `batch` rows, or about as many tokens with padding: then `batch` is the mean number of rows, short texts
+    stand in larger batches than long ones, and an epoch has as many steps as with rows. A loss is a mean over the rows
+    of a batch either way, so with tokens a row weighs more the longer it is.
+    """
 
     epochs: Annotated[int, Int(1, 200)] = 12
     batch: Annotated[int, Choice(8, 16, 32, 64, 128, 256)] = 32
+    batching: Annotated[str, Choice("rows", "tokens", searched=False)] = "rows"
     patience: Annotated[int, Int(1, 200)] = 4
     clip: Annotated[float, Float(0.1, 10.0, log=True)] = 1.0
 

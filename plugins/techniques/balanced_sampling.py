@@ -24,6 +24,7 @@ class BalancedSampling(Technique):
     name: ClassVar[str] = "balanced_sampling"
     source: ClassVar[str] = "arXiv:1901.05555"
     touches = frozenset({"input"})
+    one_answer = True
 
     beta: Annotated[float, Choice(0.9, 0.99, 0.999, 0.9999)] = 0.999
 

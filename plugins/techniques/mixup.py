@@ -28,6 +28,7 @@ class Mixup(Technique):
     name: ClassVar[str] = "mixup"
     source: ClassVar[str] = "arXiv:1905.08941"
     touches = frozenset({"loss"})
+    one_answer = True
 
     alpha: Annotated[float, Float(0.1, 1.0)] = 0.2
 

@@ -23,6 +23,7 @@ class Paraphrases(Technique):
     source: ClassVar[str] = "arXiv:1904.12848"
     touches = frozenset({"input"})
     learns_from = "paraphrases"
+    one_answer = True
 
     share: Annotated[float, Float(0.1, 0.9)] = 0.5
 

@@ -21,15 +21,16 @@ RISE = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabels(Technique):
-    """In each step learn as many rows without labels as with: the model answers them whole and without dropout, and
-    where an answer has probability `sure` or more, it is learned as a label of the row with a `share` of its words
-    hidden, `weight` times. A step takes a good two times as long. This is FixMatch with hidden words instead of changed
-    pictures."""
+    """In each step learn a batch of rows without labels beside the one with: the model answers them whole and without
+    dropout, and where an answer has probability `sure` or more, it is learned as a label of the row with a `share` of
+    its words hidden, `weight` times. A step takes a good two times as long. This is FixMatch with hidden words instead
+    of changed pictures."""
 
     name: ClassVar[str] = "pseudo_labels"
     source: ClassVar[str] = "arXiv:2001.07685"
     touches = frozenset({"loss"})
     learns_from = "unlabelled"
+    one_answer = True
 
     weight: Annotated[float, Float(0.1, 2.0, log=True)] = 0.5
     sure: Annotated[float, Float(0.6, 0.98)] = 0.9

@@ -21,6 +21,7 @@ class TokenSwap(Technique):
     name: ClassVar[str] = "token_swap"
     source: ClassVar[str] = "arXiv:1901.11196"
     touches = frozenset({"input"})
+    one_answer = True
 
     share: Annotated[float, Float(0.02, 0.3)] = 0.1
 

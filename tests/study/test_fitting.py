@@ -49,3 +49,9 @@ def test_rates_and_dropout_are_no_part_of_a_shape():
     params = {"training/batch": 32, "technique/ema/use": True, "model/kind": "encoder"}
     assert shape_of({**params, "optimizer/adamw/lr": 0.1}) == shape_of({**params, "optimizer/adamw/lr": 0.2}) == params
     assert shape_of({**params, "training/batch": 16}) != params
+
+
+@pytest.mark.parametrize("more", [{"training/batching": "tokens"}, {"technique/gradient_accumulation/parts": 4}])
+def test_how_batches_are_made_and_worked_off_is_part_of_a_shape(more):
+    params = {"training/batch": 32, "model/kind": "encoder"}
+    assert shape_of({**params, **more}) != shape_of(params)

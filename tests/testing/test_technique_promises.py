@@ -40,6 +40,37 @@ class DeclaresNonsense(Plain):
     touches = frozenset({"mood"})
 
 
+class AsksForPartsAlone(Plain):
+    touches = frozenset()
+
+    class Work(Applied):
+        def parts(self):
+            return 2
+
+
+class AsksForHalfAPartMore(Plain):
+    class Work(Applied):
+        def parts(self):
+            return 1.5
+
+
+class AsksForNoPart(Plain):
+    class Work(Applied):
+        def parts(self):
+            return 0
+
+
+class AsksForMoreEachStep(Plain):
+    class Work(Applied):
+        steps = 1
+
+        def after_step(self, model):
+            self.steps += 1
+
+        def parts(self):
+            return self.steps
+
+
 class Explodes(Plain):
     strength: Annotated[float, Float(0.0, 1e38)] = 0.0
 
@@ -179,8 +210,9 @@ def broken_promises(technique, folder):
     return broken
 
 
-def test_a_technique_that_does_no_harm_breaks_no_promise(tmp_path):
-    assert broken_promises(Declares, tmp_path) == set()
+@pytest.mark.parametrize("technique", [Declares, AsksForPartsAlone])
+def test_a_technique_that_does_no_harm_breaks_no_promise(technique, tmp_path):
+    assert broken_promises(technique, tmp_path) == set()
 
 
 @pytest.mark.parametrize(
@@ -188,6 +220,9 @@ def test_a_technique_that_does_no_harm_breaks_no_promise(tmp_path):
     [
         (DeclaresNothing, "it_declares_what_it_touches"),
         (DeclaresNonsense, "it_declares_what_it_touches"),
+        (AsksForHalfAPartMore, "batches_are_worked_off_in_one_part_or_more"),
+        (AsksForNoPart, "batches_are_worked_off_in_one_part_or_more"),
+        (AsksForMoreEachStep, "batches_are_worked_off_in_one_part_or_more"),
         (Explodes, "every_range_can_be_drawn_and_the_loss_stays_finite"),
         (TouchesInputInSecret, "the_input_is_touched_only_if_declared"),
         (TouchesLossInSecret, "the_loss_is_touched_only_if_declared"),

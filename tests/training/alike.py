@@ -15,7 +15,7 @@ from deepmine_auto.contracts import Mixed
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment, Message, Reported
 from deepmine_auto.model.assemble import Model
-from deepmine_auto.training import checkpoint, trial
+from deepmine_auto.training import checkpoint, loop, trial
 from deepmine_auto.training.loop import Training
 
 CERTAIN = {"model/encoder/dropout": 0.0, "data/head_dropout": 0.0}
@@ -47,6 +47,27 @@ def assert_alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 def run(work: Assignment) -> list[Message]:
     """All that a training says."""
     return list(trial.messages(work, the_host()))
+
+
+def kept_bytes(training: Training) -> int:
+    """What a forward pass of the next batch keeps for the backward pass."""
+    sizes, batch = [], training.draw()[0]
+
+    def keep(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.nbytes)
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda each: each):
+        training.forward(batch.tokens_BL, batch.keep_BL)
+    return sum(sizes)
+
+
+def judged_at_once(training: Training, patch: Any) -> int:
+    """The most rows that an evaluation reads at a time."""
+    seen: list[int] = []
+    patch.setattr(loop, "evaluation_order", lambda lengths, size, _: seen.append(size) or iter([range(len(lengths))]))
+    training._judge()
+    return seen[0]
 
 
 def assert_goes_on(work: Assignment, patch: Any) -> None:

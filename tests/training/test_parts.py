@@ -5,14 +5,13 @@ Shapes: B batch, L length, C classes.
 
 import pytest
 import torch
-from alike import CERTAIN, SGD, add_extra_losses, assert_alike, curve, last_weights
+from alike import CERTAIN, SGD, add_extra_losses, assert_alike, curve, judged_at_once, kept_bytes, last_weights
 from tiny_texts import TECHNIQUES, assignment, kept
 from torch import nn
 
 from deepmine_auto.classification import TextClassification
 from deepmine_auto.contracts import Mixed
 from deepmine_auto.host import the_host
-from deepmine_auto.training import loop
 from deepmine_auto.training.loop import EVALUATION_ROWS, Training
 from deepmine_auto.training.parts import InParts
 
@@ -109,28 +108,14 @@ def test_no_part_is_larger_than_it_must_be(rows, parts, sizes):
 
 
 def test_the_activations_of_the_parts_are_not_kept(folder):
-    def kept_bytes(halvings):
+    def training_of(halvings):
         work = assignment(folder, number=60, halvings=halvings, params={"training/batch": 64, "model/depth": 2})
-        training, sizes = Training(work, the_host()), []
+        return Training(work, the_host())
 
-        def keep(tensor):
-            sizes.append(tensor.nbytes)
-            return tensor.detach()
-
-        batch = training.train.batch(next(training.batches))
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda each: each):
-            training.forward(batch.tokens_BL, batch.keep_BL)
-        return sum(sizes)
-
-    assert kept_bytes(2) < kept_bytes(0) / 10
+    assert kept_bytes(training_of(2)) < kept_bytes(training_of(0)) / 10
 
 
 def test_evaluations_shrink_with_the_batch(folder, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        loop, "evaluation_order", lambda lengths, size, _: seen.append(size) or iter([range(len(lengths))])
-    )
-    for halvings in (0, 1, 3, 20):
-        training = Training(assignment(folder, number=61, halvings=halvings), the_host())
-        training._judge()
+    works = (assignment(folder, number=61, halvings=each) for each in (0, 1, 3, 20))
+    seen = [judged_at_once(Training(each, the_host()), monkeypatch) for each in works]
     assert seen == [EVALUATION_ROWS, EVALUATION_ROWS // 2, EVALUATION_ROWS // 8, 1]
