@@ -114,7 +114,7 @@ class Applied:
 
     def parts(self) -> int:
         """Return in how many parts a batch is worked off at least, each with the activations of its own rows alone; 1
-        where it may be whole. More are made where a batch did not fit into memory in fewer. The weights move as if it
+        where it may be whole. These are halved where they did not fit into memory. The weights move as if it
         were whole; what is paid is a second forward pass."""
         return 1
 

@@ -232,7 +232,7 @@ class Agenda:
     def _say_halved(self, assignment: Assignment) -> None:
         kind, number = assignment.key
         part = assignment.params["training/batch"] >> assignment.halvings
-        text = f"{kind} {number} out of memory at batch {part}: tried again in parts of {part // 2}"
+        text = f"{kind} {number} out of memory at batch {part}: tried again in parts of {part // 2} at most"
         self.ledger.event("memory", text, self.ledger.trial_of(assignment.key))
 
     def _out_of_time(self, assignment: Assignment) -> bool:

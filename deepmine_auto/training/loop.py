@@ -156,7 +156,7 @@ class Training:
         odds = self._odds()
         self.batches = self._order(self.train, odds)
         self.loose = None if self.unlabelled is None else self._order(self.unlabelled)
-        self.parts = max([2**assignment.halvings, *(each.parts() for each in self.techniques.values())])
+        self.parts = 2**assignment.halvings * max([1, *(each.parts() for each in self.techniques.values())])
         self.forward = self.team.over(InParts(self.model, self.parts))
         self.begun = time.monotonic() - self.progress.seconds
         if self.device.type == "cuda":
