@@ -206,14 +206,14 @@ class Bench:
 
     def _measured(self, sized: Sized, halvings: int) -> Measured:
         beginning, training = _timed(lambda: self._training(sized.params, halvings))
-        step = _step_seconds(training)
+        stepping = _steps_seconds(training)
         looking, costs = _timed(lambda: costs_of(training))
         some = _some_of(training.validation)
         judging, _ = _timed(lambda: outputs_of(training.model, training.evaluated(), some, training.device))
         place = self.folder / "checkpoint"
         saving, _ = _timed(lambda: checkpoint.save(place, *collect(training)))
         evaluation = judging * sized.rows_judged / len(some) + saving
-        seconds = beginning + looking + sized.steps * step + sized.evaluations * evaluation
+        seconds = beginning + looking + stepping + sized.evaluations * evaluation
         return Measured(seconds, costs["peak_mb"], megabytes(place))
 
 
@@ -221,6 +221,13 @@ def _timed(work: Callable[[], T]) -> tuple[float, T]:
     begun = time.perf_counter()
     done = work()
     return time.perf_counter() - begun, done
+
+
+def _steps_seconds(training: Training) -> float:
+    """The time of all steps: those before the task may take another than those of the task."""
+    before = training.before * _step_seconds(training) if training.before else 0.0
+    training.progress.step = training.before
+    return before + training.steps * _step_seconds(training)
 
 
 def _step_seconds(training: Training) -> float:

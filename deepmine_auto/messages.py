@@ -27,8 +27,9 @@ class Assignment:
     """One trial or rerun for a worker: where the study's folder is, what to train, and where to go on from.
 
     `checkpoints` are relative to the folder, newest first: the first that is whole counts. `rungs` are the shares of
-    the budget, in thousandths, at which one is due. `halvings`: a batch is worked off in 2 ** halvings parts, because
-    it did not fit into memory; the weights move as if it had. `processes`: so many, one GPU each, share a batch.
+    the budget, in thousandths, at which one is due. `halvings`: a batch is worked off in 2 ** halvings times as many
+    parts as techniques ask for, because it did not fit into memory; the weights move as if it had. `processes`: so
+    many, one GPU each, share a batch.
     """
 
     kind: Kind
@@ -63,6 +64,9 @@ class Assignment:
 
 WHOLE = 1000
 """The share of a training that has taken all its steps: shares are thousandths."""
+
+BEFORE_TASK = "before_task"
+"""The metric that says which part of all its steps a training took before those of the task, where it took some."""
 
 
 @dataclass(frozen=True)

@@ -205,8 +205,9 @@ def essential(params: Mapping[str, T]) -> dict[str, T]:
 def _alike(params: Mapping[str, Any]) -> bool:
     """Whether the other variant that a hybrid names is that of all layers, or has its turn in no layer."""
     kind, ratio = (params.get(f"placement/hybrid/{each}") for each in ("kind", "ratio"))
-    depth = params.get("model/depth")
-    return kind is not None and (kind == params.get("attention/kind") or (depth is not None and depth <= ratio))
+    if kind is None or ratio is None:  # a recipe may leave one of them to the sampler
+        return False
+    return bool(kind == params.get("attention/kind") or params.get("model/depth", ratio + 1) <= ratio)
 
 
 def _unused(name: str, value: Value | None) -> Value | None:
@@ -262,8 +263,9 @@ def join(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, 
 
 
 def usual_values(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, type]) -> dict[str, Value]:
-    """What params are where nobody says otherwise, by name: the defaults of fields, and one variant everywhere."""
-    found = {"placement/kind": "same", **_under(always)}
+    """What params are where nobody says otherwise, by name: the defaults of fields, one variant everywhere, and a
+    learning rate that falls as a cosine."""
+    found = {"placement/kind": "same", "schedule/kind": "cosine", **_under(always)}
     for kind, classes in chosen.items():
         prefix = {"backbone": "model"}.get(kind, kind)
         found |= _under({f"{prefix}/{name}": each for name, each in classes.items()})

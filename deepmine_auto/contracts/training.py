@@ -95,13 +95,15 @@ class Applied:
     """A technique at work on one trial. Every method is optional; the defaults change nothing.
 
     `on_batch`, `on_loss`, `more_loss` and `after_backward` see each batch once, and whole, also where it is worked off
-    in parts or by several workers. In the steps before those of the task none is called, but `scale`, and
-    `after_backward` of one that scales.
+    in parts or by several workers. In the steps before those of the task neither they nor `after_step` are called, but
+    for `after_backward` of a technique that has a `scale`; `rates` and `odds` hold for all steps.
     """
 
     def before_task(self) -> int:
-        """Return how many steps come before those of the task. In them the weights learn from what companions and
-        attention add to the loss, on the inputs of the training rows and on those without labels."""
+        """Return how many steps come before those of the task; of several techniques the largest number counts. In
+        them the weights learn from what companions and attention add to the loss, on the inputs of training rows and,
+        in every second step, on those without labels where there are such. A worker that is lost in them begins them
+        anew: the first checkpoint that counts is that of the first evaluation, or of a worker that is asked to stop."""
         return 0
 
     def rates(self, model: nn.Module) -> Mapping[str, float]:
@@ -114,7 +116,7 @@ class Applied:
 
     def parts(self) -> int:
         """Return in how many parts a batch is worked off at least, each with the activations of its own rows alone; 1
-        where it may be whole. These are halved where they did not fit into memory. The weights move as if it
+        where it may be whole. There are twice as many where these did not fit into memory. The weights move as if it
         were whole; what is paid is a second forward pass."""
         return 1
 

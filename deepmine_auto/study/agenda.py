@@ -9,7 +9,18 @@ from itertools import takewhile
 from typing import Any
 
 from deepmine_auto.errors import DeepmineError
-from deepmine_auto.messages import WHOLE, Assignment, Beat, Because, Cause, Ended, Message, Reported, Saved
+from deepmine_auto.messages import (
+    BEFORE_TASK,
+    WHOLE,
+    Assignment,
+    Beat,
+    Because,
+    Cause,
+    Ended,
+    Message,
+    Reported,
+    Saved,
+)
 from deepmine_auto.study import hanging
 from deepmine_auto.study.budget import Budget, most_reserved, reserve
 from deepmine_auto.study.finals import Rerun, finalists, in_order
@@ -231,8 +242,8 @@ class Agenda:
 
     def _say_halved(self, assignment: Assignment) -> None:
         kind, number = assignment.key
-        part = assignment.params["training/batch"] >> assignment.halvings
-        text = f"{kind} {number} out of memory at batch {part}: tried again in parts of {part // 2} at most"
+        batch = assignment.params["training/batch"]
+        text = f"{kind} {number} out of memory at batch {batch}: tried again in parts of half as many rows"
         self.ledger.event("memory", text, self.ledger.trial_of(assignment.key))
 
     def _out_of_time(self, assignment: Assignment) -> bool:
@@ -258,7 +269,8 @@ class Agenda:
     def expected(self, trial: int) -> float:
         """Seconds that a rerun of a trial will take: its own whole length, at its own pace."""
         last = self.ledger.history.of("trial", trial).reports[-1]
-        return float(last["seconds"]) * WHOLE / max(1, int(last["share"]))
+        first = float(last["metrics"].get(BEFORE_TASK, 0.0))
+        return float(last["seconds"]) / (first + (1 - first) * max(1, int(last["share"])) / WHOLE)
 
     def _rerun(self) -> Assignment | None:
         if any(kind == "trial" for kind, _ in self.running) or self._may_search():

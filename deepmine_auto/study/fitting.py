@@ -15,7 +15,7 @@ LASTING = ("training/epochs", "training/patience")
 
 def halvings_known(history: History, params_of: Callable[[Key], Params], params: Params) -> int:
     """How often the batch of something of this shape was halved before it fitted, or failed at last; 0 where all fitted
-    whole."""
+    as they were."""
     shape = shape_of(params)
     halved = ((key, row) for key, each in history.standing.items() for row in each.attempts if row["halvings"])
     return max((row["halvings"] for key, row in halved if shape_of(params_of(key)) == shape), default=0)

@@ -72,6 +72,14 @@ class TaskPromises:
         idle = [name for name, each in head.named_parameters() if each.grad is None or not each.grad.isfinite().all()]
         assert not idle, f"no finite gradient reaches {idle}"
 
+    def test_it_says_whether_each_token_has_an_answer(self) -> None:
+        """Targets have a dimension for tokens if `each_token`: techniques for rows of one answer are refused then."""
+        task, train = self.task(), self.parts()["train"]
+        targets = np.asarray(task.prepare(train).targets(train))
+        assert (targets.ndim > 1) == task.each_token, (
+            f"each_token is {task.each_token}, and targets are {targets.shape}"
+        )
+
     def test_token_ids_lie_in_the_vocabulary(self) -> None:
         """Every input has at least one, and 0 is left to padding."""
         parts = self.parts()

@@ -186,6 +186,14 @@ class TechniquePromises:
         assert isinstance(before, int)
         assert 1 <= before == trial.applied.parts()
 
+    def test_the_steps_before_the_task_are_counted(self) -> None:
+        """`before_task` is a whole number, not negative, and the same whenever it is asked for."""
+        trial = Trial(self.technique())
+        before = trial.applied.before_task()
+        trial.train(range(STEPS))
+        assert isinstance(before, int)
+        assert 0 <= before == trial.applied.before_task()
+
     def test_the_input_is_touched_only_if_declared(self) -> None:
         """Without `input`, batches pass unchanged."""
         trial = Trial(self.technique())

@@ -22,7 +22,17 @@ from torch.func import functional_call
 
 from deepmine_auto.contracts import Applied, Batch, Mixed, Optimizer, Prepared, Schedule, Task, TrainingFacts
 from deepmine_auto.host import Host
-from deepmine_auto.messages import WHOLE, Assignment, Beat, Ended, Message, Reported, Saved, attempt_folder
+from deepmine_auto.messages import (
+    BEFORE_TASK,
+    WHOLE,
+    Assignment,
+    Beat,
+    Ended,
+    Message,
+    Reported,
+    Saved,
+    attempt_folder,
+)
 from deepmine_auto.model.assemble import backbone_of, build_model, task_of, used
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.memory import remember
@@ -142,10 +152,7 @@ class Training:
         self.adapting: list[Any] = [each for each in self.model.modules() if hasattr(each, "step")]
         self.losses: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(assignment.seed)
-        told = {name: each for name in ("unknown", "marks") if (each := getattr(self.prepared, name, None)) is not None}
-        reworded = {} if paraphrases is None else paraphrases.by_target()
-        facts = TrainingFacts(self.model, self.prepared, self.steps, self.generator, paraphrases=reworded, **told)
-        self.techniques = {name: self._technique(host, name).build(facts) for name in used(params, "technique")}
+        self.techniques = self._techniques(paraphrases)
         self._refuse_two_judged()
         self.before = max((each.before_task() for each in self.techniques.values()), default=0)
         self.renew_optimizer()
@@ -153,14 +160,20 @@ class Training:
         self.newest: str | None = None
         self.written = (time.monotonic(), 0.0)
         self._go_on()
-        odds = self._odds()
-        self.batches = self._order(self.train, odds)
-        self.loose = None if self.unlabelled is None else self._order(self.unlabelled)
+        self._begin_order()
         self.parts = 2**assignment.halvings * max([1, *(each.parts() for each in self.techniques.values())])
         self.forward = self.team.over(InParts(self.model, self.parts))
         self.begun = time.monotonic() - self.progress.seconds
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
+
+    def _techniques(self, paraphrases: Columns | None) -> dict[str, Any]:
+        told = {name: each for name in ("unknown", "marks") if (each := getattr(self.prepared, name, None)) is not None}
+        reworded = {} if paraphrases is None else paraphrases.by_target()
+        facts = TrainingFacts(self.model, self.prepared, self.steps, self.generator, paraphrases=reworded, **told)
+        params, names = self.assignment.params, used(self.assignment.params, "technique")
+        chosen = {name: plugin_from(self.host.get("technique", name), params, f"technique/{name}") for name in names}
+        return {name: each.build(facts) for name, each in chosen.items()}
 
     def renew_optimizer(self) -> None:
         """Begin with an optimizer that remembers nothing."""
@@ -192,18 +205,25 @@ class Training:
         found = [odds for each in self.techniques.values() if (odds := each.odds(self.train.targets)) is not None]
         return np.prod(found, 0) if found else None
 
-    def _order(self, columns: Columns, odds: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """The rows of each batch, from the step on where the training stands, without an end."""
+    def _begin_order(self) -> None:
+        """Choose the rows of each batch, from the step on where the training stands. The task has epochs of its own."""
+        step = self.progress.step
+        at = step - self.before if step >= self.before else step
+        self.batches = self._order(self.train, at, self._odds())
+        self.loose = None if self.unlabelled is None else self._order(self.unlabelled, at)
+
+    def _order(self, columns: Columns, at: int, odds: np.ndarray | None = None) -> Iterator[np.ndarray]:
         chosen, seed = self.recipe, self.assignment.seed
-        return training_batches(columns.lengths, chosen.batch, seed, self.progress.step, odds, chosen.batching)
+        return training_batches(columns.lengths, chosen.batch, seed, at, odds, chosen.batching)
 
     def draw(self) -> tuple[Batch, Batch | None]:
-        """The batch of the next step, and one without labels where the study has such rows."""
+        """The batch of the next step, and one without labels where the study has such rows. That of the first step of
+        the task begins an epoch, and the optimizer anew: what it remembers is of another loss."""
+        if self.progress.step == self.before > 0:
+            self.renew_optimizer()
+            self._begin_order()
         loose = self.unlabelled.batch(next(self.loose), self.device) if self.unlabelled and self.loose else None
         return self.train.batch(next(self.batches), self.device), loose
-
-    def _technique(self, host: Host, name: str) -> Any:
-        return plugin_from(host.get("technique", name), self.assignment.params, f"technique/{name}")
 
     # -- the road ----------------------------------------------------------------------------------------------------
 
@@ -267,6 +287,7 @@ class Training:
         best, seconds = self.progress.best_checkpoint, self.progress.seconds
         # of the last step: a mean since the last report would be another one after a restart
         metrics |= {**{f"loss/{name}": float(each) for name, each in self.losses.items()}, **self.progress.costs}
+        metrics |= {BEFORE_TASK: self.before / (self.before + self.steps)} if self.before else {}
         return Reported(self.progress.step, share, value, metrics, path, best, seconds)
 
     def _saved(self) -> Generator[Beat, None, Saved]:

@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from deepmine_auto.contracts import Batch, Mixed
 from deepmine_auto.pretrained.memory import forgotten
-from deepmine_auto.training.batching import longest_run
+from deepmine_auto.training.batching import Columns, longest_run
 from deepmine_auto.training.checkpoint import flatten_optimizer
 
 if TYPE_CHECKING:
@@ -56,10 +56,16 @@ def _middle(training: Training) -> Batch:
 
 
 def _longest(training: Training) -> Batch:
-    lengths, at_once = training.train.lengths, training.assignment.processes * training.parts
-    batches = longest_run(lengths, training.recipe.batch, training.recipe.batching)
+    without_labels = training.unlabelled if training.before else None
+    found = [_largest(each, training) for each in (training.train, without_labels) if each is not None]
+    return max(found, key=lambda batch: batch.tokens_BL.numel())
+
+
+def _largest(columns: Columns, training: Training) -> Batch:
+    at_once = training.assignment.processes * training.parts
+    batches = longest_run(columns.lengths, training.recipe.batch, training.recipe.batching)
     parts = [each[: math.ceil(len(each) / at_once)] for each in batches]
-    return training.train.batch(max(parts, key=lambda rows: len(rows) * lengths[rows[0]]), training.device)
+    return columns.batch(max(parts, key=lambda rows: len(rows) * columns.lengths[rows[0]]), training.device)
 
 
 def _loss_of(training: Training) -> Loss:

@@ -1,4 +1,4 @@
-"""A batch that does not fit into memory, worked off in parts.
+"""A batch that is not to be in memory as a whole, worked off in parts.
 
 Shapes: B batch, L length.
 """

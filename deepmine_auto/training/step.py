@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from deepmine_auto.contracts import Batch, Mixed
+from deepmine_auto.contracts import Applied, Batch, Mixed
 from deepmine_auto.training.recipe import rate_factor
 
 if TYPE_CHECKING:
@@ -75,8 +75,6 @@ def take_step(training: Training, batch: Batch, unlabelled: Batch | None = None)
     training.team.draw_for(training.assignment.seed, training.progress.step)
     if training.progress.step < training.before:
         return _step_before_task(training, batch, unlabelled)
-    if training.progress.step == training.before > 0:
-        training.renew_optimizer()  # what it remembers is of another loss
     for each in training.techniques.values():
         batch = each.on_batch(batch)
     step = OneStep(training, batch, unlabelled)
@@ -100,13 +98,12 @@ def _step_before_task(training: Training, batch: Batch, unlabelled: Batch | None
     mixed = step.mixed()
     loss = sum(mixed.losses.values(), 0.0 * mixed.out.sum())  # workers wait for the gradient of every weight
     training.optimizer.zero_grad(set_to_none=True)
-    scaling = [each for each in training.techniques.values() if each.scale() != 1.0]
     step.scaled(loss).backward()
-    for weight in training.model.parameters():
-        if weight.grad is not None and not weight.grad.any():
-            weight.grad = None  # what learns nothing, like the head, shall not decay either
-    for each in scaling:
-        each.after_backward(step)
+    for weight in training.model.head.parameters():
+        weight.grad = None  # it is zero, and what learns nothing shall not decay either
+    for each in training.techniques.values():
+        if type(each).scale is not Applied.scale:
+            each.after_backward(step)
     _move(training, training.progress.step, training.before)
     return loss.detach()
 

@@ -80,3 +80,6 @@ def test_a_hybrid_of_one_kind_or_with_no_layer_for_the_other_is_known_as_the_sam
     assert names(layers_of(**unplaced)) == names(layers_of()), "the fifth layer is the last"
     assert essential({**PARAMS, **unplaced, "model/depth": 6}).keys() >= HYBRID.keys()
     assert essential(HYBRID) == HYBRID, "of a recipe that says nothing of the rest"
+    for name in HYBRID:
+        recipe = {each: value for each, value in {**PARAMS, **HYBRID}.items() if each != name}
+        assert essential(recipe) == recipe, f"of a recipe that leaves {name} to the sampler"

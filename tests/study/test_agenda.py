@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.executors import inline
-from deepmine_auto.messages import Ended, Reported, Saved, attempt_folder
+from deepmine_auto.messages import BEFORE_TASK, Ended, Reported, Saved, attempt_folder
 from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import FINALS_SHARE, FIRST_SHARE, SLACK, Budget, most_reserved, reserve, seconds_of
 from deepmine_auto.study.checkpoints import Standing, being_written, checkpoints_to_keep, sweep
@@ -576,3 +576,13 @@ def test_the_end_of_one_trial_spares_the_first_checkpoint_of_another(desk):
     assert fresh.exists()
     agenda.heard(second.key, Ended("memory"))
     assert not fresh.exists()
+
+
+@pytest.mark.parametrize(("more", "seconds"), [({}, 30.0), ({BEFORE_TASK: 0.4}, 10.0 / (0.4 + 0.6 * 0.333))])
+def test_a_rerun_takes_as_long_as_all_steps_of_the_trial_those_before_the_task_too(desk, more, seconds):
+    agenda = desk.agenda(desk.begin())
+    trial = agenda.next()
+    report = [*quick(trial, None)][1]
+    agenda.heard(trial.key, replace(report, seconds=10.0, metrics={**report.metrics, **more}))
+    assert report.share == 333
+    assert agenda.expected(trial.number) == pytest.approx(seconds, rel=1e-2)

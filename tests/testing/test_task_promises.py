@@ -123,6 +123,10 @@ class NoObjective(Mood):
         return {"accuracy": 1.0}
 
 
+class OfTokens(Mood):
+    each_token = True
+
+
 class MicroF1(Mood):
     def scores(self, outputs, targets):
         scores = super().scores(outputs, targets)
@@ -171,6 +175,7 @@ class Lenient:
         ("the_parts_are_disjoint_and_depend_on_the_seed_alone", RandomStrata, "`strata` changes from call to call"),
         ("the_loss_is_finite_and_every_weight_of_the_head_has_a_gradient", NanLoss, "the loss is nan"),
         ("the_loss_is_finite_and_every_weight_of_the_head_has_a_gradient", IdleHead, "no finite gradient reaches"),
+        ("it_says_whether_each_token_has_an_answer", OfTokens, r"each_token is True, and targets are \(\d+,\)"),
         ("token_ids_lie_in_the_vocabulary", EmptyIds, "an input has no token"),
         ("token_ids_lie_in_the_vocabulary", PaddingIds, "an id is out of"),
         ("token_ids_lie_in_the_vocabulary", IdsBeyond, "an id is out of"),

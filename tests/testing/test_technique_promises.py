@@ -48,6 +48,27 @@ class AsksForPartsAlone(Plain):
             return 2
 
 
+class ComesHalfAStepBefore(Plain):
+    class Work(Applied):
+        def before_task(self):
+            return 0.5
+
+
+class ComesAfter(Plain):
+    class Work(Applied):
+        def before_task(self):
+            return -1
+
+
+class ComesEarlierEachTime(Plain):
+    class Work(Applied):
+        times = 0
+
+        def before_task(self):
+            self.times += 1
+            return self.times
+
+
 class AsksForHalfAPartMore(Plain):
     class Work(Applied):
         def parts(self):
@@ -223,6 +244,9 @@ def test_a_technique_that_does_no_harm_breaks_no_promise(technique, tmp_path):
         (AsksForHalfAPartMore, "batches_are_worked_off_in_one_part_or_more"),
         (AsksForNoPart, "batches_are_worked_off_in_one_part_or_more"),
         (AsksForMoreEachStep, "batches_are_worked_off_in_one_part_or_more"),
+        (ComesHalfAStepBefore, "the_steps_before_the_task_are_counted"),
+        (ComesAfter, "the_steps_before_the_task_are_counted"),
+        (ComesEarlierEachTime, "the_steps_before_the_task_are_counted"),
         (Explodes, "every_range_can_be_drawn_and_the_loss_stays_finite"),
         (TouchesInputInSecret, "the_input_is_touched_only_if_declared"),
         (TouchesLossInSecret, "the_loss_is_touched_only_if_declared"),

@@ -2,19 +2,22 @@
 none."""
 
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 import torch
-from alike import CERTAIN
+from alike import CERTAIN, SGD, add_extra_losses, assert_alike, curve, last_weights
 from tiny_texts import TECHNIQUES, assignment, kept, rows
 
-from deepmine_auto import Applied
+from deepmine_auto import Applied, calibrating
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Beat, Ended, Reported, Saved
-from deepmine_auto.training import loop, trial
+from deepmine_auto.training import loop, parallel, trial
 from deepmine_auto.training.loop import Training
+from deepmine_auto.training.measure import costs_of
 from deepmine_auto.training.recipe import rate_factor
 from deepmine_auto.training.step import take_step
+from deepmine_plugins.techniques.denoising import _Guess
 
 LOOSE = [each.rsplit(" ", 1)[0] for each in rows(140).inputs[80:]]
 BEFORE = {"technique/denoising/use": True, "technique/denoising/before": 0.5}
@@ -65,7 +68,7 @@ def test_signs_of_life_count_all_steps(folder, monkeypatch):
     monkeypatch.setattr(loop, "BEAT_SECONDS", 0.0)
     beats = [each for each in training_of(folder).messages() if isinstance(each, Beat)]
     assert {each.steps for each in beats} == {FIRST + STEPS}
-    assert beats[0].step <= FIRST
+    assert beats[0].step < FIRST, "the first evaluation is further away"
 
 
 def test_a_checkpoint_is_due_at_each_rung_of_the_task(folder):
@@ -91,6 +94,19 @@ def test_the_backbone_moves_and_the_head_learns_nothing(folder):
     moved = {name for name, each in weights_of(training).items() if not torch.equal(each, begun[name])}
     assert any(name.startswith("backbone.") for name in moved)
     assert not any(name.startswith("head.") for name in moved)
+
+
+def test_the_task_begins_with_an_epoch_of_all_rows(folder):
+    training = training_of(folder, **{"training/epochs": 1})
+    read = []
+    training.model.train()
+    for _ in range(2 + 4):
+        batch, _ = training.draw()
+        read.append(batch.rows_B.tolist())
+        take_step(training, batch)
+    before, of_task = (list(chain(*each)) for each in (read[:2], read[2:]))
+    assert sorted(of_task) == list(range(len(training.train)))
+    assert {*before} < {*of_task}, "half an epoch came before"
 
 
 def test_the_task_begins_with_an_optimizer_that_remembers_nothing(folder):
@@ -146,12 +162,15 @@ def test_no_technique_is_asked_in_them_unless_it_scales(folder):
         def after_step(self, model):
             self.asked.append("after_step")
 
+    class Plain(Watched):
+        scale = Applied.scale
+
     ways = {}
-    for factor in (1.0, 8.0):
+    for factor, kind in ((1.0, Plain), (8.0, Watched)):
         training = training_of(folder, **{"optimizer/kind": "sgd"})
-        training.techniques["watched"] = watched = Watched(factor)
+        training.techniques["watched"] = watched = kind(factor)
         before_task(training)
-        assert watched.asked == ([] if factor == 1.0 else ["after_backward"] * FIRST)
+        assert watched.asked == ([] if kind is Plain else ["after_backward"] * FIRST)
         ways[factor] = weights_of(training)
     for name, each in ways[1.0].items():
         torch.testing.assert_close(ways[8.0][name], each)
@@ -165,23 +184,55 @@ def test_every_second_batch_is_of_rows_without_labels_where_there_are_such(tmp_p
     assert loose == [False, True] * (FIRST // 2)
 
 
-def test_interrupted_in_them_or_at_their_end_it_goes_on_bit_for_bit(folder, monkeypatch):
-    work = assignment(folder, params={**BEFORE, **TECHNIQUES}, number=7)
+@pytest.mark.parametrize("epochs", [3, 4])
+def test_interrupted_in_them_or_at_their_end_it_goes_on_bit_for_bit(folder, monkeypatch, epochs):
+    """Where there are three epochs, half of one comes before them beside a whole one."""
+    work = assignment(folder, params={**BEFORE, **TECHNIQUES, "training/epochs": epochs}, number=7)
     whole = [(each.step, each.value) for each in run(work) if isinstance(each, Reported)]
-    for number, asked_at in enumerate((3, FIRST)):
-        training = Training(replace(work, number=70 + number), the_host())
+    for number, asked_at in enumerate((3, 2 * epochs)):
+        training = Training(replace(work, number=10 * epochs + number), the_host())
         monkeypatch.setattr(training.team, "stops_at", lambda step, at=asked_at: step >= at)
         *_, saved = training.messages()
         assert isinstance(saved, Saved)
         assert saved.step == asked_at
         torch.manual_seed(number)
-        rest = run(replace(work, number=70 + number, attempt=2, checkpoints=(saved.checkpoint,)))
+        rest = run(replace(work, number=10 * epochs + number, attempt=2, checkpoints=(saved.checkpoint,)))
         assert [(each.step, each.value) for each in rest if isinstance(each, Reported)] == whole
 
 
+def without_chance(patch):
+    """Let the steps before the task learn from what models add to the loss by themselves: nothing is hidden."""
+    add_extra_losses(patch)
+    patch.setattr(_Guess, "on_tokens", lambda self, tokens_BL, keep_BL: tokens_BL)
+    patch.setattr(_Guess, "losses", lambda *_: {})
+
+
+def work_without_chance(*args):
+    """What a rank does."""
+    without_chance(pytest.MonkeyPatch())
+    parallel._work(*args)
+
+
 @pytest.mark.slow
-def test_several_processes_take_them_together(folder):
-    *reports, end = run(assignment(folder, params=BEFORE, number=9, processes=2))
-    assert end.cause == "budget", end.reason
-    assert [each.share for each in reports][-1] == 1000
-    assert reports[0].step > FIRST
+def test_several_processes_take_them_together(folder, monkeypatch):
+    without_chance(monkeypatch)
+    monkeypatch.setattr(parallel, "_work", work_without_chance)
+    params = {**BEFORE, **CERTAIN, **SGD, "training/batch": 21, "training/epochs": 3}
+    one, several = (run(assignment(folder, params=params, number=20 + each, processes=each)) for each in (1, 2))
+    assert one[0].step > 6, one[-1].reason or "half of twelve steps come before"
+    assert curve(several) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(one)]
+    assert_alike(last_weights(several, folder), last_weights(one, folder))
+    assert several[-1].cause == "budget"
+
+
+def test_what_is_measured_is_the_longest_batch_of_all_that_is_learned_from(tmp_path):
+    longer = kept(tmp_path / "study", [" ".join(["word"] * 60 + [str(at)]) for at in range(20)])
+    peaks = [costs_of(training_of(longer, **{"technique/denoising/before": each}))["peak_mb"] for each in (0.0, 0.5)]
+    assert peaks[1] > 2 * peaks[0], "those without labels are read before the task alone"
+
+
+def test_a_dry_run_counts_them_and_times_both_kinds(folder, monkeypatch):
+    training, timed = training_of(folder), []
+    monkeypatch.setattr(calibrating, "_step_seconds", lambda of: timed.append(of.progress.step) or 10.0 ** len(timed))
+    assert calibrating._steps_seconds(training) == FIRST * 10 + STEPS * 100
+    assert timed == [0, FIRST]
