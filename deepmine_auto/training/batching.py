@@ -86,11 +86,15 @@ def training_order(
     ordered = np.concatenate([run[np.argsort(lengths[run], kind="stable")] for run in runs])
     batches = [ordered[at : at + size] for at in range(0, len(ordered), size)]
     if batching == "tokens":
-        # of the same rows in as many batches none is larger than the largest was
-        within = np.array_split(np.arange(len(batches)), len(runs))
-        joined = [(np.concatenate([batches[each] for each in run]), len(run)) for run in within]
-        batches = [each for run, number in joined for each in alike_in_tokens(run, lengths, number)]
+        batches = _cut_anew(batches, lengths, len(runs))
     return [batches[each] for each in rng.permutation(len(batches))]
+
+
+def _cut_anew(batches: Sequence[np.ndarray], lengths: np.ndarray, runs: int) -> list[np.ndarray]:
+    """The rows of each run in as many batches as it had: of these none is larger than its largest was."""
+    within = np.array_split(np.arange(len(batches)), runs)
+    joined = [(np.concatenate([batches[each] for each in run]), len(run)) for run in within]
+    return [each for run, number in joined for each in alike_in_tokens(run, lengths, number)]
 
 
 def _runs(rows: int, size: int) -> int:

@@ -1,6 +1,7 @@
 """What is learned beside a pretrained model goes through a trial and into a bundle as everything else does."""
 
 import json
+import math
 from dataclasses import replace
 
 import originals
@@ -165,6 +166,7 @@ def test_a_bundle_holds_what_was_learned_and_says_the_same(tmp_path, bert, tunin
     params = json.loads((bundle.folder / "config.json").read_text())["deepmine"]["params"]
     names = [name for name, _ in bundle.model.named_parameters()]
     beside = [each for each in names if "gains_R" in each or "gate_H" in each or "added_PE" in each]
-    assert len(beside) == {"adalora": 0, "prefix": 3, "prompt": 1}[tuning]
+    layers = math.ceil(3 * params.get("tuning/prefix/top", 1.0))
+    assert len(beside) == {"adalora": 0, "prefix": layers, "prompt": 1}[tuning]
     assert ("tuning/kind" in params) == (tuning != "adalora")
     assert bundle.predict(["good day", "the cold road of my house"])
