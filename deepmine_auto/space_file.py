@@ -28,7 +28,7 @@ LEARNERS: Mapping[Given, str] = {"unlabelled": "pseudo_labels", "paraphrases": "
 """What is searched for what a user gives beside the rows, where the space names nothing that learns from it."""
 
 SPOKEN_GIVEN: Mapping[Given, str] = {"unlabelled": "rows without labels", "paraphrases": "other words for texts"}
-"""The technique for rows without labels where a file names none."""
+"""What that is called in a sentence."""
 
 
 @dataclass(frozen=True)

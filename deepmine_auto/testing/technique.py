@@ -178,21 +178,14 @@ class TechniquePromises:
         assert self.technique.touches or Trial(self.technique()).applied.parts() > 1, f"declare some of {known}"
         assert self.technique.touches <= known
 
-    def test_batches_are_worked_off_in_one_part_or_more(self) -> None:
-        """`parts` is a whole number, and the same whenever it is asked for."""
+    def test_parts_and_steps_before_the_task_are_whole_numbers_that_stay(self) -> None:
+        """`parts` is 1 or more, `before_task` not negative, and both are the same whenever they are asked for."""
         trial = Trial(self.technique())
-        before = trial.applied.parts()
+        first = trial.applied.parts(), trial.applied.before_task()
         trial.train(range(STEPS))
-        assert isinstance(before, int)
-        assert 1 <= before == trial.applied.parts()
-
-    def test_the_steps_before_the_task_are_counted(self) -> None:
-        """`before_task` is a whole number, not negative, and the same whenever it is asked for."""
-        trial = Trial(self.technique())
-        before = trial.applied.before_task()
-        trial.train(range(STEPS))
-        assert isinstance(before, int)
-        assert 0 <= before == trial.applied.before_task()
+        assert all(isinstance(each, int) for each in first), first
+        assert min(first[0] - 1, first[1]) >= 0, first
+        assert first == (trial.applied.parts(), trial.applied.before_task())
 
     def test_the_input_is_touched_only_if_declared(self) -> None:
         """Without `input`, batches pass unchanged."""

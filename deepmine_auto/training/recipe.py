@@ -31,8 +31,8 @@ class Recipe:
     are clipped to, and what batches have in common.
 
     That is `batch` rows, or about as many tokens with padding: then `batch` is the mean number of rows, short texts
-    stand in larger batches than long ones, and an epoch has as many steps as with rows. A loss is as a
-    rule a mean over the rows of a batch, so with tokens a row weighs more the longer it is.
+    stand in larger batches than long ones, and an epoch has as many steps as with rows. A loss is as a rule a mean over
+    the rows of a batch, so with tokens a row weighs more the longer it is.
     """
 
     epochs: Annotated[int, Int(1, 200)] = 12

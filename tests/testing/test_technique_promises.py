@@ -48,48 +48,20 @@ class AsksForPartsAlone(Plain):
             return 2
 
 
-class ComesHalfAStepBefore(Plain):
+COUNTS = "parts_and_steps_before_the_task_are_whole_numbers_that_stay"
+
+
+def counting(name, first, more=0):
+    """A mutant that says `first` when asked how many, and with each step `more`."""
+
     class Work(Applied):
-        def before_task(self):
-            return 0.5
-
-
-class ComesAfter(Plain):
-    class Work(Applied):
-        def before_task(self):
-            return -1
-
-
-class ComesEarlierEachTime(Plain):
-    class Work(Applied):
-        times = 0
-
-        def before_task(self):
-            self.times += 1
-            return self.times
-
-
-class AsksForHalfAPartMore(Plain):
-    class Work(Applied):
-        def parts(self):
-            return 1.5
-
-
-class AsksForNoPart(Plain):
-    class Work(Applied):
-        def parts(self):
-            return 0
-
-
-class AsksForMoreEachStep(Plain):
-    class Work(Applied):
-        steps = 1
+        steps = 0
 
         def after_step(self, model):
             self.steps += 1
 
-        def parts(self):
-            return self.steps
+    setattr(Work, name, lambda self: first + more * self.steps)
+    return type("Counting", (Plain,), {"Work": Work})
 
 
 class Explodes(Plain):
@@ -241,12 +213,12 @@ def test_a_technique_that_does_no_harm_breaks_no_promise(technique, tmp_path):
     [
         (DeclaresNothing, "it_declares_what_it_touches"),
         (DeclaresNonsense, "it_declares_what_it_touches"),
-        (AsksForHalfAPartMore, "batches_are_worked_off_in_one_part_or_more"),
-        (AsksForNoPart, "batches_are_worked_off_in_one_part_or_more"),
-        (AsksForMoreEachStep, "batches_are_worked_off_in_one_part_or_more"),
-        (ComesHalfAStepBefore, "the_steps_before_the_task_are_counted"),
-        (ComesAfter, "the_steps_before_the_task_are_counted"),
-        (ComesEarlierEachTime, "the_steps_before_the_task_are_counted"),
+        (counting("parts", 1.5), COUNTS),
+        (counting("parts", 0), COUNTS),
+        (counting("parts", 1, 1), COUNTS),
+        (counting("before_task", 0.5), COUNTS),
+        (counting("before_task", -1), COUNTS),
+        (counting("before_task", 0, 1), COUNTS),
         (Explodes, "every_range_can_be_drawn_and_the_loss_stays_finite"),
         (TouchesInputInSecret, "the_input_is_touched_only_if_declared"),
         (TouchesLossInSecret, "the_loss_is_touched_only_if_declared"),
