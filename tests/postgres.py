@@ -23,6 +23,9 @@ USER, PASSWORD = "tester", "p{x}%@:/ canary"
 
 ENCODED = "p%7Bx%7D%25%40%3A%2F%20canary"
 
+MILLISECONDS_TO_END = 60_000
+"""How long a session may take to notice that it was cut: a busy machine takes more than a moment."""
+
 
 def programs() -> Path | None:
     """The folder of initdb and postgres, or None where they are not installed."""
@@ -123,9 +126,10 @@ class Server:
         return f"postgresql://{who}@127.0.0.1:{port or self.port}/{database}"
 
     def terminate_backends(self, database: str, where: str = "TRUE") -> None:
-        """Cut all connections to a database, or some of `pg_stat_activity`."""
+        """Cut all connections to a database, or some of `pg_stat_activity`, and wait until they are gone."""
         mine = f"datname = '{database}' AND pid <> pg_backend_pid()"
-        self.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine} AND {where}")
+        ended = f"pg_terminate_backend(pid, {MILLISECONDS_TO_END})"
+        self.run(f"SELECT {ended} FROM pg_stat_activity WHERE {mine} AND {where}")
 
 
 def _free_port() -> int:

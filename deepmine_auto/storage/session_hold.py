@@ -99,13 +99,18 @@ class SessionHold:
                 what = f"The study '{self.study}' is still being written over a connection that was lost."
                 raise DatabaseAway(what, "The server ends that within a minute.")
             holders = session.execute(HOLDERS, {**_parts(key), "me": session.info.backend_pid}).fetchall()
-            if not take_over or time.monotonic() > until:
+            ending = self.pid in {pid for pid, *_ in holders}  # our lost session: a busy server takes its time
+            if not (take_over or ending) or time.monotonic() > until:
                 raise self._refusal(holders)
-            try:
-                for pid, *_ in holders:
-                    session.execute("SELECT pg_terminate_backend(%s)", [pid])
-            except InsufficientPrivilege as error:
-                raise self._refusal(holders, "It is another user's: ask them to end it.") from error
+            if take_over:
+                self._end(session, holders)
+
+    def _end(self, session: psycopg.Connection[Any], holders: list[tuple[Any, ...]]) -> None:
+        try:
+            for pid, *_ in holders:
+                session.execute("SELECT pg_terminate_backend(%s)", [pid])
+        except InsufficientPrivilege as error:
+            raise self._refusal(holders, "It is another user's: ask them to end it.") from error
 
     def _refusal(self, holders: list[tuple[Any, ...]], remedy: str = "") -> StudyHeld:
         remedy = remedy or "Wait for it, end it, or `resume` the study with --take-over."

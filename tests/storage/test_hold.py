@@ -341,6 +341,23 @@ def test_a_lock_is_taken_again_from_a_session_in_which_only_the_server_still_bel
             pass
 
 
+def test_a_lock_is_taken_again_from_a_session_that_a_busy_server_ends_late(server_desk, monkeypatch):
+    """It took longer than a lock is waited for, and the driver was told that its own process holds its study."""
+    monkeypatch.setattr(session_hold, "END_LOST", "SELECT %s")
+    monkeypatch.setattr(session_hold, "WAIT", "100ms")
+    desk = server_desk
+    with desk.place.hold("study") as hold, closing(hold.session) as lost:
+        hold.session = desk.place.connect()
+        hold.session.close()
+        late = threading.Timer(0.5, lost.close)
+        late.start()
+        hold.regain()
+        late.join()
+        desk.fence.hold = hold
+        desk.store.add_event(desk.study.id, "kind", "again")
+        assert texts(desk) == ["again"]
+
+
 def test_a_lock_is_taken_again_when_what_was_begun_under_it_has_ended(server_desk, postgres):
     """Until then it is tried again, and nobody is said to hold the study."""
     desk = server_desk
