@@ -11,7 +11,6 @@ from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
 
 import click
 
@@ -21,12 +20,7 @@ from deepmine_auto.contracts import Brought
 from deepmine_auto.errors import BadInput, DeepmineError, MissingExtra, unknown
 from deepmine_auto.host import HOOKS, Door, Host, the_host
 from deepmine_auto.terminal.words import plain, table
-
-if TYPE_CHECKING:
-    from deepmine_auto.testing.checks import Promise
-
-CHECKED = ("attention", "task", "tuning", "optimizer", "schedule", "technique")
-"""The kinds for which there are promises."""
+from deepmine_auto.testing.checks import CHECKED, Promise
 
 
 class BrokenPromise(DeepmineError):

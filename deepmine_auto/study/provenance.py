@@ -76,14 +76,8 @@ def _changed_plugins(ledger: Ledger, host: Host) -> list[str]:
 def may_use(study: StudyRow, space: Space) -> set[Plugin]:
     """Every plugin that a study needs, or that its space may draw."""
     found = {(each, str(study.spec[each])) for each in ALWAYS}
-    kinds = {
-        "attention/kind": "attention",
-        "placement/hybrid/kind": "attention",
-        "model/kind": "backbone",
-        "tuning/kind": "tuning",
-        "optimizer/kind": "optimizer",
-        "schedule/kind": "schedule",
-    }
+    kinds = {f"{kind}/kind": kind for kind in ("attention", "tuning", "optimizer", "schedule")}
+    kinds |= {"placement/hybrid/kind": "attention", "model/kind": "backbone"}
     for param in space.params:
         first, _, rest = param.name.partition("/")
         if param.name in kinds:

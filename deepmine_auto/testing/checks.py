@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepmine_auto.contracts import Plugin
+from deepmine_auto.contracts import KINDS, Plugin
 from deepmine_auto.errors import BadInput, MissingExtra
 
 KITS = {
@@ -22,6 +22,9 @@ KITS = {
     "Technique": ("deepmine_auto.testing.technique:TechniquePromises", "technique"),
 }
 """The promises of what extends each of our classes, and the attribute that names the plugin."""
+
+CHECKED = tuple(kind for kind, contract in KINDS.items() if contract.__name__ in KITS)
+"""The kinds of plugins for which there are promises."""
 
 
 class Promise(NamedTuple):

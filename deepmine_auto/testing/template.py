@@ -10,19 +10,15 @@ from pathlib import Path
 from textwrap import dedent
 
 from deepmine_auto import __version__
+from deepmine_auto.contracts import KINDS
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import HOOKS
+from deepmine_auto.testing.checks import KITS
 
 NAME = re.compile("[a-z][a-z0-9_]*")
 
-PROMISES = {
-    "attention": ("deepmine_auto.testing.attention", "AttentionPromises", "variant"),
-    "task": ("deepmine_auto.testing.task", "ClassificationPromises", "task"),
-    "tuning": ("deepmine_auto.testing.tuning", "TuningPromises", "tuning"),
-    "optimizer": ("deepmine_auto.testing.optimizer", "OptimizerPromises", "optimizer"),
-    "schedule": ("deepmine_auto.testing.schedule", "SchedulePromises", "schedule"),
-    "technique": ("deepmine_auto.testing.technique", "TechniquePromises", "technique"),
-}
+BEGINS_WITH = {"task": "TextClassification"}
+"""The class that a plugin of a kind extends, where that is not the kind's contract itself."""
 
 
 def begin(name: str, kind: str, parent: Path) -> Path:
@@ -50,7 +46,8 @@ def begin(name: str, kind: str, parent: Path) -> Path:
 def files(name: str, kind: str) -> dict[str, str]:
     """The text of each file, by its place in the folder."""
     class_name = _class_of(name)
-    module, promises, attribute = PROMISES[kind]
+    path, attribute = KITS[BEGINS_WITH.get(kind, KINDS[kind].__name__)]
+    module, _, promises = path.partition(":")
     words = {"NAME": name, "CLASS": class_name, "KIND": kind, "HOOK": HOOKS[kind], "VERSION": _series()}
     words |= {"MODULE": module, "PROMISES": promises, "ATTRIBUTE": attribute}
     texts = {
