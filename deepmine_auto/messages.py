@@ -99,11 +99,13 @@ class Ended:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint between two evaluations, written because the worker has to go (SIGTERM); nothing was judged."""
+    """A checkpoint between two evaluations, because the last is old; nothing was judged. `leaves`: it was written
+    because the worker has to go (SIGTERM), and no message follows."""
 
     step: int
     checkpoint: str
     seconds: float = 0.0
+    leaves: bool = False
 
 
 @dataclass(frozen=True)

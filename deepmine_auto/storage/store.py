@@ -319,7 +319,7 @@ class Store:
             self._compare(tables.reruns, {"study_id": study_id, "number": number, **values})
 
     def note_saved(self, study_id: int, kind: str, number: int, attempt: int, saved: str) -> None:
-        """Write which checkpoint an attempt left when it had to go."""
+        """Write which checkpoint an attempt wrote last between two reports."""
         column = tables.attempts.c
         mine = (column.study_id == study_id) & (column.kind == kind) & (column.number == number)
         with self.engine.begin() as connection:

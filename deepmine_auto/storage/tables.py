@@ -81,7 +81,7 @@ attempts = _table(
     Column("saved", Text),
 )
 """Every time a trial or rerun was handed to a worker, and why; with how many halvings of its batch. `saved` is the
-checkpoint that the worker wrote between two reports because it had to go."""
+last checkpoint that the worker wrote between two reports."""
 
 reruns = _table(
     "reruns",

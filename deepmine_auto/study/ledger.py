@@ -320,10 +320,11 @@ class Ledger:
             self.end(key, Ended("deadline", best["value"], best["step"], best["best_checkpoint"], facts=facts))
 
     def saved(self, assignment: Assignment, message: Saved) -> None:
-        """Write which checkpoint a worker left between two reports, because it had to go."""
+        """Write which checkpoint a worker wrote between two reports; the one before the last is needed no more."""
         key = {"kind": assignment.kind, "number": assignment.number, "attempt": assignment.attempt}
         self.writer.write("save", **key, saved=message.checkpoint)
         self.history.of(*assignment.key).attempts[assignment.attempt - 1]["saved"] = message.checkpoint
+        self._sweep()
 
     # -- tell --------------------------------------------------------------------------------------------------------
 

@@ -229,7 +229,8 @@ class Training:
 
     def messages(self) -> Iterator[Message]:
         """Train and report until the budget ends or patience does. A diverged trial ends at its last finite step. One
-        that is asked to stop ends with `Saved`, and goes on from there as if it had not."""
+        that is asked to stop ends with `Saved`, and goes on from there as if it had not. There are more of these where
+        evaluations are far apart."""
         for of_task in self.recipe.evaluations(self.steps, len(self.validation)):
             stop = self.before + of_task
             if stop <= self.progress.step:
@@ -255,8 +256,10 @@ class Training:
                 yield self._end("diverged")
                 return False
             if self.progress.step < goal:
-                yield (yield from self._saved())
+                yield (yield from self._saved(leaves=True))
                 return False
+            if self.progress.step < stop and self._due():
+                yield (yield from self._saved())
             now = time.monotonic()
             ahead = 2 * ahead if now - start < BEAT_SECONDS / 2 else max(1, ahead // 2)
             if now - said > BEAT_SECONDS:
@@ -290,9 +293,9 @@ class Training:
         metrics |= {BEFORE_TASK: self.before / (self.before + self.steps)} if self.before else {}
         return Reported(self.progress.step, share, value, metrics, path, best, seconds)
 
-    def _saved(self) -> Generator[Beat, None, Saved]:
+    def _saved(self, leaves: bool = False) -> Generator[Beat, None, Saved]:
         self.progress.seconds = time.monotonic() - self.begun
-        return Saved(self.progress.step, (yield from self._write()), self.progress.seconds)
+        return Saved(self.progress.step, (yield from self._write()), self.progress.seconds, leaves)
 
     def _share(self, step: int) -> int:
         return round(WHOLE * max(0, step - self.before) / self.steps)

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from deepmine_auto.host import Host, the_host
-from deepmine_auto.messages import Assignment, Beat, Ended, Message, Reported, from_plain, to_plain
+from deepmine_auto.messages import Assignment, Ended, Message, Saved, from_plain, to_plain
 from deepmine_auto.scratch import scratch
 from deepmine_auto.training.ends import guarded
 from deepmine_auto.training.loop import Training, device_here
@@ -72,7 +72,7 @@ def messages(assignment: Assignment) -> Iterator[Message]:
             while True:
                 message = _hear(ranks, stop_at)
                 yield message
-                if not isinstance(message, Reported | Beat):
+                if isinstance(message, Ended) or (isinstance(message, Saved) and message.leaves):
                     return
                 with suppress(OSError):  # whether the leader is still there is heard next
                     ranks[0].pipe.send_bytes(b"go on")

@@ -6,7 +6,7 @@ _asked = False
 
 
 def ask_to_stop(*_signal_and_frame: object) -> None:
-    """Let every training of this process write a checkpoint at the next step's end and send `Saved`, its last message.
+    """Let every training of this process write a checkpoint at the next step's end and say `Saved`, its last message.
 
     It only sets a flag, so it may stand as a signal's handler. Nothing takes it back: the process is to end.
     """

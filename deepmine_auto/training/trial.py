@@ -12,9 +12,9 @@ from deepmine_auto.training.loop import Training
 
 
 def messages(assignment: Assignment, host: Host) -> Iterator[Message]:
-    """Yield reports and signs of life, and at last the end, whose cause says what stopped it; or `Saved`, once this
-    process is asked to stop. Nothing is trained while the generator waits, and closing it ends what it started. Ctrl-C
-    alone passes through.
+    """Yield reports, signs of life and checkpoints, and at last the end, whose cause says what stopped it; or a `Saved`
+    that leaves, once this process is asked to stop. Nothing is trained while the generator waits, and closing it ends
+    what it started. Ctrl-C alone passes through.
 
     Several processes find their plugins themselves: they know no other host than `the_host()`.
     """

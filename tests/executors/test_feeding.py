@@ -104,8 +104,10 @@ def test_work_of_a_worker_that_is_lost_or_told_to_go_is_handed_out_again(desk):
     assigned(searcher, "a")
     searcher.on_trial_complete("a", error=True)
     assigned(searcher, "b")
-    message = json.dumps(to_plain(Saved(2, "trial-0/attempt-2/step-0000002", 1.0)))
-    AgendaScheduler(searcher, lambda: None).on_trial_result(None, trial("b"), {"message": message})
+    for step, leaves in ((1, False), (2, True)):
+        assert list(searcher.agenda.running) == [KEY], "a checkpoint alone takes nobody away"
+        message = json.dumps(to_plain(Saved(step, f"trial-0/attempt-2/step-000000{step}", 1.0, leaves)))
+        AgendaScheduler(searcher, lambda: None).on_trial_result(None, trial("b"), {"message": message})
     assert (assigned(searcher, "c").key, assigned(searcher, "d").key) == (KEY, ("trial", 1))
     rows = desk.store.rows(tables.attempts, searcher.agenda.ledger.study.id)
     assert [row["because"] for row in rows if row["number"] == 0] == ["begun", "lost", "preempted"]

@@ -65,6 +65,18 @@ def test_the_newest_checkpoint_is_first_whether_it_was_reported_or_saved(desk):
     assert History(desk.store, study).of(*first.key).checkpoints() == wanted
 
 
+def test_of_what_is_saved_between_two_reports_the_last_is_kept(desk):
+    """A part of a training without reports may take hours, in which nothing ends."""
+    agenda = desk.agenda(desk.begin())
+    first = agenda.next()
+    places = [f"{attempt_folder(*first.key, 1)}/step-{step:07d}" for step in (1, 2, 3)]
+    for step, place in enumerate(places, 1):
+        (desk.folder / "study" / place).mkdir(parents=True)
+        assert agenda.heard(first.key, Saved(step, place))
+    there = [(desk.folder / "study" / place).is_dir() for place in places]
+    assert there == [False, False, True]
+
+
 @pytest.mark.parametrize(("because", "times"), [("lost", 4), ("hung", 4), ("memory", 1), ("preempted", 50)])
 def test_a_trial_is_handed_out_again_as_often_as_its_cause_allows(desk, because, times):
     history = desk.ledger(desk.begin()).history

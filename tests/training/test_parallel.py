@@ -122,6 +122,13 @@ def test_all_passes_of_a_step_are_made_with_the_leaders_buffers(folder, monkeypa
     assert_alike(last_weights(several, folder), last_weights(one, folder))
 
 
+def often_saved(*args):
+    """What a rank does for which a checkpoint is always due."""
+    for name in ("BEAT_SECONDS", "SECONDS_BETWEEN_CHECKPOINTS", "WRITING_SHARE"):
+        setattr(loop, name, 0.0)
+    parallel._work(*args)
+
+
 @pytest.mark.slow
 def test_what_several_left_one_goes_on_with_and_the_other_way_round(folder, monkeypatch):
     work = assignment(folder, number=40, params={**ODD, "training/epochs": 12})
@@ -138,6 +145,16 @@ def test_what_several_left_one_goes_on_with_and_the_other_way_round(folder, monk
     rest = run(replace(work, attempt=4, processes=2, checkpoints=(middle.checkpoint,)))
     assert curve(rest) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(whole) if step > middle.step]
     assert_alike(last_weights(rest, folder), last_weights(whole, folder))
+
+
+@pytest.mark.slow
+def test_several_go_on_after_a_checkpoint_between_two_reports(folder, monkeypatch):
+    monkeypatch.setattr(parallel, "_work", often_saved)
+    found = list(trial.messages(assignment(folder, number=49, processes=2), the_host()))
+    saved = [each for each in found if isinstance(each, Saved)]
+    assert len(saved) > 1
+    assert not any(each.leaves for each in saved)
+    assert found[-1].cause == "budget"
 
 
 @pytest.mark.slow

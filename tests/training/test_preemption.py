@@ -11,8 +11,8 @@ from test_loop import OPTIMIZERS, run, same
 from tiny_texts import TECHNIQUES, assignment, kept
 
 from deepmine_auto.host import the_host
-from deepmine_auto.messages import Ended, Reported, Saved
-from deepmine_auto.training import checkpoint, preemption, trial
+from deepmine_auto.messages import Beat, Ended, Reported, Saved
+from deepmine_auto.training import checkpoint, loop, preemption, trial
 from deepmine_auto.training.loop import Training
 from deepmine_auto.training.team import Alone
 
@@ -118,6 +118,27 @@ def test_seconds_go_on_counting(folder, asked_at):
     asked_at(None)
     report = run(replace(work, attempt=2, checkpoints=(saved.checkpoint,)))[0]
     assert 1000 < report.seconds < 1300
+
+
+@pytest.mark.parametrize("params", [{}, {"technique/denoising/use": True, "technique/denoising/before": 1.0}])
+def test_a_checkpoint_is_due_between_two_reports_too_and_what_goes_on_there_is_the_same(folder, monkeypatch, params):
+    """Evaluations may be an hour apart, and steps before the task have none."""
+    number = 50 + len(params)
+    work = assignment(folder, number=number, params={**TECHNIQUES, **params, "training/epochs": 9})
+    whole = same(run(work))
+    for name in ("BEAT_SECONDS", "SECONDS_BETWEEN_CHECKPOINTS", "WRITING_SHARE"):
+        monkeypatch.setattr(loop, name, 0.0)
+    often = replace(work, number=number + 10)
+    messages = [each for each in trial.messages(often, the_host()) if not isinstance(each, Beat)]
+    assert same([each for each in messages if not isinstance(each, Saved)]) == whole
+    saved = {each.step: each for each in messages if isinstance(each, Saved)}
+    reported = {each.step for each in messages if isinstance(each, Reported)}
+    assert not any(each.leaves for each in saved.values())
+    assert {*saved} == {*range(1, max(reported))} - reported, "with a report comes a checkpoint of its own"
+    monkeypatch.undo()
+    for step in (1, 6, max(saved)):
+        rest = run(replace(often, attempt=2, checkpoints=(saved[step].checkpoint,)))
+        assert same(rest) == [*(each for each in whole[:-1] if each[0] > step), whole[-1]]
 
 
 def edited(place, **progress):

@@ -95,7 +95,7 @@ class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
             return str(TrialScheduler.CONTINUE)
         message = from_plain(json.loads(result["message"]))
         keep = self.searcher.agenda.heard(key, message)
-        if isinstance(message, Saved):
+        if isinstance(message, Saved) and message.leaves:
             self.searcher.gone(trial.trial_id, "preempted", "its machine was told to stop")
         self.tick()
         return str(TrialScheduler.CONTINUE if keep else TrialScheduler.STOP)

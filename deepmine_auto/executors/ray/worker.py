@@ -34,5 +34,6 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train up to the next message. After `Saved` there is none: that fails, and Tune takes the worker away."""
+        """Train up to the next message. After one that leaves there is none: that fails, and Tune takes the worker
+        away."""
         return {"message": json.dumps(to_plain(next(self.messages)))}
