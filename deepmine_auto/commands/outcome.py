@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from statistics import fmean
 from typing import Any
 
 from deepmine_auto.storage.place import Place
@@ -33,6 +34,7 @@ def to_json(study: SeenStudy, storage: Place) -> dict[str, Any]:
         "objectives": [each._asdict() for each in study.row.objectives],
         "limits": [str(each) for each in study.row.limits],
         "result": study.result,
+        "as_good": study.as_good,
         "seconds": round(study.seconds, 1),
         "trials": len(study.trials),
         "best": [each.to_json() for each in study.best(SHOWN)],
@@ -80,11 +82,22 @@ def _finished(study: SeenStudy) -> list[tuple[str, str]]:
     trials = f"{_counted(facts['trials'], 'trial')}, {100 * facts['pruned_share']:.0f} % pruned"
     return [
         ("winner", f"trial {number}: {model_words(study.trials[number].params)}"),
+        *_finals(study, found["rerun_values"]),
         ("test", found["sentence"]),
         ("took", f"{duration(facts['search_seconds'])}, {trials}, {_counted(facts['reruns'], 'rerun')}"),
         ("cost", f"{size}{facts['ms_per_text']:.1f} ms a text"),
         ("bundle", found["bundle"]),
     ]
+
+
+def _finals(study: SeenStudy, values: Sequence[float]) -> list[tuple[str, str]]:
+    """What the winner's reruns came to, and whether they tell it from the other finalists."""
+    if not values:
+        return []
+    mean = f"mean {fmean(values):.4f} over {_counted(len(values), 'other split')}"
+    numbers = [str(each) for each in study.as_good]
+    alike = f"; trial{'s' * (len(numbers) > 1)} {' and '.join(numbers)} may be as good" if numbers else ""
+    return [("finals", mean + alike)]
 
 
 def _unfinished(study: SeenStudy) -> list[tuple[str, str]]:

@@ -5,9 +5,10 @@ The highest validation score of a search is biased: it is the luckiest. Everythi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
@@ -21,6 +22,9 @@ NEVER = ("diverged", "limit")
 
 FINALISTS = 3
 REPEATS = 3
+
+BY_CHANCE = {2: 6.31, 3: 2.92}
+"""So many standard errors may a mean lead over so many splits come to by chance: Student's t, one-sided, 95 %."""
 
 
 class Rerun(NamedTuple):
@@ -94,6 +98,24 @@ def winner(
     rows = values[number]
     exported = max(rows, key=lambda row: oriented(row["value"], direction))
     return Winner(number, exported["number"], tuple(row["value"] for row in rows))
+
+
+def as_good(won: int, reruns: Iterable[Row], direction: Direction) -> list[int]:
+    """The other finalists of which the reruns do not show that the winner `won` is better: on the splits that both
+    have, its mean lead is within chance. One split shows nothing."""
+    values: dict[int, dict[int, float]] = {}
+    for row in reruns:
+        if row["state"] == "COMPLETE":
+            values.setdefault(row["trial"], {})[row["repeat"]] = oriented(row["value"], direction)
+    own = values.pop(won, {})
+    leads = {trial: [own[each] - its[each] for each in its if each in own] for trial, its in values.items()}
+    return sorted(trial for trial, each in leads.items() if each and not _beyond_chance(each))
+
+
+def _beyond_chance(leads: Sequence[float]) -> bool:
+    if len(leads) < min(BY_CHANCE):
+        return False
+    return fmean(leads) > BY_CHANCE[len(leads)] * stdev(leads) / math.sqrt(len(leads))
 
 
 def _mean(rows: Sequence[Row], repeats: Container[int], most: int) -> float:

@@ -15,7 +15,7 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import Place, read
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.checkpoints import Standing
-from deepmine_auto.study.finals import feasible
+from deepmine_auto.study.finals import as_good, feasible
 from deepmine_auto.study.pareto import front
 from deepmine_auto.study.pruning import oriented
 from deepmine_auto.study.spaces import Spaces
@@ -116,6 +116,16 @@ class SeenStudy:
 
     def _over_limit(self, best: Row) -> bool:
         return any(each.excess(best["metrics"]) > 0 for each in self.row.limits)
+
+    @cached_property
+    def reruns(self) -> list[Row]:
+        """What the finals trained again, by number."""
+        return self.store.rows(tables.reruns, self.row.id)
+
+    @property
+    def as_good(self) -> list[int]:
+        """The finalists that may be as good as the winner, for all that the finals show."""
+        return as_good(self.result["winner"], self.reruns, self.direction) if self.result else []
 
     @property
     def several(self) -> bool:

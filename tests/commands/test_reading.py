@@ -145,6 +145,7 @@ def test_the_best_of_a_finished_study_is_what_the_search_printed(searched):
     assert json.loads(command("best", "--json", folder=folder).stdout) == found
     text = command("best", folder=folder).stdout
     assert f"winner  trial {found['result']['winner']}: " in text
+    assert ("\nfinals  " in text) == bool(found["result"]["rerun_values"])
     assert found["result"]["sentence"] in text
     assert "deepmine-auto trials small\n" in text
     assert "finished" in command("studies", folder=folder).stdout
