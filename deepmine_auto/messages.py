@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["trial", "rerun", "distilled"]
+Kind = Literal["trial", "rerun", "distilled", "refit"]
 Cause = Literal[
     "budget", "patience", "pruned", "deadline", "limit", "diverged", "memory", "plugin", "error", "lost", "cancelled"
 ]

@@ -188,6 +188,6 @@ def commands() -> Iterable[str]:
     """Our subcommands."""
     names = (
         "search", "resume", "studies", "trials", "best", "dashboard", "plugins", "export", "ensemble", "distil",
-        "evaluate", "predict", "doctor",
+        "refit", "evaluate", "predict", "doctor",
     )  # fmt: skip
     return tuple(f"deepmine_auto.commands.{name}:{name}" for name in names)

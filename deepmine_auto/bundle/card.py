@@ -10,7 +10,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Story:
-    """What manifest and card tell. `evidence` is None where the locked test was not opened for these weights."""
+    """What manifest and card tell. `evidence` is None where the locked test was not opened for these weights; else it
+    has a baseline, of which the card says what it is `beside` them."""
 
     study: str
     task: str
@@ -25,6 +26,7 @@ class Story:
     sentence: str
     evidence: Mapping[str, Any] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    beside: str = "which was fitted on the same training rows"
 
     def provenance(self) -> dict[str, Any]:
         """What the manifest says beside the hashes."""
@@ -76,6 +78,7 @@ SPOKEN_FACTS = {
     "reruns": "finalists' reruns",
     "ms_per_text": "one text by itself, milliseconds",
     "test_opened": "times that the locked test was opened",
+    "training_rows": "rows that it was trained on",
 }
 
 
@@ -86,7 +89,7 @@ def card(story: Story, of_texts: bool = True) -> str:
     sections = [
         head(story.task, story.study, story.sentence),
         f"{USE} {TRANSFORMERS}" if of_texts else USE,
-        "## Scores\n\n" + _scores(story.evidence, of_texts) + opened_before(story.facts.get("test_opened", 0)),
+        "## Scores\n\n" + _scores(story, of_texts) + opened_before(story.facts.get("test_opened", 0)),
         "## Data\n\n" + table({"task": story.task, **_data(story)}),
         f"## Model\n\n{model}\n\n" + table(_chosen(story.params)),
         "## Cost and size\n\n" + table({SPOKEN_FACTS.get(name, name): value for name, value in story.facts.items()}),
@@ -102,11 +105,12 @@ def head(task: str, title: str, sentence: str) -> str:
     return f"{tags}\n\n# {title}\n\n{sentence[:1].upper()}{sentence[1:]}."
 
 
-def _scores(evidence: Mapping[str, Any] | None, of_texts: bool) -> str:
+def _scores(story: Story, of_texts: bool) -> str:
+    evidence = story.evidence
     if evidence is None:
         remedy = ": score them on rows of your own with `deepmine-auto evaluate`" if of_texts else ""
         return f"{UNOPENED[:1].upper()}{UNOPENED[1:]}{remedy}."
-    return scores(evidence, "this model", f"{evidence['baseline_name']}, which was fitted on the same training rows")
+    return scores(evidence, "this model", f"{evidence['baseline_name']}, {story.beside}")
 
 
 def scores(evidence: Mapping[str, Any], name: str, beside: str) -> str:

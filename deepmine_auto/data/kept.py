@@ -19,6 +19,9 @@ EXTRA = {each: f"{each}.json" for each in Extra._fields}
 SEARCH = "search"
 """The split that the trials use; the reruns have others."""
 
+REFIT = "refit"
+"""The split whose training rows are those of training and validation; nothing can be judged by its validation rows."""
+
 
 def keep(folder: Path, rows: Rows, splits: Mapping[str, Split], extra: Extra = NOTHING_MORE) -> None:
     """Write rows and splits, and what there is beside them; every split has the same test rows."""
@@ -37,8 +40,10 @@ def keep(folder: Path, rows: Rows, splits: Mapping[str, Split], extra: Extra = N
 
 def rows_of(folder: Path, split: str, part: str) -> Rows:
     """The rows of `train` or `validation` in a split."""
-    rows = _rows(folder / OPEN)
-    indices: Sequence[int] = _read(folder / SPLITS)[split][part]
+    rows, splits = _rows(folder / OPEN), _read(folder / SPLITS)
+    if split == REFIT:
+        splits[REFIT] = {**splits[SEARCH], "train": range(len(rows))}
+    indices: Sequence[int] = splits[split][part]
     return rows.take(indices)
 
 

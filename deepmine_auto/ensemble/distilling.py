@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,20 +24,17 @@ from deepmine_auto.ensemble.averaging import averaged
 from deepmine_auto.ensemble.candidates import pool_of, trainings
 from deepmine_auto.ensemble.selecting import PICKS, NoBetter, Selection, refuse_few, select
 from deepmine_auto.ensemble.teaching import Taught
-from deepmine_auto.errors import BadInput, DeepmineError
+from deepmine_auto.errors import BadInput
 from deepmine_auto.executors.inline import one_thread
 from deepmine_auto.exporting import study_in, winner_of
 from deepmine_auto.host import Host, the_host
-from deepmine_auto.messages import Assignment, Ended, Message, attempt_folder, last_line
+from deepmine_auto.messages import Assignment, Ended, Message
+from deepmine_auto.once_more import assignment_of, checkpoints_of, to_its_end
 from deepmine_auto.storage.place import Place, held
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.evidence import spoken
 from deepmine_auto.study.history import History
-from deepmine_auto.study.provenance import unavailable
 from deepmine_auto.study.pruning import oriented
-from deepmine_auto.study.seeding import seed_of
-from deepmine_auto.study.spaces import Spaces
-from deepmine_auto.training.ends import guarded
 from deepmine_auto.training.loop import Training, outputs_of
 
 
@@ -72,7 +69,7 @@ def distil(study: str, storage: Place, lesson: Lesson, output: Path | None = Non
     with held(storage, study), one_thread():
         host = the_host()
         found = select(pool_of(row, store, host), row, lesson.members)
-        assignment = _assignment(row, store, trial, host)
+        assignment = assignment_of(row, store, trial, host, "distilled")
         try:
             ended = _taught(assignment, _teacher(row, store, host, found), lesson, host)
             told = _compared(row, ended, _untaught(row, store, assignment, host), found, lesson)
@@ -80,32 +77,8 @@ def distil(study: str, storage: Place, lesson: Lesson, output: Path | None = Non
                 raise NoBetter(f"{told['sentence']}.", "Nothing was exported; --keep exports it all the same.")
             _export(folder, row, replace(assignment, checkpoints=(str(ended.checkpoint),)), told, host)
         finally:
-            shutil.rmtree(_checkpoints(assignment), ignore_errors=True)
+            shutil.rmtree(checkpoints_of(assignment), ignore_errors=True)
     return {"folder": str(folder), **told}
-
-
-def _checkpoints(assignment: Assignment) -> Path:
-    return (Path(assignment.folder) / attempt_folder(*assignment.key, assignment.attempt)).parent
-
-
-def _assignment(row: StudyRow, store: Store, trial: int, host: Host) -> Assignment:
-    """The trial's own assignment under another name."""
-    params = Spaces.of(store, row).complete(trial, store.trials(row.id)[trial].params)
-    missing = unavailable(row, params, host)
-    if missing:
-        raise BadInput(f"Trial {trial} cannot be trained: {missing}.", "Install it.")
-    return Assignment(
-        kind="distilled",
-        number=trial,
-        attempt=1,
-        folder=row.folder,
-        task=row.spec["task"],
-        objective=row.spec["objective"],
-        split=SEARCH,
-        seed=seed_of(int(row.spec["seed"]), "trial", trial),
-        params=params,
-        halvings=max((each["halvings"] for each in History(store, row).of("trial", trial).attempts), default=0),
-    )
 
 
 def _teacher(row: StudyRow, store: Store, host: Host, found: Selection) -> np.ndarray:
@@ -119,14 +92,14 @@ def _teacher(row: StudyRow, store: Store, host: Host, found: Selection) -> np.nd
 
 
 def _taught(assignment: Assignment, teacher: np.ndarray, lesson: Lesson, host: Host) -> Ended:
-    shutil.rmtree(_checkpoints(assignment), ignore_errors=True)
+    shutil.rmtree(checkpoints_of(assignment), ignore_errors=True)
 
     def begin() -> Iterator[Message]:
         training = Training(assignment, host)
         training.techniques["distilled"] = Taught(teacher, lesson.alpha, lesson.temperature)
         return training.messages()
 
-    return _whole(begin, assignment, host, "with a teacher", "Try a smaller --alpha.")
+    return to_its_end(begin, assignment, host, "with a teacher", "Try a smaller --alpha.")
 
 
 class Untaught(NamedTuple):
@@ -145,7 +118,7 @@ def _untaught(row: StudyRow, store: Store, assignment: Assignment, host: Host) -
     if history.trials[trial].state == TrialState.COMPLETE:
         return Untaught(trial, own)
     again = replace(assignment, attempt=2)  # the checkpoints of the first are still wanted
-    value = _whole(
+    value = to_its_end(
         lambda: Training(again, host).messages(),
         again,
         host,
@@ -154,15 +127,6 @@ def _untaught(row: StudyRow, store: Store, assignment: Assignment, host: Host) -
     ).value
     assert value is not None
     return Untaught(trial, value, own)
-
-
-def _whole(begin: Callable[[], Iterator[Message]], assignment: Assignment, host: Host, how: str, remedy: str) -> Ended:
-    """Train to the end. Raises DeepmineError where that is none that a trial is judged by."""
-    last = [*guarded(begin, assignment, host)][-1]
-    if not isinstance(last, Ended) or last.cause not in ("budget", "patience") or last.value is None:
-        why = (last_line(last.reason) or last.cause) if isinstance(last, Ended) else "interrupted"
-        raise DeepmineError(f"The training {how} did not end well: {why}.", remedy)
-    return last
 
 
 def _compared(row: StudyRow, ended: Ended, itself: Untaught, found: Selection, lesson: Lesson) -> Row:

@@ -9,6 +9,7 @@ from forming_kit import openings
 from optuna.trial import TrialState
 
 import deepmine_auto
+from deepmine_auto import once_more
 from deepmine_auto.commands.distil import distil
 from deepmine_auto.data import kept
 from deepmine_auto.ensemble import distilling
@@ -94,8 +95,9 @@ class Halved(History):
 def test_a_batch_that_did_not_fit_whole_is_taught_in_parts(averaged_study, monkeypatch):
     store, row = study_in(averaged_study.storage, "small")
     for kind, halvings in ((History, 0), (Halved, 1)):
-        monkeypatch.setattr(distilling, "History", kind)
-        assert distilling._assignment(row, store, winner_of(row, store).trial, the_host()).halvings == halvings
+        monkeypatch.setattr(once_more, "History", kind)
+        trial = winner_of(row, store).trial
+        assert once_more.assignment_of(row, store, trial, the_host(), "distilled").halvings == halvings
 
 
 def test_a_training_that_raises_is_a_sentence(averaged_study, tmp_path, monkeypatch):

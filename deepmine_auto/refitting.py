@@ -1,0 +1,140 @@
+"""The winner's params trained once more on all rows that the search could see: those of training and of validation.
+
+No rows are left to stop by, so that as large a part of the training is taken as was best for the winner. What more rows
+are worth, only rows can tell that neither has seen: the locked test is opened once more, for both.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from deepmine_auto.bundle.save import refuse_existing
+from deepmine_auto.concluding import Chosen, export, outputs_for, story_of
+from deepmine_auto.contracts import Applied
+from deepmine_auto.data.kept import REFIT, SEARCH, rows_of, test_rows
+from deepmine_auto.errors import BadInput
+from deepmine_auto.executors.inline import one_thread
+from deepmine_auto.exporting import study_in, training_of, winner_of
+from deepmine_auto.host import Host, the_host
+from deepmine_auto.messages import WHOLE, Assignment, Ended, Message, Reported
+from deepmine_auto.once_more import assignment_of, checkpoints_of, to_its_end
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.place import Place, held
+from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.study.checkpoints import Standing
+from deepmine_auto.study.evidence import Evidence, weigh
+from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.writer import replay_left
+from deepmine_auto.training.loop import Training
+from deepmine_auto.training.recipe import MOST_REPORTS
+
+BESIDE = "which was fitted on the training rows alone"
+
+
+def refit(study: str, storage: Place, output: Path | None = None, tell: Callable[[str], None] = lambda _: None) -> Row:
+    """Train the winner's params on all rows, export and judge that; return its folder and what it says of itself.
+
+    `tell` hears what is begun. Raises BadInput where there is no such study or end, where `output` exists, or where
+    what won chooses by validation rows as it trains; StudyHeld, DatabaseAway, and DeepmineError where it does not end
+    well.
+    """
+    store, row = study_in(storage, study)
+    trial = winner_of(row, store).trial
+    folder = output or Path(row.folder) / f"refit-{trial}"
+    refuse_existing(folder)
+    with held(storage, study) as (store, _), one_thread():
+        replay_left(store, row)
+        host = the_host()
+        assignment = _assignment(row, store, trial, host)
+        share = _best_share(row, store)
+        try:
+            tell(f"trial {trial} is trained on all {_count(row):,} rows, for {share / WHOLE:.0%} of its steps")
+            training = _trained(assignment, share, row, host)
+            beside = training_of(row, store, winner_of(row, store), host)
+            _refuse_other_classes(training, beside, row)
+            return {"folder": str(folder), **_exported(folder, training, beside, row, store, host)}
+        finally:
+            shutil.rmtree(checkpoints_of(assignment), ignore_errors=True)
+
+
+def _assignment(row: StudyRow, store: Store, trial: int, host: Host) -> Assignment:
+    """The trial's own, on all rows. Patience never ends it: those that it would look at are learned from."""
+    found = assignment_of(row, store, trial, host, "refit")
+    return replace(found, split=REFIT, params={**found.params, "training/patience": MOST_REPORTS})
+
+
+def _best_share(row: StudyRow, store: Store) -> int:
+    """The share of its steps, in thousandths, after which the winner was best."""
+    assert row.result is not None
+    key = ("trial", row.result["winner"]) if row.result["rerun"] is None else ("rerun", row.result["rerun"])
+    own = [each for each in store.rows(tables.reports, row.id) if (each["kind"], each["number"]) == key]
+    best = Standing(reports=own).best(row.direction)
+    assert best is not None
+    return int(best["share"])
+
+
+def _count(row: StudyRow) -> int:
+    return len(rows_of(Path(row.folder), REFIT, "train"))
+
+
+def _trained(assignment: Assignment, share: int, row: StudyRow, host: Host) -> Training:
+    """The training at the report that is nearest to a share of its steps. Raises DeepmineError where it fails."""
+    shutil.rmtree(checkpoints_of(assignment), ignore_errors=True)
+    training, remedy = Training(assignment, host), f"Export it as it is: deepmine-auto export {row.typed}"
+    for name, each in training.techniques.items():
+        if type(each).judged is not Applied.judged:
+            what = f"Trial {assignment.number} has '{name}', which chooses by validation rows that a refit learns from."
+            raise BadInput(what, remedy)
+    to_its_end(lambda: _up_to(share, training), assignment, host, "on all rows", remedy)
+    return training
+
+
+def _up_to(share: int, training: Training) -> Iterator[Message]:
+    stops = training.recipe.evaluations(training.steps, len(training.validation))
+    last = training.before + min(stops, key=lambda each: abs(WHOLE * each / training.steps - share))
+    for message in training.messages():
+        if isinstance(message, Reported) and message.step == last:
+            yield Ended("budget", message.value, message.step)
+            return
+        yield message
+
+
+def _refuse_other_classes(training: Training, beside: Training, row: StudyRow) -> None:
+    """What the winner's rerun was fitted on may lack an answer that is rare; then their outputs do not compare."""
+    rows = rows_of(Path(row.folder), SEARCH, "validation")
+    targets, others = (each.prepared.targets(rows) for each in (training, beside))
+    if training.prepared.outputs != beside.prepared.outputs or not np.array_equal(targets, others):
+        what = "The winner was trained on rows that lack a class, so that it cannot be compared."
+        raise BadInput(what, "Give rows in which no class is rare.")
+
+
+# -- the locked test -------------------------------------------------------------------------------------------------
+
+
+def _exported(folder: Path, training: Training, beside: Training, row: StudyRow, store: Store, host: Host) -> Row:
+    """Open the test for both, and write the bundle with what that says."""
+    trial, params = beside.assignment.number, beside.assignment.params
+    evidence = _evidence(training, beside, row, store)
+    opened = sum(each["kind"] == "test opened" for each in store.rows(tables.events, row.id))
+    facts = {**training.facts(), "training_rows": len(training.train), "test_opened": opened}
+    sentence = f"{evidence.sentence()}; trained on all {len(training.train):,} rows"
+    chosen = Chosen(trial, REFIT, training.assignment.seed, "")
+    story = replace(story_of(row, params, chosen, host, sentence, evidence, facts), beside=BESIDE)
+    export(folder, training, story, rows_of(Path(row.folder), SEARCH, "validation"))
+    return {"trial": trial, "sentence": sentence, "evidence": evidence.to_json(), "facts": facts}
+
+
+def _evidence(training: Training, beside: Training, row: StudyRow, store: Store) -> Evidence:
+    """Its scores with the winner's beside them, in the place where a trial's evidence has the baseline's."""
+    trial = beside.assignment.number
+    store.add_event(row.id, "test opened", f"the locked test was opened for trial {trial}, trained on all rows")
+    rows = test_rows(Path(row.folder))
+    outputs, others = (outputs_for(each, rows.inputs) for each in (training, beside))
+    targets, seed = training.prepared.targets(rows), seed_of(int(row.spec["seed"]), "bootstrap")
+    evidence = weigh(training.task, row.spec["objective"], outputs, others, targets, seed)
+    return replace(evidence, baseline_name=f"the winner, trial {trial}")

@@ -1,0 +1,173 @@
+"""`refit` trains the winner's params on all rows that the search could see, and compares that with the winner."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from click.testing import CliRunner
+from forming_kit import openings
+
+import deepmine_auto
+from deepmine_auto import refitting
+from deepmine_auto.bundle import parity
+from deepmine_auto.commands.refit import refit
+from deepmine_auto.data import kept
+from deepmine_auto.errors import BadInput, DeepmineError
+from deepmine_auto.exporting import study_in, training_of, winner_of
+from deepmine_auto.host import the_host
+from deepmine_auto.messages import WHOLE, Reported
+
+SPACE = """
+[plugins]
+attention = ["multi_head"]
+optimizer = ["adamw"]
+technique = [{technique}]
+pruner = "none"
+[ranges]
+"training/epochs" = 6
+"training/patience" = 1
+"training/batch" = [32]
+"optimizer/adamw/lr" = 1e-2
+"model/dim" = [32]
+"model/depth" = 1
+{ranges}
+"""
+
+
+def searched(folder, technique="", ranges=""):
+    """A finished study of one trial on 240 tweets."""
+    rows = the_host().get("task", "sentiment")().read(deepmine_auto.Source()).take(range(240))
+    text = [json.dumps({"text": text, "label": label}) for text, label in zip(rows.inputs, rows.labels, strict=True)]
+    (folder / "rows.jsonl").write_text("\n".join(text))
+    (folder / "space.toml").write_text(SPACE.format(technique=technique, ranges=ranges))
+    return deepmine_auto.search(
+        task="text_classification",
+        data=str(folder / "rows.jsonl"),
+        space=str(folder / "space.toml"),
+        storage=str(folder / "studies.db"),
+        output=str(folder / "study"),
+        executor="inline",
+        trials=1,
+        study="small",
+    )
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return searched(tmp_path_factory.mktemp("refitted"))
+
+
+def typed(study, output, *args):
+    where = ["--storage", str(study.storage), "--output", str(output)]
+    return CliRunner().invoke(refit, ["small", *args, *where], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def refitted(study, tmp_path_factory):
+    """What the command made and said."""
+    before = len(openings(study))
+    done = typed(study, tmp_path_factory.mktemp("out") / "refit", "--json")
+    assert len(openings(study)) == before + 1
+    return json.loads(done.stdout), done.stderr
+
+
+def test_it_learns_from_training_and_validation_rows_and_from_no_other(study, refitted):
+    found, said = refitted
+    folder = study.bundle.parent
+    train, validation, both = (
+        kept.rows_of(folder, *each).inputs
+        for each in ((kept.SEARCH, "train"), (kept.SEARCH, "validation"), (kept.REFIT, "train"))
+    )
+    assert sorted(both) == sorted([*train, *validation])
+    assert {*both}.isdisjoint(kept.test_rows(folder).inputs)
+    assert found["facts"]["training_rows"] == len(both)
+    assert f"trial 0 is trained on all {len(both)} rows" in said
+
+
+def test_the_bundle_scores_what_was_said_and_its_card_says_beside_what(study, refitted):
+    found, _ = refitted
+    bundle = deepmine_auto.load(found["folder"])
+    rows = kept.test_rows(study.bundle.parent)
+    scores = bundle.task.scores(bundle.outputs(rows.inputs), bundle.prepared.targets(rows))
+    assert scores["macro_f1"] == pytest.approx(found["evidence"]["scores"]["macro_f1"])
+    winner = deepmine_auto.load(study.bundle)
+    scores = winner.task.scores(winner.outputs(rows.inputs), winner.prepared.targets(rows))
+    assert scores["macro_f1"] == pytest.approx(found["evidence"]["baseline"]["macro_f1"])
+    card = (bundle.folder / "README.md").read_text()
+    assert "lead over the winner, trial 0, which was fitted on the training rows alone" in card
+    assert "The test was opened 2 times in this study" in card
+    assert f"trained on all {found['facts']['training_rows']} rows" in card
+
+
+def test_as_large_a_part_is_trained_as_was_best_for_the_winner(study):
+    """Patience of the search ended it soon after; here it never does."""
+    store, row = study_in(study.storage, "small")
+    assignment = refitting._assignment(row, store, 0, the_host())
+    assert assignment.params["training/patience"] > 100
+    for share in (111, 500, WHOLE):
+        training = refitting.Training(assignment, the_host())
+        *reports, end = refitting._up_to(share, training)
+        assert all(isinstance(each, Reported) for each in reports)
+        assert (
+            end.step
+            == training.progress.step
+            == pytest.approx(training.steps * share / WHOLE, abs=1 + training.steps / 18)
+        )
+    best = refitting._best_share(row, store)
+    winner = training_of(row, store, winner_of(row, store), the_host())
+    assert best == pytest.approx(WHOLE * winner.progress.best_step / winner.steps, abs=1)
+
+
+@pytest.mark.usefixtures("unverified")
+def test_nothing_is_left_where_the_training_fails(study, tmp_path, monkeypatch):
+    def full(_training):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+        yield
+
+    before = len(openings(study))
+    monkeypatch.setattr(refitting.Training, "messages", full)
+    told = r"The training on all rows did not end well: .*CUDA out of memory\. Export it as it is: deepmine-auto export"
+    with pytest.raises(DeepmineError, match=told):
+        typed(study, tmp_path / "none")
+    assert [*tmp_path.iterdir()] == [*(study.bundle.parent / "checkpoints").glob("refit-*")] == []
+    assert len(openings(study)) == before, "the test stays locked"
+
+
+def test_no_checkpoint_of_it_stays_behind(study, refitted):
+    assert [*(study.bundle.parent / "checkpoints").glob("refit-*")] == []
+
+
+@pytest.fixture
+def unverified(monkeypatch):
+    """Exports without the look at them in a clean process."""
+    monkeypatch.setattr(parity, "verify", lambda *_: 0.0)
+
+
+@pytest.mark.usefixtures("unverified")
+def test_what_chooses_by_validation_rows_is_refused(tmp_path):
+    study = searched(tmp_path, '"checkpoint_soup"', '"technique/checkpoint_soup/use" = true')
+    told = (
+        r"Trial 0 has 'checkpoint_soup', which chooses by validation rows that a refit learns from\. Export it as it is"
+    )
+    with pytest.raises(BadInput, match=told):
+        typed(study, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("others", [{"outputs": 2}, {"targets": lambda rows: [1] * len(rows)}])
+def test_what_was_fitted_on_other_classes_is_not_compared(study, others):
+    _, row = study_in(study.storage, "small")
+    own = {"outputs": 3, "targets": lambda rows: [0] * len(rows)}
+    one, other = (SimpleNamespace(prepared=SimpleNamespace(**{**own, **each})) for each in ({}, others))
+    refitting._refuse_other_classes(one, one, row)
+    with pytest.raises(BadInput, match="rows that lack a class, so that it cannot be compared"):
+        refitting._refuse_other_classes(one, other, row)
+
+
+def test_an_output_that_is_there_and_an_unknown_study_are_refused(study, tmp_path):
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(BadInput, match=r"/mine exists already\."):
+        typed(study, tmp_path / "mine")
+    with pytest.raises(BadInput, match=r"'smal' is no study in .*Did you mean 'small'"):
+        CliRunner().invoke(refit, ["smal", "--storage", str(study.storage)], catch_exceptions=False)
