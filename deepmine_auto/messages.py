@@ -68,6 +68,9 @@ WHOLE = 1000
 BEFORE_TASK = "before_task"
 """The metric that says which part of all its steps a training took before those of the task, where it took some."""
 
+OUT_OF_PATIENCE = "out_of_patience"
+"""The metric of a last report, where patience ends a training and not its steps."""
+
 
 @dataclass(frozen=True)
 class Reported:

@@ -26,13 +26,15 @@ class Sampler(Plugin):
 
 class Report(NamedTuple):
     """An intermediate value: which trial, at which share of its own budget (in thousandths), the value of the first
-    objective with larger always better, its place in the one order of the study, and the values of all objectives."""
+    objective with larger always better, its place in the one order of the study, and the values of all objectives;
+    whether it is the last because the trial came to its end, by its steps or by its patience."""
 
     trial: int
     share: int
     value: float
     seq: int
     values: tuple[float, ...] = ()
+    last: bool = False
 
 
 class Verdict(NamedTuple):

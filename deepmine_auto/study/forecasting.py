@@ -124,7 +124,7 @@ def pruned(pruner: Pruner, objectives: int, seed: int) -> Pruned:
     for trial in range(SIMULATED):
         values = tuple(rng.random(objectives).tolist())
         for share in steps:
-            reports.append(Report(trial, share, values[0], len(reports) + 1, values))
+            reports.append(Report(trial, share, values[0], len(reports) + 1, values, share == WHOLE))
             if not judge(pruner, reports, len(reports)).keep:
                 break
         shares.append(reports[-1].share / WHOLE)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deepmine_auto.contracts import Direction, Pruner, Report, Verdict
+from deepmine_auto.messages import OUT_OF_PATIENCE, WHOLE
 from deepmine_auto.objectives import Objective
 
 
@@ -24,7 +25,8 @@ def seen(row: Mapping[str, Any], objectives: Sequence[Objective]) -> Report:
     first, *others = objectives
     value = oriented(row["value"], first.direction)
     values = (value, *(_oriented_or_worst(row["metrics"][each.name], each.direction) for each in others))
-    return Report(row["number"], row["share"], value, row["seq"], values)
+    last = row["share"] >= WHOLE or OUT_OF_PATIENCE in row["metrics"]
+    return Report(row["number"], row["share"], value, row["seq"], values, last)
 
 
 def _oriented_or_worst(value: float | None, direction: Direction) -> float:

@@ -24,6 +24,7 @@ from deepmine_auto.contracts import Applied, Batch, Mixed, Optimizer, Prepared, 
 from deepmine_auto.host import Host
 from deepmine_auto.messages import (
     BEFORE_TASK,
+    OUT_OF_PATIENCE,
     WHOLE,
     Assignment,
     Beat,
@@ -235,7 +236,7 @@ class Training:
             stop = self.before + of_task
             if stop <= self.progress.step:
                 continue
-            if self.progress.stale >= self.recipe.patience:  # asked first: a checkpoint may stand where patience ended
+            if self._out_of_patience:  # asked first: a checkpoint may stand where patience ended
                 yield self._end("patience")
                 return
             if not (yield from self._towards(stop)):
@@ -291,11 +292,16 @@ class Training:
         # of the last step: a mean since the last report would be another one after a restart
         metrics |= {**{f"loss/{name}": float(each) for name, each in self.losses.items()}, **self.progress.costs}
         metrics |= {BEFORE_TASK: self.before / (self.before + self.steps)} if self.before else {}
+        metrics |= {OUT_OF_PATIENCE: 1.0} if self._out_of_patience else {}
         return Reported(self.progress.step, share, value, metrics, path, best, seconds)
 
     def _saved(self, leaves: bool = False) -> Generator[Beat, None, Saved]:
         self.progress.seconds = time.monotonic() - self.begun
         return Saved(self.progress.step, (yield from self._write()), self.progress.seconds, leaves)
+
+    @property
+    def _out_of_patience(self) -> bool:
+        return self.progress.stale >= self.recipe.patience
 
     def _share(self, step: int) -> int:
         return round(WHOLE * max(0, step - self.before) / self.steps)

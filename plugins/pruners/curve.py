@@ -20,7 +20,7 @@ from .median import WHOLE
 class Curve(Asha):
     """Stops what `asha` stops, and at every report besides whoever would not come among the best `places`.
 
-    How a trial would end is its best value so far and what trials that ran to their end still gained from the same
+    How a trial would end is its best value so far and what trials that came to their end still gained from the same
     share on: the `hope` quantile of these gains, nearest above. It is asked once as many have ended as `asha`'s `eta`
     and `places`, whichever is more."""
 
@@ -37,7 +37,7 @@ class Curve(Asha):
             return verdict
         judged = next(each.seq for each in reports if each.trial == trial and each.share == share)
         curves = _curves([each for each in reports if each.seq <= judged])
-        ended = [each for number, each in curves.items() if number != trial and each[-1].share >= WHOLE]
+        ended = [each for number, each in curves.items() if number != trial and each[-1].last]
         if len(ended) < max(self.eta, self.places):
             return verdict
         gains = sorted(_best(each, WHOLE) - _best(each, share) for each in ended)

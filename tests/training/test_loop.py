@@ -16,7 +16,7 @@ from tiny_texts import PARAMS, TECHNIQUES, assignment, kept
 
 from deepmine_auto import Applied
 from deepmine_auto.host import the_host
-from deepmine_auto.messages import Beat, Ended, Reported
+from deepmine_auto.messages import OUT_OF_PATIENCE, Beat, Ended, Reported
 from deepmine_auto.training import checkpoint, ends, loop, trial
 from deepmine_auto.training.loop import Training, outputs_of
 from deepmine_auto.training.step import take_step
@@ -283,6 +283,7 @@ def test_patience_ends_a_trial_after_so_many_evaluations_without_a_new_best(fold
     *reports, end = run(assignment(folder, number=33, params={"training/patience": 3}))
     assert [each.value for each in reports] == [0.5, 0.4, 0.45, 0.45, 0.45]
     assert (end.cause, end.value, end.step) == ("patience", 0.4, reports[1].step)
+    assert [OUT_OF_PATIENCE in each.metrics for each in reports] == [False, False, False, False, True]
 
 
 @pytest.mark.parametrize("spoilt", [lambda loss: loss * math.nan, lambda loss: loss + math.inf])

@@ -18,7 +18,7 @@ NEVER = {"first": 899}
 def curves(*values):
     """One trial after the other, with a report at 100, 200, ... 1000."""
     pairs = [(trial, SHARES[at], each) for trial, curve in enumerate(values) for at, each in enumerate(curve)]
-    return [Report(*pair, seq) for seq, pair in enumerate(pairs)]
+    return [Report(*pair, seq, last=pair[1] == 1000) for seq, pair in enumerate(pairs)]
 
 
 def rising(end, gain):
@@ -48,6 +48,13 @@ def test_less_hope_stops_more():
 def test_fewer_places_stop_more():
     reports = curves(*WHOLE, (0.1, 0.59))
     assert not Curve(**NEVER, places=1).keep(reports, 4, 200).keep
+
+
+def test_who_came_to_an_end_by_patience_counts_as_one_who_took_all_steps():
+    short = [curve[:9] for curve in WHOLE]
+    for last, keep in ((True, False), (False, True)):
+        reports = [each._replace(last=last and each.share == 900) for each in curves(*short, (0.1, 0.2))]
+        assert Curve(**NEVER).keep(reports, 4, 200).keep == keep
 
 
 def test_nobody_is_stopped_before_enough_have_ended():
