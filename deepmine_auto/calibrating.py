@@ -48,7 +48,8 @@ MOST_JUDGED = 512
 class Sized(NamedTuple):
     """What is known of a drawn model before it is trained: its params, how long a trial trains it, the number of its
     parameters and of those that move, the seconds of a forward pass of a batch, and the peak memory of a training step
-    in MB (1e6 bytes), apart from what an optimizer keeps; how often a batch was halved before it fitted."""
+    in MB (1e6 bytes), apart from what an optimizer keeps; how often a batch was halved before it fitted; how many of
+    the steps come before those of the task."""
 
     params: Mapping[str, Value]
     steps: int
@@ -59,6 +60,7 @@ class Sized(NamedTuple):
     forward_seconds: float
     peak_mb: float
     halvings: int = 0
+    before: int = 0
 
     @property
     def forwards_seconds(self) -> float:
@@ -84,6 +86,11 @@ class Sample:
     sized: list[Sized]
     measured: dict[int, Measured]
     refused: Mapping[str, int]
+
+    @property
+    def before_task(self) -> float:
+        """The mean share of its steps that a trial takes before those of the task, where nothing stops it."""
+        return fmean(each.before / each.steps for each in self.sized)
 
 
 def sample(space: Space, spec: Mapping[str, Any], host: Host, folder: Path) -> Sample:
@@ -202,6 +209,7 @@ class Bench:
             forward_seconds=_forward_seconds(training),
             peak_mb=costs_of(training)["peak_mb"],
             halvings=halvings,
+            before=training.before,
         )
 
     def _measured(self, sized: Sized, halvings: int) -> Measured:

@@ -132,6 +132,7 @@ def estimate(planned: Plan, space: Space, crew: Crew, host: Host) -> Estimates:
         files_mb += megabytes(folder / "prepared") * (1 + REPEATS)
         closing = VERIFY_SECONDS + 2 * baseline_seconds(spec["task"], host, folder)
     saved = pruned(host.get("pruner", spec["pruner"])(), len(spec["objectives"]), seed_of(spec["seed"], "dry run"))
+    saved = saved.after(found.before_task)
     terms = Terms(planned.budget.trials or math.inf, seconds, crew.slots, closing, saved)
     return _reckoned(found, Costs.of(found), terms, crew, files_mb)
 

@@ -138,6 +138,16 @@ def test_more_trials_take_longer_and_pruned_ones_less(alike):
     assert pruned.worked < 0.5
 
 
+def test_nothing_is_pruned_of_the_steps_before_those_of_the_task(here, monkeypatch):
+    def worked(before):
+        sized = [Sized({}, 100, 9, 10, 1000, 1000, 0.1, 5.0, before=each) for each in before]
+        found = Sample(6, sized, {0: Measured(10.0, 5.0, 1.0), 5: Measured(10.0, 5.0, 1.0)}, {})
+        monkeypatch.setattr(estimating, "sample", lambda *_: found)
+        return foretold(trials=40).worked
+
+    assert worked([0, 50] * 3) == pytest.approx(0.25 + 0.75 * worked([0] * 6))
+
+
 def test_a_time_budget_is_not_passed(alike):
     found = foretold(trials=None, time_budget="10m")
     assert found.whole.high <= 600.0

@@ -102,6 +102,10 @@ class Pruned:
         """The share of each trial that follows."""
         return sum(self.shares[len(self.shares) // 2 :]) / (len(self.shares) - len(self.shares) // 2)
 
+    def after(self, first: float) -> Pruned:
+        """The same where each trial begins with a share `first` of its steps that no report judges."""
+        return Pruned(tuple(first + (1 - first) * each for each in self.shares))
+
     def work(self, trials: int) -> float:
         """What so many trials take, in whole trials."""
         return sum(self.shares[:trials]) + self.tail * max(0, trials - len(self.shares))
