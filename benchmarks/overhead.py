@@ -32,7 +32,7 @@ from optuna.trial import TrialState
 from deepmine_auto import Source
 from deepmine_auto.data import kept
 from deepmine_auto.host import the_host
-from deepmine_auto.messages import Assignment, Beat, Reported
+from deepmine_auto.messages import Assignment, Beat, Reported, Saved
 from deepmine_auto.objectives import Objective
 from deepmine_auto.planning import Plan, Request, plan
 from deepmine_auto.searching import workers
@@ -156,7 +156,7 @@ def logged(job: Job, number: int, params: Mapping[str, Any], folder: Path) -> It
     """Train, and note each message in a file of the trial's own."""
     with open(folder / f"log-{number}.jsonl", "w") as log:
         for message in messages(job.assignment(number, params, folder), the_host()):
-            if isinstance(message, Beat):  # a sign of life, which Optuna has no word for
+            if isinstance(message, Beat | Saved):  # between two reports, for which Optuna has no word
                 continue
             line = {"key": key_of(params), "ended": not isinstance(message, Reported), "at": time.time()}
             if isinstance(message, Reported):

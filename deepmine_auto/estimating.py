@@ -217,7 +217,7 @@ def _disk(found: Sample, checkpoint: Interval, slots: int, files_mb: float) -> I
     """The study's folder at its fullest: its files, checkpoints of what runs, of finalists and reruns, the bundle."""
     running = slots * (LAST_KEPT + 1) + FINALISTS
     reruns = FINALISTS * REPEATS
-    unswept = max(each.evaluations for each in found.sized)  # what a trial writes before any other one ends
+    unswept = max(each.evaluations for each in found.sized)  # its reports' until any other one ends
     counts = running, running + reruns, running + reruns + unswept
     bundle = max(each.parameters for each in found.sized) * BYTES_OF_WEIGHT / 1e6
     low, middle, high = (count * size for count, size in zip(counts, checkpoint, strict=True))

@@ -88,8 +88,8 @@ def _has_best(row: StudyRow, report: Mapping[str, Any], reports: list[dict[str, 
     return bool(report["seq"] == last) and (Path(row.folder) / report["best_checkpoint"]).is_dir()
 
 
-def _refuse_lost(row: StudyRow, chosen: Chosen) -> None:
-    """A training whose checkpoint is damaged would begin anew, and untrained weights would be exported."""
+def refuse_lost(row: StudyRow, chosen: Chosen) -> None:
+    """Raise BadInput where a checkpoint is damaged: a training would begin anew, and untrained weights be exported."""
     try:
         load(Path(row.folder) / chosen.checkpoint)
     except Damaged as damaged:
@@ -100,7 +100,7 @@ def _refuse_lost(row: StudyRow, chosen: Chosen) -> None:
 
 def training_of(row: StudyRow, store: Store, chosen: Chosen, host: Host) -> Training:
     """The training of chosen weights, restored. Raises BadInput where they are lost, or a plugin of theirs is gone."""
-    _refuse_lost(row, chosen)
+    refuse_lost(row, chosen)
     trial: FrozenTrial = store.trials(row.id)[chosen.trial]
     params = Spaces.of(store, row).complete(trial.number, trial.params)
     missing = unavailable(row, params, host)

@@ -69,7 +69,7 @@ BEFORE_TASK = "before_task"
 """The metric that says which part of all its steps a training took before those of the task, where it took some."""
 
 OUT_OF_PATIENCE = "out_of_patience"
-"""The metric of a last report, where patience ends a training and not its steps."""
+"""The metric of a last report, where no patience is left."""
 
 
 @dataclass(frozen=True)

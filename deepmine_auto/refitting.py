@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from deepmine_auto.bundle.save import refuse_existing
+from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
 from deepmine_auto.concluding import Chosen, export, outputs_for, story_of
 from deepmine_auto.contracts import Applied
 from deepmine_auto.data.kept import REFIT, SEARCH, rows_of, test_rows
 from deepmine_auto.errors import BadInput
 from deepmine_auto.executors.inline import one_thread
-from deepmine_auto.exporting import study_in, training_of, winner_of
+from deepmine_auto.exporting import refuse_lost, study_in, training_of, winner_of
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import WHOLE, Assignment, Ended, Message, Reported
-from deepmine_auto.once_more import assignment_of, checkpoints_of, to_its_end
+from deepmine_auto.model.assemble import backbone_of, task_of
+from deepmine_auto.once_more import assignment_of, built, checkpoints_of, to_its_end
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import Place, held
 from deepmine_auto.storage.store import Row, Store, StudyRow
@@ -31,8 +33,10 @@ from deepmine_auto.study.evidence import Evidence, weigh
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.writer import replay_left
 from deepmine_auto.training.loop import Training
+from deepmine_auto.training.prepared import ready
 from deepmine_auto.training.recipe import MOST_REPORTS
 
+HOW = "on all rows"
 BESIDE = "which was fitted on the training rows alone"
 
 
@@ -44,19 +48,22 @@ def refit(study: str, storage: Place, output: Path | None = None, tell: Callable
     well.
     """
     store, row = study_in(storage, study)
-    trial = winner_of(row, store).trial
-    folder = output or Path(row.folder) / f"refit-{trial}"
+    chosen = winner_of(row, store)
+    folder = output or Path(row.folder) / f"refit-{chosen.trial}"
     refuse_existing(folder)
-    with held(storage, study) as (store, _), one_thread():
+    refuse_unmakeable(folder)
+    refuse_lost(row, chosen)
+    with held(storage, study) as (store, fence), one_thread():
         replay_left(store, row)
         host = the_host()
-        assignment = _assignment(row, store, trial, host)
+        assignment = _assignment(row, store, chosen.trial, host)
+        _refuse_other_classes(assignment, chosen, host)
         share = _best_share(row, store)
         try:
-            tell(f"trial {trial} is trained on all {_count(row):,} rows, for {share / WHOLE:.0%} of its steps")
+            tell(f"trial {chosen.trial} is trained on all {_count(row):,} rows, for {share / WHOLE:.0%} of its steps")
             training = _trained(assignment, share, row, host)
-            beside = training_of(row, store, winner_of(row, store), host)
-            _refuse_other_classes(training, beside, row)
+            fence.regain()  # the training may have taken hours
+            beside = training_of(row, store, chosen, host)
             return {"folder": str(folder), **_exported(folder, training, beside, row, store, host)}
         finally:
             shutil.rmtree(checkpoints_of(assignment), ignore_errors=True)
@@ -85,12 +92,14 @@ def _count(row: StudyRow) -> int:
 def _trained(assignment: Assignment, share: int, row: StudyRow, host: Host) -> Training:
     """The training at the report that is nearest to a share of its steps. Raises DeepmineError where it fails."""
     shutil.rmtree(checkpoints_of(assignment), ignore_errors=True)
-    training, remedy = Training(assignment, host), f"Export it as it is: deepmine-auto export {row.typed}"
+    remedy = f"Export it as it is: deepmine-auto export {row.typed}"
+    training = built(assignment, host, HOW, remedy)
     for name, each in training.techniques.items():
         if type(each).judged is not Applied.judged:
             what = f"Trial {assignment.number} has '{name}', which chooses by validation rows that a refit learns from."
             raise BadInput(what, remedy)
-    to_its_end(lambda: _up_to(share, training), assignment, host, "on all rows", remedy)
+    to_its_end(lambda: _up_to(share, training), assignment, host, HOW, remedy)
+    training.optimizer.state.clear()  # the winner is loaded next, and needs the room
     return training
 
 
@@ -104,13 +113,18 @@ def _up_to(share: int, training: Training) -> Iterator[Message]:
         yield message
 
 
-def _refuse_other_classes(training: Training, beside: Training, row: StudyRow) -> None:
+def _refuse_other_classes(assignment: Assignment, chosen: Chosen, host: Host) -> None:
     """What the winner's rerun was fitted on may lack an answer that is rare; then their outputs do not compare."""
-    rows = rows_of(Path(row.folder), SEARCH, "validation")
-    targets, others = (each.prepared.targets(rows) for each in (training, beside))
-    if training.prepared.outputs != beside.prepared.outputs or not np.array_equal(targets, others):
-        what = "The winner was trained on rows that lack a class, so that it cannot be compared."
-        raise BadInput(what, "Give rows in which no class is rare.")
+    folder, params = Path(assignment.folder), assignment.params
+    task, backbone = task_of(assignment.task, params, host), backbone_of(params, host)
+    both = [ready(folder, split, task, backbone).prepared for split in (REFIT, chosen.split)]
+    rows = rows_of(folder, SEARCH, "validation")
+    with suppress(BadInput):  # an answer that one of them does not know
+        targets, others = (each.targets(rows) for each in both)
+        if both[0].outputs == both[1].outputs and np.array_equal(targets, others):
+            return
+    what = f"Trial {chosen.trial} was trained on rows that lack a class, so that a refit cannot be compared with it."
+    raise BadInput(what, "Give rows in which no class is rare.")
 
 
 # -- the locked test -------------------------------------------------------------------------------------------------
@@ -122,6 +136,7 @@ def _exported(folder: Path, training: Training, beside: Training, row: StudyRow,
     evidence = _evidence(training, beside, row, store)
     opened = sum(each["kind"] == "test opened" for each in store.rows(tables.events, row.id))
     facts = {**training.facts(), "training_rows": len(training.train), "test_opened": opened}
+    facts["trained_share"] = round((training.progress.step - training.before) / training.steps, 3)
     sentence = f"{evidence.sentence()}; trained on all {len(training.train):,} rows"
     chosen = Chosen(trial, REFIT, training.assignment.seed, "")
     story = replace(story_of(row, params, chosen, host, sentence, evidence, facts), beside=BESIDE)

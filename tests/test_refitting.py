@@ -6,17 +6,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 from click.testing import CliRunner
+from fakes import Desk
 from forming_kit import openings
 
 import deepmine_auto
-from deepmine_auto import refitting
+from deepmine_auto import exporting, once_more, refitting
 from deepmine_auto.bundle import parity
 from deepmine_auto.commands.refit import refit
 from deepmine_auto.data import kept
-from deepmine_auto.errors import BadInput, DeepmineError
+from deepmine_auto.errors import BadInput, DeepmineError, StudyHeld
 from deepmine_auto.exporting import study_in, training_of, winner_of
 from deepmine_auto.host import the_host
-from deepmine_auto.messages import WHOLE, Reported
+from deepmine_auto.messages import WHOLE
+from deepmine_auto.storage.store import now
+from deepmine_auto.study.outbox import Entry, Outbox
+from deepmine_auto.training import checkpoint, loop
 
 SPACE = """
 [plugins]
@@ -69,7 +73,12 @@ def refitted(study, tmp_path_factory):
     before = len(openings(study))
     done = typed(study, tmp_path_factory.mktemp("out") / "refit", "--json")
     assert len(openings(study)) == before + 1
+    assert left_by(study) == [], "no checkpoint of it stays behind"
     return json.loads(done.stdout), done.stderr
+
+
+def left_by(study):
+    return [*(study.bundle.parent / "checkpoints").glob("refit-*")]
 
 
 def test_it_learns_from_training_and_validation_rows_and_from_no_other(study, refitted):
@@ -107,8 +116,7 @@ def test_as_large_a_part_is_trained_as_was_best_for_the_winner(study):
     assert assignment.params["training/patience"] > 100
     for share in (111, 500, WHOLE):
         training = refitting.Training(assignment, the_host())
-        *reports, end = refitting._up_to(share, training)
-        assert all(isinstance(each, Reported) for each in reports)
+        *_, end = refitting._up_to(share, training)
         assert (
             end.step
             == training.progress.step
@@ -130,12 +138,8 @@ def test_nothing_is_left_where_the_training_fails(study, tmp_path, monkeypatch):
     told = r"The training on all rows did not end well: .*CUDA out of memory\. Export it as it is: deepmine-auto export"
     with pytest.raises(DeepmineError, match=told):
         typed(study, tmp_path / "none")
-    assert [*tmp_path.iterdir()] == [*(study.bundle.parent / "checkpoints").glob("refit-*")] == []
+    assert [*tmp_path.iterdir()] == left_by(study) == []
     assert len(openings(study)) == before, "the test stays locked"
-
-
-def test_no_checkpoint_of_it_stays_behind(study, refitted):
-    assert [*(study.bundle.parent / "checkpoints").glob("refit-*")] == []
 
 
 @pytest.fixture
@@ -155,14 +159,94 @@ def test_what_chooses_by_validation_rows_is_refused(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("others", [{"outputs": 2}, {"targets": lambda rows: [1] * len(rows)}])
-def test_what_was_fitted_on_other_classes_is_not_compared(study, others):
-    _, row = study_in(study.storage, "small")
-    own = {"outputs": 3, "targets": lambda rows: [0] * len(rows)}
-    one, other = (SimpleNamespace(prepared=SimpleNamespace(**{**own, **each})) for each in ({}, others))
-    refitting._refuse_other_classes(one, one, row)
-    with pytest.raises(BadInput, match="rows that lack a class, so that it cannot be compared"):
-        refitting._refuse_other_classes(one, other, row)
+def no_answer(_rows):
+    raise BadInput("'x' is no answer of the training rows.", "Correct it.")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [(2, lambda _: [0, 1]), (3, lambda _: [1, 2]), (3, no_answer)],
+    ids=["fewer", "other", "none"],
+)
+def test_what_was_fitted_on_other_classes_is_told_before_anything_is_trained(
+    study, tmp_path, monkeypatch, outputs, targets
+):
+    made = {
+        kept.REFIT: SimpleNamespace(outputs=3, targets=lambda _: [0, 1]),
+        kept.SEARCH: SimpleNamespace(outputs=outputs, targets=targets),
+    }
+    chosen = winner_of(*reversed(study_in(study.storage, "small")))
+    made[chosen.split] = made[kept.SEARCH]
+    monkeypatch.setattr(refitting, "ready", lambda _, split, *__: SimpleNamespace(prepared=made[split]))
+    monkeypatch.setattr(refitting, "built", None)
+    with pytest.raises(BadInput, match="Trial 0 was trained on rows that lack a class, so that a refit cannot be"):
+        typed(study, tmp_path / "none")
+
+
+def test_lost_weights_are_told_before_anything_is_trained(study, tmp_path, monkeypatch):
+    def damaged(_folder):
+        raise checkpoint.Damaged("It is torn.")
+
+    monkeypatch.setattr(exporting, "load", damaged)
+    monkeypatch.setattr(refitting, "built", None)
+    with pytest.raises(BadInput, match=r"The weights of trial 0 are lost: It is torn\."):
+        typed(study, tmp_path / "none")
+
+
+def test_a_training_that_cannot_begin_is_a_sentence(study, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(once_more, "Training", full)
+    told = r"The training on all rows cannot begin: CUDA out of memory\. Export it as it is: deepmine-auto export"
+    with pytest.raises(DeepmineError, match=told):
+        typed(study, tmp_path / "none")
+
+
+@pytest.mark.usefixtures("unverified")
+def test_people_are_told_how_often_the_test_was_opened_and_a_waiting_entry_is_written_first(study, tmp_path):
+    row = {"id": 10_000, "at": now(), "kind": "kind", "trial": None, "text": "waited"}
+    outbox = Outbox(study.bundle.parent, 1)
+    outbox.append(Entry("event", row))
+    done = typed(study, tmp_path / "refit")
+    assert f"the locked test was opened {len(openings(study))} times in this study" in done.stdout
+    assert not outbox.file.exists()
+
+
+def test_a_study_that_another_process_holds_is_refused(study, tmp_path):
+    with study.storage.hold("small"), pytest.raises(StudyHeld, match="is held by process"):
+        typed(study, tmp_path / "none")
+
+
+@pytest.mark.usefixtures("unverified")
+def test_of_the_checkpoints_the_best_alone_is_kept_while_it_trains(study, tmp_path, monkeypatch):
+    for name in ("BEAT_SECONDS", "SECONDS_BETWEEN_CHECKPOINTS", "WRITING_SHARE"):
+        monkeypatch.setattr(loop, name, 0.0)
+    most = []
+    plain = once_more._keep_best
+
+    def keep_best(assignment, best):
+        plain(assignment, best)
+        most.append(len([*once_more.checkpoints_of(assignment).glob("*/step-*")]))
+
+    monkeypatch.setattr(once_more, "_keep_best", keep_best)
+    typed(study, tmp_path / "refit")
+    assert len(most) > 10
+    assert max(most) == 1
+
+
+def test_a_study_without_a_winner_is_refused(tmp_path):
+    desk = Desk(tmp_path)
+    desk.begin("small")
+    with pytest.raises(BadInput, match="The study 'small' has no winner yet"):
+        typed(SimpleNamespace(storage=desk.place), tmp_path / "none")
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_trained(study, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(refitting, "built", None)
+    with pytest.raises(BadInput, match=r"Nothing can be written in .*/file\."):
+        typed(study, tmp_path / "file" / "none")
 
 
 def test_an_output_that_is_there_and_an_unknown_study_are_refused(study, tmp_path):

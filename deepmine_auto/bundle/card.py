@@ -79,6 +79,7 @@ SPOKEN_FACTS = {
     "ms_per_text": "one text by itself, milliseconds",
     "test_opened": "times that the locked test was opened",
     "training_rows": "rows that it was trained on",
+    "trained_share": "share of its steps that it was trained for",
 }
 
 

@@ -94,10 +94,14 @@ def _finals(study: SeenStudy, values: Sequence[float]) -> list[tuple[str, str]]:
     """What the winner's reruns came to, and whether they tell it from the other finalists."""
     if not values:
         return []
-    mean = f"mean {fmean(values):.4f} over {_counted(len(values), 'other split')}"
-    numbers = [str(each) for each in study.as_good]
-    alike = f"; trial{'s' * (len(numbers) > 1)} {' and '.join(numbers)} may be as good" if numbers else ""
-    return [("finals", mean + alike)]
+    told = [f"mean {fmean(values):.4f} over {_counted(len(values), 'other split')}"]
+    told += [f"ahead of {_numbered(study.behind)}"] if study.behind else []
+    told += [f"{_numbered(study.as_good)} may be as good"] if study.as_good else []
+    return [("finals", "; ".join(told if told[1:] else [*told, "no other trial was trained again"]))]
+
+
+def _numbered(trials: Sequence[int]) -> str:
+    return f"trial{'s' * (len(trials) > 1)} {' and '.join(map(str, trials))}"
 
 
 def _unfinished(study: SeenStudy) -> list[tuple[str, str]]:

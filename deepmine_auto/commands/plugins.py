@@ -153,7 +153,6 @@ def _need_test_libraries() -> None:
 def _promises(brought: Brought, door: Door) -> list[Promise]:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = scratch  # or it would leave a folder where the command is typed
-        from deepmine_auto.testing.checks import Promise
         from deepmine_auto.testing.checks import check as promises_of
 
         return [Promise(*_light(door)), *promises_of(brought.thing)]

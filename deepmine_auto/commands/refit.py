@@ -24,4 +24,8 @@ def refit(study: str, output: str | None, storage: str | None, storage_file: str
 
     folder = Path(output).expanduser() if output else None
     found = on_all_rows(study, database(storage, storage_file), folder, lambda text: click.echo(text, err=True))
-    print_json(found) if as_json else click.echo(f"{found['sentence']}\n{found['folder']}")
+    if as_json:
+        print_json(found)
+    else:
+        opened = f"the locked test was opened {found['facts']['test_opened']} times in this study"
+        click.echo(f"{found['sentence']}\n{opened}, so these scores flatter both\n{found['folder']}")

@@ -102,8 +102,7 @@ class Applied:
     def before_task(self) -> int:
         """Return how many steps come before those of the task; of several techniques the largest number counts. In
         them the weights learn from what companions and attention add to the loss, on the inputs of training rows and,
-        in every second step, on those without labels where there are such. A worker that is lost in them begins them
-        anew: the first checkpoint that counts is that of the first evaluation, or of a worker that is asked to stop."""
+        in every second step, on those without labels where there are such."""
         return 0
 
     def rates(self, model: nn.Module) -> Mapping[str, float]:

@@ -17,7 +17,7 @@ import numpy as np
 from optuna.trial import TrialState
 
 from deepmine_auto.bundle.card import UNOPENED
-from deepmine_auto.bundle.save import refuse_existing
+from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
 from deepmine_auto.concluding import Chosen, export, story_of
 from deepmine_auto.data.kept import SEARCH, rows_of
 from deepmine_auto.ensemble.averaging import averaged
@@ -66,6 +66,7 @@ def distil(study: str, storage: Place, lesson: Lesson, output: Path | None = Non
     trial = winner_of(row, store).trial
     folder = output or Path(row.folder) / f"distilled-{trial}"
     refuse_existing(folder)
+    refuse_unmakeable(folder)
     with held(storage, study), one_thread():
         host = the_host()
         found = select(pool_of(row, store, host), row, lesson.members)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepmine_auto.bundle.load import load
-from deepmine_auto.bundle.save import named_when_whole, refuse_existing
+from deepmine_auto.bundle.save import named_when_whole, refuse_existing, refuse_unmakeable
 from deepmine_auto.concluding import milliseconds, outputs_for
 from deepmine_auto.data.kept import SEARCH, rows_of, test_rows
 from deepmine_auto.data.rows import Rows
@@ -44,6 +44,7 @@ def form(study: str, storage: Place, members: int = PICKS, output: Path | None =
     winner_of(row, store)
     folder = output or Path(row.folder) / "ensemble"
     refuse_existing(folder)
+    refuse_unmakeable(folder)
     with held(storage, study) as (store, _):
         replay_left(store, row)
         pool = pool_of(row, store, the_host())

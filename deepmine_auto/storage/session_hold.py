@@ -21,7 +21,7 @@ from deepmine_auto.errors import DatabaseAway, StudyHeld
 from deepmine_auto.storage.engine import LockLost, words_of
 
 SECONDS_TO_END = 10.0
-"""How long the ending of another's session may take."""
+"""How long the ending of a session may take: another's, or our own that was lost."""
 
 WAIT = "1s"
 """For how long a lock is waited for: the server may not have noticed yet that its holder is gone."""
@@ -96,11 +96,13 @@ class SessionHold:
         until = time.monotonic() + SECONDS_TO_END
         while not _locked(session, key):
             if key == self.writing and self.pid:  # the study is ours again: what we had begun has not ended yet
-                what = f"The study '{self.study}' is still being written over a connection that was lost."
-                raise DatabaseAway(what, "The server ends that within a minute.")
+                raise self._lost("written")
             holders = session.execute(HOLDERS, {**_parts(key), "me": session.info.backend_pid}).fetchall()
-            ending = self.pid in {pid for pid, *_ in holders}  # our lost session: a busy server takes its time
-            if not (take_over or ending) or time.monotonic() > until:
+            lost = self.pid in {pid for pid, *_ in holders}  # our own session: a busy server takes its time
+            late = time.monotonic() > until
+            if lost and late:
+                raise self._lost("held")
+            if late or (holders and not (take_over or lost)):  # without a holder, it has just let go
                 raise self._refusal(holders)
             if take_over:
                 self._end(session, holders)
@@ -111,6 +113,10 @@ class SessionHold:
                 session.execute("SELECT pg_terminate_backend(%s)", [pid])
         except InsufficientPrivilege as error:
             raise self._refusal(holders, "It is another user's: ask them to end it.") from error
+
+    def _lost(self, what: str) -> DatabaseAway:
+        told = f"The study '{self.study}' is still being {what} over a connection that was lost."
+        return DatabaseAway(told, "The server ends that within a minute.")
 
     def _refusal(self, holders: list[tuple[Any, ...]], remedy: str = "") -> StudyHeld:
         remedy = remedy or "Wait for it, end it, or `resume` the study with --take-over."

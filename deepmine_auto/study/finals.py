@@ -24,7 +24,8 @@ FINALISTS = 3
 REPEATS = 3
 
 BY_CHANCE = {2: 6.31, 3: 2.92}
-"""So many standard errors may a mean lead over so many splits come to by chance: Student's t, one-sided, 95 %."""
+"""So many standard errors may a mean lead over so many splits come to by chance: Student's t, one-sided, 95 %. That is
+a little too sure, because the splits share most of their rows, and the winner was chosen by the same values."""
 
 
 class Rerun(NamedTuple):
@@ -101,15 +102,15 @@ def winner(
 
 
 def as_good(won: int, reruns: Iterable[Row], direction: Direction) -> list[int]:
-    """The other finalists of which the reruns do not show that the winner `won` is better: on the splits that both
-    have, its mean lead is within chance. One split shows nothing."""
+    """The others of which the reruns do not show that the winner `won` is better: on the splits that both have, its
+    mean lead is within chance. One split shows nothing, and neither does none."""
     values: dict[int, dict[int, float]] = {}
     for row in reruns:
         if row["state"] == "COMPLETE":
             values.setdefault(row["trial"], {})[row["repeat"]] = oriented(row["value"], direction)
     own = values.pop(won, {})
     leads = {trial: [own[each] - its[each] for each in its if each in own] for trial, its in values.items()}
-    return sorted(trial for trial, each in leads.items() if each and not _beyond_chance(each))
+    return sorted(trial for trial, each in leads.items() if not _beyond_chance(each))
 
 
 def _beyond_chance(leads: Sequence[float]) -> bool:

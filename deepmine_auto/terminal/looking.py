@@ -128,6 +128,12 @@ class SeenStudy:
         return as_good(self.result["winner"], self.reruns, self.direction) if self.result else []
 
     @property
+    def behind(self) -> list[int]:
+        """The finalists of which the finals show that the winner is better."""
+        beside = {row["trial"] for row in self.reruns if row["state"] == "COMPLETE"}
+        return sorted(beside - {*self.as_good, self.result["winner"]}) if self.result else []
+
+    @property
     def several(self) -> bool:
         """Whether it has more than one objective."""
         return len(self.row.objectives) > 1

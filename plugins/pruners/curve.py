@@ -20,9 +20,9 @@ from .median import WHOLE
 class Curve(Asha):
     """Stops what `asha` stops, and at every report besides whoever would not come among the best `places`.
 
-    How a trial would end is its best value so far and what trials that came to their end still gained from the same
-    share on: the `hope` quantile of these gains, nearest above. It is asked once as many have ended as `asha`'s `eta`
-    and `places`, whichever is more."""
+    How a trial would end is its best value so far and what trials that came to their end, and not before this share,
+    still gained from it on: the `hope` quantile of these gains, nearest above. It is asked once there are as many of
+    these as `asha`'s `eta` and `places`, whichever is more."""
 
     name: ClassVar[str] = "curve"
     source: ClassVar[str] = "arXiv:1705.10823"
@@ -38,9 +38,10 @@ class Curve(Asha):
         judged = next(each.seq for each in reports if each.trial == trial and each.share == share)
         curves = _curves([each for each in reports if each.seq <= judged])
         ended = [each for number, each in curves.items() if number != trial and each[-1].last]
-        if len(ended) < max(self.eta, self.places):
+        as_far = [each for each in ended if each[-1].share >= share]
+        if len(as_far) < max(self.eta, self.places):
             return verdict
-        gains = sorted(_best(each, WHOLE) - _best(each, share) for each in ended)
+        gains = sorted(_best(each, WHOLE) - _best(each, share) for each in as_far)
         value = _best(curves[trial], share) + gains[math.ceil(self.hope * len(gains)) - 1]
         cutoff = sorted((_best(each, WHOLE) for each in ended), reverse=True)[self.places - 1]
         return verdict if value >= cutoff else Verdict(False, value, cutoff)

@@ -358,6 +358,23 @@ def test_a_lock_is_taken_again_from_a_session_that_a_busy_server_ends_late(serve
         assert texts(desk) == ["again"]
 
 
+def test_a_session_that_the_server_does_not_end_is_tried_again_like_a_database_that_is_away(server_desk, monkeypatch):
+    for name, value in (("END_LOST", "SELECT %s"), ("WAIT", "100ms"), ("SECONDS_TO_END", 0.3)):
+        monkeypatch.setattr(session_hold, name, value)
+    with server_desk.place.hold("study") as hold, closing(hold.session):
+        hold.session = server_desk.place.connect()
+        hold.session.close()
+        with pytest.raises(DatabaseAway, match="'study' is still being held over a connection that was lost"):
+            hold.regain()
+
+
+def test_a_lock_that_is_let_go_between_two_looks_is_taken(server_desk, monkeypatch):
+    tried = iter([False, True])
+    monkeypatch.setattr(session_hold, "_locked", lambda session, key: next(tried, True))
+    with server_desk.place.hold("study") as hold:
+        assert hold.study == "study"
+
+
 def test_a_lock_is_taken_again_when_what_was_begun_under_it_has_ended(server_desk, postgres):
     """Until then it is tried again, and nobody is said to hold the study."""
     desk = server_desk

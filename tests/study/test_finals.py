@@ -25,10 +25,10 @@ def rows(**values):
     [
         ([0.89, 0.881, 0.90], []),  # .010, .010 and .012 behind on each split
         ([0.85, 0.92, 0.90], [2]),  # ahead on one of them
-        ([0.89, 0.881], [2]),  # .010 on two splits is less than two can show
+        ([0.89, 0.881], [2]),  # .010 and .020: two splits cannot show that
         ([0.89, 0.891 - 0.0005], []),  # .010 and .0105 is not
         ([0.5], [2]),
-        ([None, None, None, 0.95], []),  # on no split with the winner
+        ([None, None, None, 0.5], [2]),  # on no split with the winner
         ([], []),
     ],
 )

@@ -57,6 +57,15 @@ def test_who_came_to_an_end_by_patience_counts_as_one_who_took_all_steps():
         assert Curve(**NEVER).keep(reports, 4, 200).keep == keep
 
 
+def test_who_ended_before_a_share_gained_nothing_from_it_on_and_does_not_count():
+    """Else most that came as far, and still gained, would be outvoted by those that had stopped learning."""
+    early = [each._replace(last=each.share == 300) for each in curves(*[(0.5, 0.55, 0.6)] * 9)]
+    late = [each._replace(trial=each.trial + 9, seq=each.seq + 50) for each in curves(*WHOLE, (0.1, 0.1, 0.1, 0.51))]
+    assert Curve(**NEVER).keep([*early, *late], 13, 400).keep
+    worse = [each._replace(value=0.49) if each.trial == 13 else each for each in late]
+    assert not Curve(**NEVER).keep([*early, *worse], 13, 400).keep
+
+
 def test_nobody_is_stopped_before_enough_have_ended():
     reports = curves(*WHOLE[:2], (0.1, 0.2), (0.1, 0.2))
     assert Curve(**NEVER).keep(reports, 3, 200).keep
