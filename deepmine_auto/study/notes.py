@@ -10,6 +10,7 @@ from typing import Any
 
 from deepmine_auto.storage.store import Row, StudyRow, shown
 from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.finals import as_good
 
 MARKS = re.compile(r"([\\`*_{}\[\]<>()#!|~$&])")
 
@@ -38,7 +39,7 @@ def study_note(
         facts.append(("baseline", f"{plain(baseline[0])}, {baseline[1]:.4f} on the validation rows"))
     sections = [f"# {plain(study.name)}", _table(("", ""), facts)]
     if result is not None:
-        sections += [f"## Result\n\n{plain(result['sentence'])}", _finalists(result, reruns)]
+        sections += [f"## Result\n\n{plain(result['sentence'])}", _finalists(study, result, [*reruns])]
     return "\n\n".join(each for each in sections if each)
 
 
@@ -75,14 +76,15 @@ def _means(study: StudyRow) -> list[tuple[str, str]]:
     return asked + [(name.replace("_name", ""), plain(each)) for name, each in means.items()]
 
 
-def _finalists(result: Row, reruns: Iterable[Row]) -> str:
+def _finalists(study: StudyRow, result: Row, reruns: Sequence[Row]) -> str:
+    told = dict.fromkeys(as_good(result["winner"], reruns, study.direction), ", may be as good")
     values: dict[int, list[float]] = {}
     for row in reruns:
         if row["state"] == "COMPLETE":
             values.setdefault(row["trial"], []).append(row["value"])
     rows = [
         (
-            f"**{trial}, the winner**" if trial == result["winner"] else str(trial),
+            f"**{trial}, the winner**" if trial == result["winner"] else f"{trial}{told.get(trial, '')}",
             f"{fmean(each):.4f}",
             ", ".join(f"{value:.4f}" for value in each),
         )
