@@ -222,6 +222,7 @@ def test_a_study_that_another_process_holds_is_refused(study, tmp_path):
 def test_of_the_checkpoints_the_best_alone_is_kept_while_it_trains(study, tmp_path, monkeypatch):
     for name in ("BEAT_SECONDS", "SECONDS_BETWEEN_CHECKPOINTS", "WRITING_SHARE"):
         monkeypatch.setattr(loop, name, 0.0)
+    monkeypatch.setattr(refitting, "_best_share", lambda *_: WHOLE)
     most = []
     plain = once_more._keep_best
 
