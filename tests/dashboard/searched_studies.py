@@ -60,7 +60,7 @@ def fill(desk: Desk) -> list[StudyRow]:
     curves = studies[0]
     best = max((each for each in desk.trials(curves) if each.state.name == "COMPLETE"), key=lambda each: each.value)
     result = {"winner": best.number, "sentence": "macro-F1 0.871, 6.3 points over tf-idf"}
-    reruns = [{"trial": best.number, "state": "COMPLETE", "value": 0.87}]
+    reruns = [{"trial": best.number, "repeat": 0, "state": "COMPLETE", "value": 0.87}]
     assert note_study(desk.store, curves, study_note(curves, ("tf-idf", 0.81), result, reruns))
     assert note_trial(desk.store, curves, best, best_note(curves, best.value, None))
     assert attach(desk.store, curves, "config.json", json.dumps(best.params).encode(), best)
