@@ -16,7 +16,7 @@ from tiny_texts import PARAMS, TECHNIQUES, assignment, kept
 
 from deepmine_auto import Applied
 from deepmine_auto.host import the_host
-from deepmine_auto.messages import OUT_OF_PATIENCE, Beat, Ended, Reported
+from deepmine_auto.messages import OUT_OF_PATIENCE, Beat, Ended, Reported, Saved
 from deepmine_auto.training import checkpoint, ends, loop, trial
 from deepmine_auto.training.loop import Training, outputs_of
 from deepmine_auto.training.step import take_step
@@ -44,8 +44,9 @@ def folder(tmp_path_factory):
 
 
 def run(work):
-    """All messages of an assignment but signs of life, which depend on the clock."""
-    return [each for each in Training(work, the_host()).messages() if not isinstance(each, Beat)]
+    """All messages of an assignment but signs of life, and checkpoints between reports, which depend on the clock."""
+    messages = Training(work, the_host()).messages()
+    return [each for each in messages if not isinstance(each, Beat | Saved) or getattr(each, "leaves", False)]
 
 
 def same(messages):
