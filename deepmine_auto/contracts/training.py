@@ -119,6 +119,15 @@ class Applied:
         were whole; what is paid is a second forward pass."""
         return 1
 
+    def passes(self) -> int:
+        """Return of how many forward passes a step has the activations in memory at once, at most: 1, and 1 more for
+        each that `more_loss` makes before their gradients are there. A trial's `peak_mb` follows from this."""
+        return 1
+
+    def holds(self) -> Iterable[Tensor]:
+        """Return what it has in memory from step to step, for the same; it may be more than a checkpoint must hold."""
+        return self.state_dict().values()
+
     def on_batch(self, batch: Batch) -> Batch:
         """Change the input of a training step."""
         return batch

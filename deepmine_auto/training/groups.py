@@ -1,6 +1,7 @@
 """Which weights decay: matrices and tables do; biases and norms, which have less than two dimensions, do not.
 
-Decay pulls towards zero what multiplies the input; a bias or the gain of a norm would only be moved off its place.
+Decay pulls towards zero what multiplies the input; a bias or a gain would only be moved off its place. A gain that is
+kept as a matrix of one row or column looks like the weight of a map, so whoever puts it in says `decays = False` on it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """Return the groups that a torch optimizer takes, with `weight_decay` set; frozen weights are in none.
+    """Return the groups that a torch optimizer takes, with `weight_decay` set. Frozen weights are in none, and
+    those with `decays = False` do not decay.
 
     Raises BadInput where every weight is frozen.
     """
@@ -25,10 +27,14 @@ def decay_groups(parameters: Iterable[nn.Parameter], decay: float) -> list[dict[
     if not moving:
         raise BadInput("Every weight of this model is frozen.", "Leave at least one layer to train.")
     groups = [
-        {"params": [each for each in moving if each.ndim >= 2], "weight_decay": decay},
-        {"params": [each for each in moving if each.ndim < 2], "weight_decay": 0.0},
+        {"params": [each for each in moving if _decays(each)], "weight_decay": decay},
+        {"params": [each for each in moving if not _decays(each)], "weight_decay": 0.0},
     ]
     return [each for each in groups if each["params"]]
+
+
+def _decays(weight: nn.Parameter) -> bool:
+    return weight.ndim >= 2 and getattr(weight, "decays", True)
 
 
 def split_by_rate(optimizer: torch.optim.Optimizer, factors: Mapping[nn.Parameter, float]) -> None:

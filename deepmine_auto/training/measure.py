@@ -45,9 +45,14 @@ def costs_of(training: Training) -> dict[str, float]:
         torch.manual_seed(0)  # what a step draws may decide what it keeps
         return {
             "latency_ms": round(latency_ms(model, _middle(training)), 4),
-            "peak_mb": round(peak_bytes(model, _longest(training), _loss_of(training), _kept(training)) / MB, 4),
+            "peak_mb": round(_peak_bytes(training) / MB, 4),
             "params_million": params_million(model),
         }
+
+
+def _peak_bytes(training: Training) -> int:
+    batch, loss = _longest(training), _loss_of(training)
+    return peak_bytes(training.model, batch, loss, _kept(training), _passes(training))
 
 
 def _middle(training: Training) -> Batch:
@@ -79,7 +84,13 @@ def _kept(training: Training) -> Iterator[Tensor]:
     """What optimizer and techniques hold from step to step."""
     yield from flatten_optimizer(training.optimizer)[0].values()
     for each in training.techniques.values():
-        yield from each.state_dict().values()
+        yield from each.holds()
+
+
+def _passes(training: Training) -> int:
+    """Of how many forward passes a step has the activations at once. Of a batch in parts it has those of one part."""
+    more = sum(each.passes() - 1 for each in training.techniques.values())
+    return 1 if training.parts > 1 else 1 + more
 
 
 def params_million(model: nn.Module) -> float:
@@ -102,12 +113,13 @@ def latency_ms(model: nn.Module, row: Batch) -> float:
     return 1000 * statistics.median(times[1:])
 
 
-def peak_bytes(model: nn.Module, batch: Batch, loss: Loss, kept: Iterable[Tensor]) -> int:
+def peak_bytes(model: nn.Module, batch: Batch, loss: Loss, kept: Iterable[Tensor], passes: int = 1) -> int:
     """The peak memory of a training step, in bytes.
 
     On CUDA it is the most that this process has had allocated since its training began, a step on `batch` included. On
     a CPU, where torch does not count, it is the sum of what a step needs at once: parameters, their gradients, `kept`,
-    and what the forward pass on `batch` keeps for the backward pass. What single operations need meanwhile is left out.
+    and `passes` times what the forward pass on `batch` keeps for the backward pass. What single operations need
+    meanwhile is left out.
     """
     model.train()
     # a forward pass may write to buffers: it gets copies
@@ -121,7 +133,7 @@ def peak_bytes(model: nn.Module, batch: Batch, loss: Loss, kept: Iterable[Tensor
         torch.autograd.grad(forward(), moving, allow_unused=True)
         return torch.cuda.max_memory_allocated(batch.tokens_BL.device)
     own = [*model.parameters(), *model.buffers()]
-    return sum(map(nbytes, [*own, *moving, *kept])) + _saved_bytes(forward, own)
+    return sum(map(nbytes, [*own, *moving, *kept])) + passes * _saved_bytes(forward, own)
 
 
 def _saved_bytes(forward: Callable[[], Tensor], own: Iterable[Tensor]) -> int:

@@ -24,8 +24,9 @@ class Denoising(Technique):
     """Hide `share` of the words, and learn by the cross entropy of telling each hidden word from the other words of the
     batch, by the cosine of the backbone's vector with what it knows of the word. First comes self-pretraining, which
     learns this alone, for `before` times as many steps as the task has. In these `weight` times it is added to the
-    task's loss; it fades evenly, and is gone after `until` of them. A backbone without vectors of words, or with ones
-    of another width than its own, is left alone.
+    task's loss; it fades evenly, and is gone after `until` of them. What stands for unknown words, as where
+    `word_dropout` put it, is not guessed. A backbone of which nothing learns, without vectors of words, or with ones of
+    another width than its own, is left alone.
     """
 
     name: ClassVar[str] = "denoising"
@@ -39,13 +40,13 @@ class Denoising(Technique):
 
     def build(self, facts: TrainingFacts) -> Applied:
         """Put it beside the model."""
-        return _Denoising(self, facts) if _comparable(facts) else Applied()
+        return _Denoising(self, facts) if _can_learn(facts) else Applied()
 
 
-def _comparable(facts: TrainingFacts) -> bool:
-    """Whether the backbone's vectors of words are as wide as those that it makes of a text."""
+def _can_learn(facts: TrainingFacts) -> bool:
+    """Whether a backbone learns, and its vectors of words are as wide as those that it makes of a text."""
     backbone: Any = getattr(facts.model, "backbone", None)
-    if not hasattr(backbone, "vectors"):
+    if not hasattr(backbone, "vectors") or not any(each.requires_grad for each in backbone.parameters()):
         return False
     token_1 = torch.tensor([facts.unknown], device=next(facts.model.parameters()).device)
     return bool(backbone.vectors(token_1).shape[-1] == backbone.dim)
@@ -80,13 +81,13 @@ class _Guess(Companion):
         self.share, self.weight, self.unknown = chosen.share, 1.0, facts.unknown
         model: Any = facts.model
         self.backbone = model.backbone
-        self.marks = torch.tensor(facts.marks, dtype=torch.int64)
+        self.no_words = torch.tensor([facts.unknown, *facts.marks])
         self.tokens_BL = self.words_BL = self.hidden_BL = torch.zeros(0)
 
     def on_tokens(self, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor:
-        """Hide some words."""
+        """Hide some words, but nothing that stands for an unknown one already."""
         self.tokens_BL = tokens_BL
-        self.words_BL = keep_BL & ~torch.isin(tokens_BL, self.marks.to(tokens_BL.device))
+        self.words_BL = keep_BL & ~torch.isin(tokens_BL, self.no_words.to(tokens_BL.device))
         self.hidden_BL = (torch.rand(tokens_BL.shape, device=tokens_BL.device) < self.share) & self.words_BL
         return tokens_BL.masked_fill(self.hidden_BL, self.unknown)
 

@@ -65,9 +65,11 @@ def moved(weights: Sequence[nn.Parameter], ways: Sequence[Tensor]) -> Iterator[N
 
 
 def unit(way: Tensor) -> Tensor:
-    """A way at length 1; one of length 0 stays so."""
-    scaled: Tensor = way / way.norm().clamp_min(torch.finfo(way.dtype).tiny)
-    return scaled
+    """A way at length 1; one of length 0 stays so. One that is not finite, as after an overflow in float16, leads
+    nowhere: whoever scales the loss skips such a step."""
+    length = way.norm()
+    scaled = way / length.clamp_min(torch.finfo(way.dtype).tiny)
+    return torch.where(length.isfinite(), scaled, 0.0)
 
 
 def uphill(facts: TrainingFacts, words: nn.Parameter) -> Tensor:

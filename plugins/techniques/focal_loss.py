@@ -22,7 +22,8 @@ IGNORED = -100
 class FocalLoss(Technique):
     """Each answer's cross entropy counts (1 - p) ** gamma times, p being the probability of the right class.
 
-    It stands in place of the task's loss, whose class weights fall away with it.
+    It stands in place of the task's loss, whose class weights fall away with it. Where targets are no classes, nothing
+    is changed.
     """
 
     name: ClassVar[str] = "focal_loss"
@@ -37,6 +38,11 @@ class FocalLoss(Technique):
         return _Focal(self.gamma)
 
 
+def of_classes(outputs: Tensor, targets: Tensor) -> bool:
+    """Whether outputs are logits (..., C) of classes, which whole numbers name; those of numbers are (B,)."""
+    return outputs.ndim >= 2 and not targets.is_floating_point()
+
+
 class _Focal(Applied):
     def __init__(self, gamma: float) -> None:
         self.gamma = gamma
@@ -44,7 +50,8 @@ class _Focal(Applied):
     def on_loss(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over rows of outputs (B, C) for targets (B,), or over the tokens asked of outputs (B, L, C)
         for targets (B, L or more)."""
-        del loss
+        if not of_classes(outputs, targets):
+            return loss
         asked = targets[:, : outputs.shape[1]] if outputs.ndim == 3 else targets
         surprise = cross_entropy(outputs.flatten(0, -2), asked.flatten(), reduction="none", ignore_index=IGNORED)
         # where p rounds to 1, the slope of the power below 1 would be infinite, and infinite times 0 is no number

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
+
+from torch import Tensor
 
 from deepmine_auto import Applied, Fading, Float, Technique, TrainingFacts, healer_of
 
@@ -45,3 +48,7 @@ class _Healed(Fading):
             self.healer.rest()
             self.companions.remove(self.healer)
             self.healer = None
+
+    def holds(self) -> Iterable[Tensor]:
+        """Return the number of steps, and the weights of the old model."""
+        return [*super().holds(), *(() if self.healer is None else self.healer.before.parameters())]

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from deepmine_auto import Applied, Float, Technique, TrainingFacts
 
-from .focal_loss import IGNORED
+from .focal_loss import IGNORED, of_classes
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSmoothing(Technique):
-    """Spread a share of the target over all classes alike. Class weights of the loss do not reach that share."""
+    """Spread a share of the target over all classes alike. Class weights of the loss do not reach that share. Where
+    targets are no classes, nothing is changed."""
 
     name: ClassVar[str] = "label_smoothing"
     source: ClassVar[str] = "arXiv:1512.00567"
@@ -38,6 +39,8 @@ class _Smoothed(Applied):
     def on_loss(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mix the loss with the cross entropy of a uniform target, outputs (B, C) or (B, L, C) being logits; of tokens,
         those count that are asked in targets (B, L or more)."""
+        if not of_classes(outputs, targets):
+            return loss
         log_p = outputs.log_softmax(-1)
         uniform = -(log_p.mean() if outputs.ndim == 2 else _mean_of_asked(log_p, targets))
         return (1 - self.smoothing) * loss + self.smoothing * uniform

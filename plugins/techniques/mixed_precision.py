@@ -98,9 +98,10 @@ class Scaled(Applied):
         return {"factor": self.factor, "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take them back."""
-        self.factor.copy_(state["factor"])
-        self.steps.copy_(state["steps"])
+        """Take them back; a checkpoint of hardware on which nothing was scaled has none."""
+        if state:
+            self.factor.copy_(state["factor"])
+            self.steps.copy_(state["steps"])
 
 
 class AttentionInFloat32(TorchFunctionMode):

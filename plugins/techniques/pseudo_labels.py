@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from deepmine_auto import Applied, Batch, Float, Step, Technique, TrainingFacts
 
+from .focal_loss import of_classes
+
 RISE = 0.3
 """The share of the training in which the weight rises evenly from nothing: at first the model knows nothing."""
 
@@ -24,7 +26,7 @@ class PseudoLabels(Technique):
     """In each step learn a batch of rows without labels beside the one with: the model answers them whole and without
     dropout, and where an answer has probability `sure` or more, it is learned as a label of the row with a `share` of
     its words hidden, `weight` times. A step takes a good two times as long. This is FixMatch with hidden words instead
-    of changed pictures."""
+    of changed pictures. Where targets are no classes, nothing is changed."""
 
     name: ClassVar[str] = "pseudo_labels"
     source: ClassVar[str] = "arXiv:2001.07685"
@@ -49,12 +51,16 @@ class _Learned(Applied):
     def more_loss(self, step: Step, outputs: Tensor) -> Tensor | None:
         """Return the mean over rows of the loss of the sure answers; of all others it is 0."""
         loose = step.unlabelled
-        if loose is None:
+        if loose is None or not of_classes(outputs, step.batch.targets):
             return None
         p_BC = step.answers(loose).softmax(-1)
         sure_B, label_B = p_BC.max(-1)
         loss_B = F.cross_entropy(step.outputs(self._hidden(loose)), label_B, reduction="none")
         return self._weight() * (loss_B * (sure_B >= self.chosen.sure)).mean()
+
+    def passes(self) -> int:
+        """Return 2: a batch with labels, and one without."""
+        return 2
 
     def _hidden(self, batch: Batch) -> Batch:
         drawn_BL = torch.rand(batch.tokens_BL.shape, generator=self.facts.generator).to(batch.tokens_BL.device)

@@ -13,12 +13,15 @@ from torch.nn.functional import kl_div
 
 from deepmine_auto import Applied, Float, Step, Technique, TrainingFacts
 
+from .focal_loss import of_classes
+
 
 @dataclass(frozen=True, kw_only=True)
 class RDrop(Technique):
     """Add the loss of a second pass, and `alpha` times the mean of both divergences between the two.
 
-    As in the paper both losses are summed, so without dropout a loss is twice what it was.
+    As in the paper both losses are summed, so without dropout a loss is twice what it was. Where targets are no
+    classes, nothing is changed.
     """
 
     name: ClassVar[str] = "r_drop"
@@ -37,11 +40,17 @@ class _Twice(Applied):
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
 
-    def more_loss(self, step: Step, outputs: Tensor) -> Tensor:
+    def more_loss(self, step: Step, outputs: Tensor) -> Tensor | None:
         """Return what the second pass adds, outputs (B, C) or (B, L, C) being logits."""
+        if not of_classes(outputs, step.batch.targets):
+            return None
         again, keep_BL = step.outputs(), step.batch.keep_BL
         both = divergence(outputs, again, keep_BL) + divergence(again, outputs, keep_BL)
         return step.loss(again) + self.alpha * both / 2
+
+    def passes(self) -> int:
+        """Return 2: both passes learn."""
+        return 2
 
 
 def divergence(true: Tensor, other: Tensor, keep_BL: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from deepmine_auto import Applied, Float, Step, Technique, TrainingFacts, word_rows, word_weights
 
 from .fgm import moved, unit, uphill
+from .focal_loss import of_classes
 from .r_drop import divergence
 
 
@@ -23,8 +24,9 @@ class Vat(Technique):
     """Add `alpha` times the divergence of the outputs from those with word vectors moved by `epsilon`. No label says
     where to: it is one power iteration from a random way of length `xi`.
 
-    As in `fgm`, it is the table that moves, once a batch. Dropout is drawn anew for each pass, so it adds to the
-    divergence.
+    As in `fgm`, it is the table that moves, once a batch. The iteration compares passes with the same dropout, or it
+    would find the way of what was dropped out. The divergence that is added has dropout of its own. Where targets are
+    no classes, nothing is changed.
     """
 
     name: ClassVar[str] = "vat"
@@ -45,14 +47,16 @@ class _Smoothed(Applied):
         self.chosen = chosen
         self.facts = facts
 
-    def more_loss(self, step: Step, outputs: Tensor) -> Tensor:
+    def more_loss(self, step: Step, outputs: Tensor) -> Tensor | None:
         """Return the weighted divergence, outputs (B, C) or (B, L, C) being logits.
 
         Its gradients are made here, while the words stand elsewhere: worked off in parts, a batch is computed again for
         them. Raises BadInput where every weight is frozen.
         """
+        if not of_classes(outputs, step.batch.targets):
+            return None
         words = word_weights(self.facts.model, self.facts.prepared.vocabulary)
-        way_VE = self._worst(step, outputs.detach(), words)
+        way_VE = self._worst(step, words)
         trained = [each for each in self.facts.model.parameters() if each.requires_grad]
         with moved([words], [self.chosen.epsilon * way_VE]):
             loss = self.chosen.alpha * divergence(outputs.detach(), step.outputs(), step.batch.keep_BL)
@@ -63,14 +67,19 @@ class _Smoothed(Applied):
         known: Tensor = _Known.apply(loss.detach(), [each for _, each in used], *(weight for weight, _ in used))
         return known
 
-    def _worst(self, step: Step, outputs: Tensor, words: nn.Parameter) -> Tensor:
+    def passes(self) -> int:
+        """Return 2: the clean pass waits for the gradients of each of the others."""
+        return 2
+
+    def _worst(self, step: Step, words: nn.Parameter) -> Tensor:
         """The way (V, E) along which the outputs change most, of length 1, and the same for all workers."""
         weights = list(self.facts.model.parameters())
         before = [each.grad for each in weights]
+        here = _foretold(step)
         with moved([words], [self.chosen.xi * self._random(step, words)]):
             for each in weights:
                 each.grad = None
-            step.backward(divergence(outputs, step.outputs(), step.batch.keep_BL))
+            step.backward(divergence(here, step.outputs(), step.batch.keep_BL))
             way_VE = uphill(self.facts, words)
         for each, there in zip(weights, before, strict=True):
             each.grad = there
@@ -85,6 +94,14 @@ class _Smoothed(Applied):
         drawn = torch.randn(way_VE[rows].shape, generator=generator, device=generator.device)
         way_VE[rows] = drawn.to(words)
         return unit(way_VE)
+
+
+@torch.no_grad()
+def _foretold(step: Step) -> Tensor:
+    """The outputs that the next pass would have if nothing moved until then: it will draw the same dropout."""
+    device = step.batch.tokens_BL.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        return step.outputs()
 
 
 class _Known(torch.autograd.Function):

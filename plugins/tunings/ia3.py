@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
@@ -12,9 +12,9 @@ from deepmine_auto import Choice, Tuning, inject, linears_of
 
 @dataclass(frozen=True, kw_only=True)
 class Ia3(Tuning):
-    """Gains begin at one, so that the model begins as it was; they want a large learning rate. The paper has them for
-    keys, values and the inside of the feed-forward part alone; here every matrix of a block has some, in the highest
-    share `top` of the blocks, at least one."""
+    """Gains begin at one, so that the model begins as it was, and do not decay; they want a large learning rate. The
+    paper has them for keys, values and the inside of the feed-forward part alone; here every matrix of a block has
+    some, in the highest share `top` of the blocks, at least one."""
 
     name: ClassVar[str] = "ia3"
     source: ClassVar[str] = "arXiv:2205.05638"
@@ -27,3 +27,6 @@ class Ia3(Tuning):
         mixing = set(linears_of(model, "attention", self.top))
         others = [each for each in linears_of(model, "linear", self.top) if each not in mixing]
         inject("IA3Config", model, target_modules=[*mixing, *others], feedforward_modules=others)
+        gains: list[Any] = [each for name, each in model.named_parameters() if ".ia3_l." in name]
+        for each in gains:
+            each.decays = False  # peft keeps them as matrices of one row or column

@@ -1,12 +1,13 @@
 """VeRA: beside each frozen matrix stand two random ones, and learned gains between and after them.
 
-Shapes: B batch, L length, I and O what a layer reads and writes, R rank.
+Shapes: B batch, L length, I and O what a layer reads and writes, R rank, N and M rows and columns of a random matrix.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, ClassVar
 
 import torch
@@ -30,19 +31,29 @@ class Vera(Tuning):
     def apply(self, model: nn.Module) -> None:
         """Freeze the model, and put the gains into it. Raises BadInput where it has no such layers."""
         model.requires_grad_(False)
+        drawn = cache(_Random)
+
+        def gains(layer: nn.Linear) -> nn.Module:
+            return _Gains(layer, drawn(self.rank, layer.in_features), drawn(layer.out_features, self.rank))
+
         for name in linears_of(model, "attention", self.top):
-            wrap(model, name, lambda layer: _Gains(layer, self.rank))
+            wrap(model, name, gains)
+
+
+class _Random(nn.Module):
+    """A random matrix. It is a module, and no tensor, so that those who share it still do on another device."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.matrix_NM: Tensor
+        self.register_buffer("matrix_NM", _drawn(rows, columns), persistent=False)
 
 
 class _Gains(nn.Module):
-    def __init__(self, base_layer: nn.Linear, rank: int) -> None:
+    def __init__(self, base_layer: nn.Linear, down: _Random, up: _Random) -> None:
         super().__init__()
-        self.base_layer: nn.Linear = base_layer
-        self.down_RI: Tensor
-        self.up_OR: Tensor
-        self.register_buffer("down_RI", _drawn(rank, base_layer.in_features), persistent=False)
-        self.register_buffer("up_OR", _drawn(base_layer.out_features, rank), persistent=False)
-        self.inner_R = nn.Parameter(torch.full((rank,), 0.1))
+        self.base_layer, self.down, self.up = base_layer, down, up
+        self.inner_R = nn.Parameter(torch.full((len(down.matrix_NM),), 0.1))
         self.outer_O = nn.Parameter(torch.zeros(base_layer.out_features))
 
     @property
@@ -51,15 +62,16 @@ class _Gains(nn.Module):
         return self.base_layer.weight
 
     def forward(self, x_BLI: Tensor) -> Tensor:
-        inner_BLR = nn.functional.linear(x_BLI, self.down_RI) * self.inner_R
-        added_BLO: Tensor = nn.functional.linear(inner_BLR, self.up_OR) * self.outer_O
+        inner_BLR = nn.functional.linear(x_BLI, self.down.matrix_NM) * self.inner_R
+        added_BLO: Tensor = nn.functional.linear(inner_BLR, self.up.matrix_NM) * self.outer_O
         out_BLO: Tensor = self.base_layer(x_BLI)
         return out_BLO + added_BLO
 
     def merged_layer(self) -> nn.Linear:
         """The layer with what was learned worked into it."""
+        up_OR, down_RI = self.up.matrix_NM, self.down.matrix_NM
         with torch.no_grad():
-            self.base_layer.weight += self.outer_O[:, None] * (self.up_OR * self.inner_R) @ self.down_RI
+            self.base_layer.weight += self.outer_O[:, None] * (up_OR * self.inner_R) @ down_RI
         return self.base_layer
 
 

@@ -21,6 +21,13 @@ def test_matrices_decay_and_biases_and_norms_do_not():
     assert plain["weight_decay"] == 0.0
 
 
+def test_a_gain_that_is_kept_as_a_matrix_says_so_and_does_not_decay_and_a_map_of_that_shape_does():
+    gain, score = nn.Parameter(torch.ones(1, 4)), nn.Linear(4, 1).weight
+    gain.decays = False
+    decayed, plain = decay_groups([gain, score], 0.1)
+    assert (decayed["params"], plain["params"]) == ([score], [gain])
+
+
 def test_frozen_weights_are_in_no_group():
     model = nn.Linear(4, 4)
     model.weight.requires_grad_(False)

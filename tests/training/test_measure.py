@@ -11,13 +11,14 @@ from alike import CERTAIN
 from tiny_texts import TECHNIQUES, assignment, kept
 from torch import nn
 
-from deepmine_auto.contracts import Batch, Mixed
+from deepmine_auto.contracts import Applied, Batch, Mixed
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Ended, Reported
 from deepmine_auto.objectives import COSTS
 from deepmine_auto.training import loop, measure, trial
 from deepmine_auto.training.loop import Training
 from deepmine_auto.training.measure import costs_of, latency_ms, peak_bytes
+from deepmine_auto.training.step import OneStep, _whole_loss
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +175,41 @@ def test_optimizers_and_techniques_that_hold_copies_cost_memory(folder):
     sgd, adamw = ({"optimizer/kind": "sgd"}, {"optimizer/kind": "adamw"})
     assert peaks(folder, 24, params=sgd) < peaks(folder, 24, params=adamw)
     assert peaks(folder, 24, params=adamw) < peaks(folder, 24, params={**adamw, "technique/ema/use": True})
+
+
+def test_what_techniques_hold_beside_their_checkpoint_costs_memory_too(folder):
+    class Holding(Applied):
+        def holds(self):
+            return [torch.zeros(250_000)]
+
+    training = begun(folder, 26)
+    before = costs_of(training)["peak_mb"]
+    training.techniques["holding"] = Holding()
+    assert costs_of(training)["peak_mb"] == pytest.approx(before + 1.0)
+
+
+PASSES = {"r_drop": 2, "vat": 2, "pseudo_labels": 2, "fgm": 1, "awp": 1, "mixup": 1}
+"""Of how many passes a step with a technique has the activations at once."""
+
+
+@pytest.mark.parametrize(("technique", "passes"), PASSES.items())
+def test_the_activations_of_each_pass_that_is_kept_count_unless_one_part_is_there_at_a_time(
+    folder, monkeypatch, technique, passes
+):
+    monkeypatch.setattr(measure, "_saved_bytes", lambda *_: 10 * measure.MB)
+    use = {f"technique/{technique}/use": True}
+    for halvings, more in ((0, 10.0 * (passes - 1)), (1, 0.0)):
+        plain, with_it = (peaks(folder, 27, halvings=halvings, params=each) for each in ({}, use))
+        assert with_it == pytest.approx(plain + more, abs=1e-3)
+
+
+def test_what_is_said_of_r_drop_is_what_its_whole_loss_keeps(folder):
+    use = {"technique/r_drop/use": True}
+    training = begun(folder, 28, params=use)
+    step = OneStep(training, measure._longest(training))
+    really = measure._saved_bytes(lambda: _whole_loss(training, step), training.model.parameters())
+    second = peaks(folder, 28, params=use) - peaks(folder, 29)
+    assert second * measure.MB == pytest.approx(really / 2, rel=0.05)
 
 
 def test_the_row_that_is_timed_has_the_median_length_and_no_other(folder):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from alike import assert_goes_on
 from tiny_texts import assignment, kept
 
 from deepmine_auto import Applied
@@ -95,6 +96,10 @@ def test_a_batch_is_changed_once_however_often_it_is_worked_off(folder):
     applied = Counting()
     moved(folder, applied)
     assert applied.batches == 1
+
+
+def test_a_training_that_draws_dropout_for_several_passes_of_a_step_goes_on_bit_for_bit(folder, monkeypatch):
+    assert_goes_on(assignment(folder, number=9, params={"technique/vat/use": True}), monkeypatch)
 
 
 def test_a_weight_moves_as_fast_as_the_technique_says(folder):

@@ -68,7 +68,7 @@ def test_the_loss_is_that_of_telling_each_hidden_word_from_the_words_of_the_batc
     at_work.model.backbone.register_forward_hook(lambda _, args, mixed: seen.append((args[0], mixed.out)))
     found = at_work.losses()["denoising"]
     ((read_BL, out_BLD),) = seen
-    words = sorted({*at_work.tokens_BL.flatten().tolist()} - {0, *at_work.facts.marks})
+    words = sorted({*at_work.tokens_BL.flatten().tolist()} - {0, at_work.facts.unknown, *at_work.facts.marks})
     known = torch.nn.functional.normalize(at_work.model.backbone.vectors(torch.tensor(words)), dim=-1)
     of_rows = []
     for row, hidden in enumerate(guess.hidden_BL):
@@ -82,14 +82,16 @@ def test_the_loss_is_that_of_telling_each_hidden_word_from_the_words_of_the_batc
     torch.testing.assert_close(found, 0.5 * torch.stack(of_rows).mean())
 
 
-def test_padding_and_marks_are_not_hidden(course):
+def test_padding_marks_and_what_stands_for_an_unknown_word_are_not_hidden(course):
     at_work = course(share=0.3)
-    (guess,), marks = at_work.model.companions, torch.tensor(at_work.facts.marks, dtype=torch.long)
+    at_work.tokens_BL[0, 1] = at_work.facts.unknown  # as word dropout does, before a model reads a batch
+    (guess,), no_words = at_work.model.companions, torch.tensor([at_work.facts.unknown, *at_work.facts.marks])
     hidden_BL = torch.zeros_like(at_work.keep_BL)
     for _ in range(50):
         at_work.losses()
         hidden_BL |= guess.hidden_BL
-    assert (hidden_BL == at_work.keep_BL & ~torch.isin(at_work.tokens_BL, marks)).all()
+    assert (hidden_BL == at_work.keep_BL & ~torch.isin(at_work.tokens_BL, no_words)).all()
+    assert not hidden_BL[0, 1]
 
 
 def test_it_learns_which_words_were_hidden():
@@ -142,6 +144,12 @@ def test_a_batch_without_a_hidden_word_adds_nothing():
     assert all(math.isfinite(float(each.grad.sum())) for each in at_work.model.parameters() if each.grad is not None)
 
 
+def test_a_batch_of_unknown_words_alone_adds_nothing():
+    at_work = Course(*encoder(), share=0.3)
+    at_work.tokens_BL[at_work.keep_BL] = at_work.facts.unknown
+    assert at_work.losses()["denoising"].item() == 0.0
+
+
 def test_a_backbone_without_vectors_of_words_is_left_alone():
     prepared, _ = encoder()
     facts = TrainingFacts(torch.nn.Linear(2, 2), prepared, STEPS, torch.Generator())
@@ -161,6 +169,15 @@ def test_a_backbone_whose_words_have_another_width_is_left_alone(tmp_path):
     at_work = Course(*pretrained(electra(tmp_path / "electra")))
     assert at_work.model.companions == []
     assert at_work.losses() == {}
+
+
+def test_a_backbone_of_which_nothing_learns_is_left_alone_and_there_is_no_self_pretraining(tmp_path):
+    prepared, params = pretrained(originals.bert(tmp_path / "bert"))
+    at_work = Course(prepared, {**params, "tuning/kind": "top_layers", "tuning/top_layers/layers": 0}, before=0.5)
+    assert at_work.model.companions == []
+    assert at_work.applied.before_task() == 0
+    some = Course(prepared, {**params, "tuning/kind": "top_layers", "tuning/top_layers/layers": 1}, before=0.5)
+    assert some.applied.before_task() == STEPS // 2
 
 
 def test_it_works_in_mixed_precision(course):

@@ -22,7 +22,7 @@ from deepmine_auto.testing.technique import (
     same_tensors,
     same_weights,
 )
-from deepmine_plugins.techniques.fgm import Fgm
+from deepmine_plugins.techniques.fgm import Fgm, unit
 
 
 class TestFgm(TechniquePromises):
@@ -139,6 +139,11 @@ def test_words_without_a_gradient_stay_where_they_are(model):
     step = stepped(Fgm(), model())
     assert same_tensors(*step.seen)
     assert all(each.isfinite().all() for each in gradients(step.trial.model).values())
+
+
+@pytest.mark.parametrize("fault", [torch.inf, torch.nan])
+def test_a_way_that_is_not_finite_leads_nowhere(fault):
+    assert torch.equal(unit(torch.tensor([fault, 1.0])), torch.zeros(2))
 
 
 def test_a_pass_that_fails_leaves_the_weights_as_they_were():

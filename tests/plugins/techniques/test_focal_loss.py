@@ -77,3 +77,14 @@ def test_what_is_easy_weighs_less_than_what_is_hard():
     cross_entropy(plain, torch.tensor([0, 0])).backward()
     easy_before, hard_before = plain.grad.norm(dim=1).tolist()
     assert easy / hard < 0.1 * easy_before / hard_before
+
+
+@pytest.mark.parametrize("outputs", [torch.zeros(4), torch.zeros(4, 1)])
+def test_where_targets_are_no_classes_the_loss_stays(outputs):
+    loss, targets_B = torch.tensor(0.7), torch.tensor([0.0, 1.0, -2.5, 3.5])
+    assert Trial(FocalLoss()).applied.on_loss(loss, outputs, targets_B) is loss
+
+
+def test_where_an_output_is_one_number_the_loss_stays():
+    loss = torch.tensor(0.7)
+    assert Trial(FocalLoss()).applied.on_loss(loss, torch.zeros(4), torch.tensor([0, 1, 2, 5])) is loss

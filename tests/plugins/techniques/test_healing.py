@@ -154,3 +154,11 @@ def test_it_works_in_mixed_precision(tmp_path):
     loss.backward()
     assert loss.dtype == torch.float32
     assert loss.isfinite()
+
+
+def test_what_it_holds_is_the_old_model_until_that_is_forgotten(tmp_path):
+    patient = Patient(originals.bert(tmp_path / "bert"), steps=10, share=0.1)
+    old = sum(each.numel() for each in patient.healing.healer.before.parameters())
+    assert sum(each.numel() for each in patient.healing.holds()) == old + 1
+    patient.healing.after_step(patient.model)
+    assert [*patient.healing.holds()] == [1]

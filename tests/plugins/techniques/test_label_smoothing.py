@@ -1,7 +1,8 @@
 """Shapes: B batch, L length, C classes."""
 
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
@@ -14,6 +15,7 @@ class TestLabelSmoothing(TechniquePromises):
     technique = LabelSmoothing
 
 
+@settings(deadline=None)
 @given(smoothing=st.floats(0.02, 0.2), rows=st.integers(1, 6), seed=st.integers(0, 99))
 def test_it_equals_the_smoothing_of_torch(smoothing, rows, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -46,3 +48,14 @@ def test_a_batch_that_asks_nothing_has_no_loss():
     loss.backward()
     assert loss.item() == 0.0
     assert torch.equal(outputs_BLC.grad, torch.zeros(2, 3, CLASSES))
+
+
+@pytest.mark.parametrize("outputs", [torch.zeros(4), torch.zeros(4, 1)])
+def test_where_targets_are_no_classes_the_loss_stays(outputs):
+    loss = torch.tensor(0.7)
+    assert smoothed(0.1, loss, outputs, torch.tensor([0.0, 1.0, -2.5, 3.5])) is loss
+
+
+def test_where_an_output_is_one_number_the_loss_stays():
+    loss = torch.tensor(0.7)
+    assert smoothed(0.1, loss, torch.zeros(4), torch.tensor([0, 1, 2, 5])) is loss

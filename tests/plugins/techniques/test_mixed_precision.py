@@ -219,6 +219,13 @@ def test_what_overflows_whatever_the_scale_is_left_to_diverge():
     assert half.technique.scale() == 1.0
 
 
+def test_what_was_trained_where_nothing_is_scaled_goes_on_with_the_first_scale():
+    technique = Half(scaled=True).technique
+    technique.load_state_dict(Applied().state_dict())
+    assert technique.scale() == FIRST_SCALE
+    assert technique.steps == 0
+
+
 def test_after_many_steps_without_an_overflow_the_scale_doubles():
     half = Half(scaled=True)
     half.technique.steps += STEPS_TO_DOUBLE - 1
@@ -226,18 +233,34 @@ def test_after_many_steps_without_an_overflow_the_scale_doubles():
     assert half.technique.scale() == 2 * FIRST_SCALE
 
 
+def scaled_training(folder, monkeypatch, factor, **params):
+    """A training in float32 whose gradients are scaled."""
+    monkeypatch.setattr(mixed_precision, "half_floats", lambda device: torch.float16)
+    monkeypatch.setattr(mixed_precision, "autocast", lambda *_: None)
+    params |= {"technique/mixed_precision/use": True, "technique/awp/start": 0.0}
+    training = Training(assignment(folder, params=params, number=1), the_host())
+    training.techniques["mixed_precision"].factor.fill_(factor)
+    return training
+
+
 @pytest.mark.parametrize("other", ["vat", "r_drop", "fgm", "awp", "label_smoothing", "denoising", "mixup"])
 def test_what_other_techniques_make_of_the_loss_weighs_the_same_at_any_scale(folder, other, monkeypatch):
     """In float32, where nothing else changes."""
-    monkeypatch.setattr(mixed_precision, "half_floats", lambda device: torch.float16)
-    monkeypatch.setattr(mixed_precision, "autocast", lambda *_: None)
-    params = {"technique/mixed_precision/use": True, f"technique/{other}/use": True, "training/clip": 10.0}
-    params |= {"technique/awp/start": 0.0} if other == "awp" else {}
+    params = {f"technique/{other}/use": True, "training/clip": 10.0}
     learned = []
     for factor in (1.0, 1024.0):
-        training = Training(assignment(folder, params=params, number=1), the_host())
-        training.techniques["mixed_precision"].factor.fill_(factor)
+        training = scaled_training(folder, monkeypatch, factor, **params)
         for _ in range(3):
             take_step(training, *training.draw())
         learned.append(torch.cat([each.detach().flatten() for each in training.model.parameters()]))
     torch.testing.assert_close(*learned, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("other", ["vat", "fgm", "awp"])
+def test_a_step_that_overflows_while_others_look_for_the_worst_moves_nothing_and_has_a_finite_loss(
+    folder, other, monkeypatch
+):
+    training = scaled_training(folder, monkeypatch, torch.inf, **{f"technique/{other}/use": True})
+    before = [each.detach().clone() for each in training.model.parameters()]
+    assert take_step(training, *training.draw()).isfinite()
+    assert all(torch.equal(*each) for each in zip(training.model.parameters(), before, strict=True))

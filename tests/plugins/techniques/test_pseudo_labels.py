@@ -57,3 +57,9 @@ def test_words_are_hidden_and_padding_is_not():
 
 def test_without_such_rows_it_adds_nothing():
     assert more(begun(PseudoLabels()), None) is None
+
+
+def test_where_targets_are_no_classes_it_adds_nothing():
+    at_work = begun(PseudoLabels())
+    step = OneStep(at_work, batch_of(0)._replace(targets=torch.rand(4)), batch_of(7))
+    assert at_work.applied.more_loss(step, step.outputs()) is None

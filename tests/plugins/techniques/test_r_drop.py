@@ -79,3 +79,8 @@ def test_both_passes_learn():
 def test_without_dropout_it_is_the_loss_twice():
     step = OneStep(Trial(RDrop()), batch_of(0))
     torch.testing.assert_close(step.whole_loss(), 2 * loss_of(step.outputs(), step.batch.targets))
+
+
+@pytest.mark.parametrize("targets", [torch.tensor([0.5, -2.0]), torch.tensor([0, 5])])
+def test_where_targets_are_no_classes_there_is_no_second_pass(targets):
+    assert Trial(RDrop()).applied.more_loss(SimpleNamespace(batch=Batch(None, None, targets)), torch.zeros(2)) is None

@@ -193,7 +193,7 @@ def test_weights_and_gradients_that_are_there_stay_as_they_are():
 
 
 def tables(technique, model):
-    """The tables of words with which the three passes are made."""
+    """The tables of words with which the four passes are made."""
     seen = []
     step = whole(technique, model)
     model.register_forward_pre_hook(lambda model, _: seen.append(model.table.weight.detach().clone()))
@@ -202,7 +202,8 @@ def tables(technique, model):
 
 
 def test_padding_and_words_that_are_not_in_the_batch_do_not_move():
-    clean_VE, close_VE, far_VE = tables(Vat(epsilon=0.8), Classifier())
+    clean_VE, here_VE, close_VE, far_VE = tables(Vat(epsilon=0.8), Classifier())
+    assert torch.equal(here_VE, clean_VE)
     assert 1 < len(READ) < VOCABULARY - 1
     for moved_VE, length in ((close_VE, 0.1), (far_VE, 0.8)):
         assert set((moved_VE != clean_VE).any(1).nonzero().flatten().tolist()) == set(READ.tolist())
@@ -218,7 +219,7 @@ def test_padding_does_not_move_where_its_vector_has_a_say():
         def forward(self, tokens_BL, keep_BL):
             return super().forward(tokens_BL, torch.ones_like(keep_BL))
 
-    clean_VE, *moved = tables(Vat(), Padded())
+    clean_VE, _, *moved = tables(Vat(), Padded())
     assert all(torch.equal(each[0], clean_VE[0]) and not torch.equal(each, clean_VE) for each in moved)
 
 
@@ -232,6 +233,69 @@ def test_each_step_draws_another_way():
     model = Classifier()
     step = whole(Vat(), model)
     assert more_of(step) != more_of(step)
+
+
+# -- chance and faults ------------------------------------------------------------------------------------------------
+
+
+class Dropping(Classifier):
+    """A model that drops out a share of what it knows of words."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.dropout = nn.Dropout(share)
+
+    def forward(self, tokens_BL, keep_BL):
+        real_BL1 = keep_BL[..., None]
+        mean_BD = self.dropout((self.table(tokens_BL) * real_BL1).sum(1) / real_BL1.sum(1))
+        return self.to_classes(self.frozen(mean_BD))
+
+
+def test_the_passes_that_are_compared_for_the_way_have_one_dropout_and_those_of_the_loss_have_their_own():
+    model, seen = Dropping(0.5), []
+    step = whole(Vat(xi=0.0), model)
+    model.register_forward_hook(lambda _, __, out: seen.append(out.detach()))
+    torch.manual_seed(0)
+    more_of(step)
+    clean_BC, here_BC, close_BC, far_BC = seen
+    assert torch.equal(here_BC, close_BC)
+    assert not torch.equal(clean_BC, here_BC)
+    assert not torch.equal(close_BC, far_BC)
+
+
+def way_of(share, seed=0):
+    """The way of one of many batches' words, as a vector of length 1."""
+    model = Dropping(share)
+    step = whole(Vat(), model)
+    torch.manual_seed(seed)
+    (applied,) = step.training.techniques.values()
+    return applied._worst(step, model.table.weight).flatten()
+
+
+def test_the_way_with_dropout_is_near_the_one_without():
+    still = way_of(0.0)
+    near = torch.stack([way_of(0.1, seed) @ still for seed in range(20)])
+    assert near.mean() > 0.9
+
+
+class Overflowing(Classifier):
+    """A model whose gradients are too large for its numbers."""
+
+    def forward(self, tokens_BL, keep_BL):
+        logits_BC = super().forward(tokens_BL, keep_BL)
+        if logits_BC.requires_grad:
+            logits_BC.register_hook(lambda slope_BC: slope_BC * torch.inf)
+        return logits_BC
+
+
+def test_where_gradients_overflow_no_word_moves_and_the_loss_is_finite():
+    assert more_of(whole(Vat(), Overflowing())) == 0.0
+
+
+def test_where_targets_are_no_classes_nothing_is_added():
+    step = whole(Vat(), Classifier())
+    step.batch = step.batch._replace(targets=torch.rand(4))
+    assert more_of(step) is None
 
 
 # -- several workers ---------------------------------------------------------------------------------------------------
