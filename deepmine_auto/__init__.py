@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from deepmine_auto.pretrained.parts import biases_of, blocks_of, ends_of, linears_of, top_blocks, wrap
     from deepmine_auto.pretrained.peft import inject
     from deepmine_auto.pretrained.stack import PretrainedStack
-    from deepmine_auto.searching import search
+    from deepmine_auto.searching import resume, search
     from deepmine_auto.tagging import Tagging
     from deepmine_auto.training.groups import decay_groups
 
@@ -101,6 +101,7 @@ _LATE = {
     "original_of": "deepmine_auto.pretrained.files",
     "read_rows": "deepmine_auto.data.read",
     "repeated": "deepmine_auto.model.dense",
+    "resume": "deepmine_auto.searching",
     "search": "deepmine_auto.searching",
     "top_blocks": "deepmine_auto.pretrained.parts",
     "word_rows": "deepmine_auto.model.words",
@@ -180,6 +181,7 @@ __all__ = [
     "original_of",
     "read_rows",
     "repeated",
+    "resume",
     "search",
     "top_blocks",
     "word_rows",

@@ -10,7 +10,7 @@ from typing import Any
 from deepmine_auto.contracts import Prepared
 from deepmine_auto.data.kept import SEARCH, extra_of, rows_of
 from deepmine_auto.host import Host
-from deepmine_auto.planning import WORKERS, admission, check_workers, faults
+from deepmine_auto.planning import WORKERS, admission, check_workers, faults, listed
 from deepmine_auto.pretrained.choosing import chosen_in, kept_origins, longest_reader
 from deepmine_auto.pretrained.skeleton import skeletons_of, tunable
 from deepmine_auto.space import Space
@@ -35,7 +35,7 @@ class Change:
     time_budget: str | float | None = None
     max_gpu_hours: float | None = None
     space: str | None = None
-    attention: Sequence[str] = ()
+    attention: Sequence[str] | str = ()
     gpus: int | None = None
     gpus_per_trial: float | None = None
     workers: int | None = None
@@ -99,7 +99,7 @@ def _file(spaces: Spaces, change: Change, host: Host) -> SpaceFile:
     own = spaces.name_now.removesuffix(".toml")
     file = read_space(change.space or (own if own in bundled() else spaces.name_now))
     if change.attention:
-        file = replace(file, plugins={**file.plugins, "attention": change.attention})
+        file = replace(file, plugins={**file.plugins, "attention": listed(change.attention)})
     return kept_origins(file if change.space else chosen_in(spaces.now).over(file, host), spaces.now)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from deepmine_auto import cache
 from deepmine_auto.contracts import Attention, AttentionCore, AttentionModifier, AttentionShape, Caps, Mode
+from deepmine_auto.errors import first_line
 from deepmine_auto.sources import hash_of
 
 if TYPE_CHECKING:
@@ -59,23 +60,31 @@ class Pace(NamedTuple):
 
 
 def reasons(variants: Mapping[str, type[Attention]], median: int, longest: int) -> list[str]:
-    """Say which variants do not pay at the median length, or do not fit at the longest, and why: `NAME ...`."""
+    """Say which variants do not pay at the median length, do not fit at the longest, or cannot say what they cost, and
+    why: `NAME ...`."""
     from deepmine_auto.training.loop import device_here
 
     device = device_here()
-    found = [each for name, cls in variants.items() if (each := _too_large(name, cls(), longest, _memory(device)))]
-    saving = {
-        name: each for name, each in variants.items() if each.caps.saves and not issubclass(each, AttentionModifier)
-    }
-    if not saving:
-        return found
-    paces = known_paces({**saving, Softmax.name: Softmax}, _device_name(device))
-    whole = paces[Softmax.name].seconds(Softmax(), median)
-    for name, cls in saving.items():
-        ratio = paces[name].seconds(cls(), median) / whole
-        if ratio > 1.0:
-            found.append(f"{name} takes {ratio:.1f} times as long as softmax at {median} tokens, and only saves time")
-    return found
+    found = (_reason(name, each, median, longest, device) for name, each in variants.items())
+    return [each for each in found if each]
+
+
+def _reason(name: str, cls: type[Attention], median: int, longest: int, device: Any) -> str:
+    """Why one variant is left out, or an empty string."""
+    try:
+        return _too_large(name, cls(), longest, _memory(device)) or _too_slow(name, cls, median, _device_name(device))
+    except Exception as error:  # its promises were not asked for, or do not hold for these lengths
+        return f"{name} cannot be measured: {type(error).__name__}: {first_line(error)}"
+
+
+def _too_slow(name: str, cls: type[Attention], length: int, device: str) -> str:
+    if not cls.caps.saves or issubclass(cls, AttentionModifier):
+        return ""
+    paces = known_paces({Softmax.name: Softmax, name: cls}, device)
+    ratio = paces[name].seconds(cls(), length) / paces[Softmax.name].seconds(Softmax(), length)
+    if ratio <= 1.0:
+        return ""
+    return f"{name} takes {ratio:.1f} times as long as softmax at {length} tokens, and only saves time"
 
 
 def _too_large(name: str, variant: Attention, length: int, memory: float) -> str:

@@ -17,7 +17,7 @@ from deepmine_auto.conformance import fault
 from deepmine_auto.contracts import Attention, AttentionModifier, Backbone, MaskFeature, Mode, Task
 from deepmine_auto.data.fingerprint import fingerprint
 from deepmine_auto.data.kept import SEARCH
-from deepmine_auto.data.read import source_from
+from deepmine_auto.data.read import NoSuchColumn, source_from
 from deepmine_auto.data.rows import NOTHING_MORE, Extra, Rows, Source
 from deepmine_auto.data.split import Split, resplit, split, without_duplicates
 from deepmine_auto.errors import BadInput, unknown
@@ -67,7 +67,7 @@ class Request:
     unlabelled: str | None = None
     paraphrases: str | None = None
     space: str | None = None
-    attention: Sequence[str] = ()
+    attention: Sequence[str] | str = ()
     backbone: Sequence[str] | str = ()
     trials: int | None = None
     time_budget: str | float | None = None
@@ -110,10 +110,10 @@ def plan(request: Request, host: Host) -> Plan:
     """Read the data, join the space, and check it all. Raises BadInput."""
     check_workers(vars(request))
     task_class: type[Task] = host.get("task", request.task)
-    scores, asked = task_class.directions, _listed(request.objective) or [task_class.objective]
+    scores, asked = task_class.directions, listed(request.objective) or [task_class.objective]
     objectives = objectives_from(asked, scores, request.task)
-    limits = limits_from(_listed(request.limit), scores, request.task)
-    backbones = chosen_from(_listed(request.backbone), host)
+    limits = limits_from(listed(request.limit), scores, request.task)
+    backbones = chosen_from(listed(request.backbone), host)
     file = _overridden(read_space(request.space or backbones.space or space_for(task_class)), request, host)
     given = [each for each in Extra._fields if getattr(request, each) is not None]
     file = with_learners(backbones.over(file, host), given, host)
@@ -150,6 +150,7 @@ def plan(request: Request, host: Host) -> Plan:
         "locked": fingerprint(rows.take(splits[SEARCH].test)),
         "described": {**task.describe(rows), **{name: len(each) for name, each in extra._asdict().items() if each}},
         "parts": {part: len(getattr(splits[SEARCH], part)) for part in Split._fields},
+        "validation_given": _validation_given(rows),
         "unchecked": request.unchecked,
         "workers": {each: getattr(request, each) for each in WORKERS},
     }
@@ -161,17 +162,18 @@ def plan(request: Request, host: Host) -> Plan:
 
 def _studies(request: Request, storage: Place) -> list[tuple[Store, str]]:
     """The studies of --warm-start: in this storage by name, in another as STORAGE:NAME."""
-    parts = [each.rpartition(":") for each in _listed(request.warm_start)]
+    parts = [each.rpartition(":") for each in listed(request.warm_start)]
     return [(read(place_of(place) if place else storage), name) for place, _, name in parts]
 
 
 def refuse_known(planned: Plan) -> None:
-    """Raise BadInput if there is a study of this name."""
-    if planned.name in planned.storage.names():
-        raise BadInput(
-            f"There is a study '{planned.name}' in {planned.storage} already.",
-            f"Go on with it: deepmine-auto resume {planned.name}{flag_of(planned.storage)}; or choose another --study.",
-        )
+    """Raise BadInput if there is a study of this name, ours or not: what Optuna alone began cannot go on here."""
+    if planned.name not in planned.storage.names():
+        return
+    ours = planned.name in Store(planned.storage.open_reader()).names()
+    resume = f"Go on with it: deepmine-auto resume {planned.name}{flag_of(planned.storage)}; or choose another --study."
+    what = f"There is a study '{planned.name}' in {planned.storage} already."
+    raise BadInput(what, resume if ours else "Choose another name: --study.")
 
 
 WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "address", "insecure_cluster")
@@ -202,13 +204,14 @@ def _refuse_beside_inline(asked: Mapping[str, Any]) -> None:
             raise BadInput(what, "Use --executor ray.")
 
 
-def _listed(given: Sequence[str] | str) -> list[str]:
+def listed(given: Sequence[str] | str) -> list[str]:
+    """Several texts, of which one may be given as it is."""
     return [given] if isinstance(given, str) else list(given)
 
 
 def _overridden(file: SpaceFile, request: Request, host: Host) -> SpaceFile:
     """The space file with what the command line says instead."""
-    plugins = {**file.plugins, **({"attention": request.attention} if request.attention else {})}
+    plugins = {**file.plugins, **({"attention": listed(request.attention)} if request.attention else {})}
     sampler, pruner = request.sampler or file.sampler, request.pruner or file.pruner
     host.get("sampler", sampler)
     host.get("pruner", pruner)
@@ -231,7 +234,7 @@ def _places(request: Request, own_data: str) -> tuple[Place, Path, str]:
 
 def _free_name(request: Request, storage: Place, own_data: str) -> str:
     """Task, data and day, and a number where that exists: a dashboard's home page shows nothing but the name."""
-    paths = _listed(request.data)
+    paths = listed(request.data)
     data = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(paths[0].rpartition("=")[2]).stem) if paths else own_data
     stem = f"{request.task}-{data}"[:50].rstrip("-.") + f"-{date.today():%m%d}"
     taken = storage.names()
@@ -240,7 +243,7 @@ def _free_name(request: Request, storage: Place, own_data: str) -> str:
 
 
 def _source(request: Request) -> Source:
-    paths = _listed(request.data)
+    paths = listed(request.data)
     if paths:
         return source_from(paths, request.text_column, request.label_column)
     texts = None if request.unlabelled or request.paraphrases else request.text_column
@@ -252,12 +255,24 @@ def _source(request: Request) -> Source:
 
 def _extra(request: Request, task: Task, rows: Rows, test: Sequence[int]) -> Extra:
     """Read what is given beside the rows."""
-    loose, reworded, column = request.unlabelled, request.paraphrases, request.text_column
     visible, tested = rows.take(sorted({*range(len(rows))} - {*test})), rows.take(test)
     return Extra(
-        () if loose is None else task.read_unlabelled(Path(loose).expanduser(), column, rows),
-        () if reworded is None else task.read_paraphrases(Path(reworded).expanduser(), column, visible, tested),
+        _beside(request, request.unlabelled, task.read_unlabelled, rows),
+        _beside(request, request.paraphrases, task.read_paraphrases, visible, tested),
     )
+
+
+def _beside(request: Request, file: str | None, reader: Callable[..., Sequence[Any]], *rows: Rows) -> Sequence[Any]:
+    """Read one file beside the rows. Its texts may stand in a column of another name than those of the rows."""
+    if file is None:
+        return ()
+    path = Path(file).expanduser()
+    try:
+        return reader(path, request.text_column, *rows)
+    except NoSuchColumn:
+        if not listed(request.data):  # the name was given for this file
+            raise
+        return reader(path, None, *rows)
 
 
 def _cut(lengths: Sequence[int], most: int, models: Sequence[Skeleton]) -> Iterator[str]:
@@ -277,10 +292,19 @@ def _told(extra: Extra) -> Iterator[str]:
 
 
 def _splits(strata: Sequence[Any], seed: int, rows: Rows) -> dict[str, Split]:
-    """The split that trials use, and one for each repeat of the finals, with the same test rows."""
+    """The split that trials use, and one for each repeat of the finals, with the same test rows. Where validation rows
+    were given, the repeats have the same too: who cut them off, by date or by author, wants none learned from."""
     first = split(strata, seed_of(seed, "split"), rows.parts)
-    again = {f"rerun-{each}": resplit(first, strata, seed_of(seed, "split", each)) for each in range(REPEATS)}
+    given = _validation_given(rows)
+    again = {
+        f"rerun-{each}": first if given else resplit(first, strata, seed_of(seed, "split", each))
+        for each in range(REPEATS)
+    }
     return {SEARCH: first, **again}
+
+
+def _validation_given(rows: Rows) -> bool:
+    return "validation" in (rows.parts or ())
 
 
 def faults(host: Host, unchecked: bool) -> Callable[[str], str]:

@@ -61,7 +61,7 @@ def main() -> None:
     asked = options.parse_args()
 
     torch.manual_seed(asked.seed)
-    with open(asked.data, newline="", encoding="utf-8") as file:
+    with open(asked.data, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a mark
         rows = csv.DictReader(file)
         if asked.text_column not in (rows.fieldnames or ()):
             options.error(f"{asked.data} has no column '{asked.text_column}'; name another with --text-column")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from fakes import Desk
 
+import deepmine_auto
 from deepmine_auto import opening
 from deepmine_auto.changing import Change, _file, respaced
 from deepmine_auto.data.rows import NOTHING_MORE
@@ -13,6 +14,7 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.searching import resume
 from deepmine_auto.space import Choice, Param, Space
+from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.spaces import Spaces
 
@@ -45,6 +47,11 @@ def test_a_place_that_there_is_not_is_refused():
         Change(workers=0).on(BEFORE)
 
 
+def test_going_on_is_as_public_as_a_search():
+    assert deepmine_auto.resume is resume
+    assert {"resume", "search"} < {*deepmine_auto.__all__}
+
+
 def test_where_a_study_goes_on_is_written_for_the_next_time_too(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "check", lambda *_: None)
     desk = Desk(tmp_path)
@@ -63,10 +70,11 @@ def test_a_cluster_is_joined_by_ray():
     assert Change(address="10.0.0.2:6379").on(inline)["executor"] == "ray"
 
 
-def test_other_attention_is_searched_with_the_backbones_that_the_study_has():
+@pytest.mark.parametrize("given", ["additive", ["additive"]])
+def test_other_attention_is_searched_with_the_backbones_that_the_study_has(given):
     space = Space((Param("model/kind", Choice("lstm"), {}),), {})
     spaces = Spaces({"space": space.to_json(), "space_name": "default.toml"}, ())
-    file = _file(spaces, Change(attention=["additive"]), the_host())
+    file = _file(spaces, Change(attention=given), the_host())
     assert (file.plugins["backbone"], file.plugins["attention"]) == (("lstm",), ["additive"])
 
 
@@ -95,6 +103,24 @@ def test_a_budget_that_is_used_up_does_not_open_the_test_again(tmp_path, monkeyp
     with pytest.raises(BadInput, match=told):
         opening.onward(study, desk.store, change, the_host())
     assert desk.store.study("study") == study
+
+
+@pytest.mark.parametrize(
+    ("reruns", "told"), [(1, r"is in its finals\. Give --trials"), (0, r"has all its 2 trials\. Give --trials")]
+)
+def test_another_space_that_no_trial_would_be_drawn_from_is_refused(tmp_path, monkeypatch, reruns, told):
+    monkeypatch.setattr(opening, "check", lambda *_: None)
+    desk = Desk(tmp_path)
+    study = desk.begin()
+    desk.store.reopen(study.id, {**study.spec, "workers": BEFORE, "budget": asdict(Budget(trials=2))})
+    ledger = desk.ledger(study)
+    for _ in range(2):
+        ledger.ask()
+    for each in range(reruns):
+        ledger.add_rerun(0, each)
+    with pytest.raises(BadInput, match=told):
+        opening.onward(desk.store.study("study"), desk.store, Change(attention=["linear"]), the_host())
+    assert desk.store.rows(tables.spaces, study.id) == []
 
 
 def test_a_study_that_cannot_go_on_keeps_what_it_found(tmp_path, monkeypatch):

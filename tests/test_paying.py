@@ -28,6 +28,26 @@ class Other(Softmax):
     name: ClassVar[str] = "other"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Costless(Softmax):
+    """Cannot say what it costs."""
+
+    name: ClassVar[str] = "costless"
+
+    def cost(self, shape, length):
+        raise RuntimeError("no luck")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unbuildable(Saver):
+    """Cannot be built, so that nothing can be measured."""
+
+    name: ClassVar[str] = "unbuildable"
+
+    def build(self, shape):
+        raise RuntimeError("no luck")
+
+
 PACES = {"softmax": Pace(1e-9, 0.0), "saver": Pace(1e-6, 0.0), "other": Pace(1.0, 1.0)}
 
 
@@ -56,6 +76,12 @@ def test_what_does_not_fit_is_left_out(monkeypatch):
     said = "saver would take 10.0 GB for one row of 10000 tokens"
     assert reasons({"saver": Saver}, 1000, 10_000) == [said]
     assert reasons({"saver": Saver}, 1000, 8_000) == []
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_raises_where_it_is_looked_at_is_left_out_alone():
+    found = reasons({"costless": Costless, "unbuildable": Unbuildable, "other": Other}, 100, 100)
+    assert found == [f"{name} cannot be measured: RuntimeError: no luck" for name in ("costless", "unbuildable")]
 
 
 def test_a_pace_is_measured_once_and_kept(cache, monkeypatch):

@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import optuna
 import pytest
 from fakes import Desk
 from tiny_texts import rows
@@ -11,7 +12,8 @@ from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.rows import Extra
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
-from deepmine_auto.planning import Request, plan
+from deepmine_auto.planning import Request, plan, refuse_known
+from deepmine_auto.pretrained import choosing
 from deepmine_auto.space import Space
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.sqlite import SqliteFile
@@ -75,6 +77,16 @@ def test_all_splits_share_the_locked_test(here):
         assert sorted(each.train + each.validation + each.test) == list(range(80))
 
 
+def test_validation_rows_that_were_given_are_learned_from_in_no_rerun(here):
+    for part, begin in (("train", 0), ("validation", 40), ("test", 80)):
+        lines = [f"{'good' if row % 2 else 'bad'} words {row},{row % 2}" for row in range(begin, begin + 40)]
+        (here / f"{part}.csv").write_text("\n".join(["text,label", *lines]))
+    found = planned(data=[f"{each}={each}.csv" for each in ("train", "validation", "test")])
+    assert set(found.splits) == {SEARCH, "rerun-0", "rerun-1", "rerun-2"}
+    assert {tuple(each.validation) for each in found.splits.values()} == {tuple(range(40, 80))}
+    assert (found.spec["validation_given"], planned().spec["validation_given"]) == (True, False)
+
+
 def test_seeds_decide_the_splits(here):
     assert planned(seed=1).splits == planned(seed=1).splits != planned(seed=2).splits
 
@@ -83,6 +95,10 @@ def test_chosen_attentions_take_the_place_of_the_spaces(here):
     space = Space.from_json(planned(attention=["linear", "multi_head"]).spec["space"])
     (kind,) = [each.range for each in space.params if each.name == "attention/kind"]
     assert kind.options == ("linear", "multi_head")
+
+
+def test_one_attention_may_be_given_as_it_is(here):
+    assert planned(attention="multi_head").spec["space"] == planned(attention=["multi_head"]).spec["space"]
 
 
 def test_a_time_budget_may_be_text_or_seconds(here):
@@ -115,6 +131,20 @@ def test_a_free_name_is_found_beside_studies_and_folders(here):
     assert place_of(str(desk_folder / "studies.db")).names() == {first}
 
 
+def test_a_study_that_is_known_is_offered_to_be_resumed_where_it_is_ours_alone(here):
+    desk_folder = here / "deepmine-auto"
+    desk_folder.mkdir()
+    optuna.create_study(storage=f"sqlite:///{desk_folder}/studies.db", study_name="theirs")
+    with pytest.raises(BadInput, match=r"There is a study 'theirs' in .* already\. Choose another name: --study\.$"):
+        refuse_known(planned(study="theirs"))
+    Desk(desk_folder).begin("mine")
+    with pytest.raises(BadInput, match=r"'theirs' in .*studies\.db already\. Choose another name: --study\.$"):
+        refuse_known(planned(study="theirs"))
+    with pytest.raises(BadInput, match=r"'mine' in .* already\. Go on with it: deepmine-auto resume mine; or choose"):
+        refuse_known(planned(study="mine"))
+    refuse_known(planned(study="new"))
+
+
 def test_a_database_that_is_still_empty_is_no_obstacle(here):
     (here / "new.db").touch()
     assert planned(storage="new.db").storage == SqliteFile(here / "new.db")
@@ -128,6 +158,7 @@ def test_a_database_that_is_still_empty_is_no_obstacle(here):
         ({"sampler": "tep"}, r"'tep' is no sampler\. Did you mean 'tpe'\?"),
         ({"pruner": "ahsa"}, r"'ahsa' is no pruner\. Did you mean 'asha'\?"),
         ({"attention": ["linera"]}, r"'linera' is no attention\. Did you mean 'linear'\?"),
+        ({"backbone": "encodr"}, r"'encodr' is no backbone\. Did you mean 'encoder'\? .* given as encodr@main"),
         ({"attention": ["rotary"]}, r"No core or mixer is among the attentions rotary\. Add one"),
         ({"objective": "acuracy"}, r"'acuracy' is no objective of the task .*Did you mean 'accuracy'\?"),
         ({"space": "tniy"}, r"'tniy' is no search space\. Did you mean 'tiny'\?"),
@@ -160,6 +191,17 @@ def test_what_cannot_be_used_is_refused_with_a_sentence_and_nothing_is_left_behi
     with pytest.raises(BadInput, match=told):
         planned(**fields)
     assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert-base-uncased", "encodr@main", "me/encodr", "encodr"])
+def test_a_name_that_no_backbone_is_like_is_that_of_a_model(here, monkeypatch, name):
+    def asked(name):
+        raise BadInput(f"{name} was looked for")
+
+    monkeypatch.setattr(choosing, "pinned", asked)
+    (here / "encodr").mkdir()
+    with pytest.raises(BadInput, match=f"{name} was looked for"):
+        planned(backbone=name)
 
 
 def test_a_space_without_a_budget_needs_one(here):
@@ -264,6 +306,23 @@ def test_what_learns_from_both_is_searched_where_both_are_given(here):
         (False, True),
         (True, False),
     ]
+
+
+def test_the_column_of_the_rows_may_be_called_otherwise_beside_them(here):
+    texts = planned().rows.inputs
+    (here / "said.csv").write_text((here / "moods.csv").read_text().replace("text,label", "said,label", 1))
+    (here / "more.csv").write_text("id,text\na,a good day\n")
+    found = planned(data="said.csv", text_column="said", unlabelled="more.csv", paraphrases=reworded(here, texts))
+    assert found.extra.unlabelled == ["a good day"]
+    assert {text for text, _ in found.extra.paraphrases} < {*texts}
+    (here / "more.csv").write_text("text,said\na rude road,a good day\n")
+    assert planned(data="said.csv", text_column="said", unlabelled="more.csv").extra.unlabelled == ["a good day"]
+
+
+def test_a_column_that_is_named_for_texts_without_labels_alone_must_be_there(here):
+    (here / "more.csv").write_text("text\na good day\n")
+    with pytest.raises(BadInput, match=r"'txet' is no column of more\.csv\. Did you mean 'text'"):
+        planned(task="sentiment", data=(), unlabelled="more.csv", text_column="txet")
 
 
 def test_a_technique_that_needs_paraphrases_is_refused_without(here):

@@ -71,8 +71,9 @@ def test_the_python_of_readme_runs(readme: str, tmp_path: Path, monkeypatch: pyt
     (tmp_path / "space.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
     small = {"space": "space.toml", "trials": 1, "time_budget": None, "executor": "inline"}
-    real = searching.search
+    real, again = searching.search, searching.resume
     monkeypatch.setattr(searching, "search", lambda **fields: real(**{**fields, **small}))
+    monkeypatch.setattr(searching, "resume", lambda study, **_: again(study, trials=2))
     exec(compile(block, "README.md", "exec"), {})
     assert "macro-F1" in capsys.readouterr().out
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,32 +15,45 @@ from deepmine_auto.data.table import READERS, Columns, extension, read_lines, re
 from deepmine_auto.errors import BadInput, unknown
 
 SPOKEN = {each: each for each in PARTS} | dict.fromkeys(("valid", "val", "dev"), "validation")
-TEXT_NAMES = ("text", "sentence", "question", "tweet", "content", "review", "message", "body", "utterance", "query")
-LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion")
+TEXT_NAMES = (
+    ("text", "sentence", "question", "tweet", "content", "review", "message", "body", "utterance"),
+    ("query",),  # beside a text, it is what that was found with
+)
+LABEL_NAMES = (("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion"),)
 LINES = (".txt", ".txt.gz")
+SHARD = re.compile(r"(.+)-\d{5}-of-(?P<count>(?!0{5})\d{5})(\..+)")
+SHARD_NAME = "{0}-{at:05}-of-{1}{2}"
+"""Names of files that are one of several, such as train-00000-of-00002.parquet."""
+
 LONGEST_TEXT = 1_000_000
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class NoSuchColumn(BadInput):
+    """A file has no column of the name that was asked for."""
 
 
 def read_rows(source: Source) -> Rows:
     """Read a source's files into rows of stripped texts and labels, both str, in the order train, validation, test.
 
     Whole floats lose their point and booleans are written as in JSON, so that a label is the same in every format.
+    A file that is one of several shards stands for all of them.
     Raises BadInput if a file cannot be read, a column cannot be found, or a row lacks its text or label.
     """
     _refuse_parts(source.files)
     order = ["all"] if "all" in source.files else [part for part in PARTS if part in source.files]
-    tables = {part: read_table(source.files[part]) for part in order}
-    columns = _find_columns(tables[order[0]], source, source.files[order[0]])
+    files = [(part, path) for part in order for path in _with_all_shards(source.files[part])]
+    tables = [read_table(path) for _, path in files]
+    columns = _find_columns(tables[0], source, files[0][1])
     inputs: list[str] = []
     labels: list[str] = []
     parts: list[str] = []
-    for part, table in tables.items():
-        path = source.files[part]
+    for (part, path), table in zip(files, tables, strict=True):
         inputs += _texts(_column(table, columns.text, path), path)
         labels += _labels(_column(table, columns.label, path), path)
         parts += [part] * (len(inputs) - len(parts))
-    return Rows(inputs, labels, parts if len(order) > 1 else None, tuple(columns.notes))
+    notes = (*columns.notes, *_told_of_shards(path for _, path in files))
+    return Rows(inputs, labels, parts if len(order) > 1 else None, notes)
 
 
 def read_classes(source: Source) -> Rows:
@@ -88,15 +101,12 @@ def _texts_in(table: Columns, text_column: str | None, path: Path) -> str:
     """The column of texts in a table that need not have labels: as the user named it, else of a usual name, else the
     only one of strings. None is guessed, since nobody would be told."""
     if text_column is not None and text_column not in table:
-        raise unknown(text_column, table, f"column of {path}")
-    known = text_column or _usual(TEXT_NAMES, table, but=None)
-    likely = [known] if known else [*_strings(table, but=None)]
-    if not likely:
+        raise _no_such(text_column, table, path)
+    known = text_column or _only(_usual(TEXT_NAMES, table, but=None), "text", path)
+    found = known or _only([*_strings(table, but=None)], "text", path, "call it 'text'")
+    if found is None:
         raise BadInput(f"{path} has no column of texts; its columns: {', '.join(table)}.", "Name one: --text-column.")
-    if len(likely) > 1:
-        names = " or ".join(f"'{each}'" for each in likely)
-        raise BadInput(f"The texts of {path} may be column {names}.", "Name it with --text-column, or call it 'text'.")
-    return likely[0]
+    return found
 
 
 def read_labelled(path: Path, text_column: str | None = None, label_column: str | None = None) -> Rows:
@@ -118,7 +128,7 @@ def source_from(paths: Sequence[str], text_column: str | None = None, label_colu
     if len(paths) == 1 and Path(paths[0]).expanduser().is_dir():
         found = _in_folder(Path(paths[0]).expanduser())
     else:
-        found = [_prefixed(each) for each in paths]
+        found = list(dict.fromkeys(_prefixed(each) for each in paths))
     if len(found) == 1:
         part, path = found[0]
         return Source({part or "all": path}, text_column, label_column)
@@ -127,7 +137,7 @@ def source_from(paths: Sequence[str], text_column: str | None = None, label_colu
         part = given or _part_in_name(path)
         if part is None:
             raise BadInput(f"The name of {path} does not tell its part.", f"Write it as {_forms()}.")
-        if part in files:
+        if files.get(part, path) != path:
             raise BadInput(f"{files[part]} and {path} are both {part}.", f"Give one file a part, as {_forms()}.")
         files[part] = path
     return Source(files, text_column, label_column)
@@ -136,14 +146,18 @@ def source_from(paths: Sequence[str], text_column: str | None = None, label_colu
 def _prefixed(given: str) -> tuple[str | None, Path]:
     prefix, sign, rest = given.partition("=")
     if not sign or Path(given).exists():
-        return None, Path(given).expanduser()
+        return None, _first_shard(Path(given).expanduser())
     if prefix not in SPOKEN:
         raise unknown(prefix, PARTS, "part of the data", f"Write {_forms()}.")
-    return SPOKEN[prefix], Path(rest).expanduser()
+    return SPOKEN[prefix], _first_shard(Path(rest).expanduser())
 
 
 def _in_folder(folder: Path) -> list[tuple[str | None, Path]]:
-    readable = [each for each in sorted(folder.iterdir()) if each.is_file() and extension(each) in READERS]
+    files = (each for each in sorted(folder.iterdir()) if each.is_file() and extension(each) in READERS)
+    readable = list(dict.fromkeys(map(_first_shard, files)))
+    if not readable and _has_folders_of_texts(folder):
+        what = f"{folder} holds folders of .txt files, and no table."
+        raise BadInput(what, "Give a table with a column 'text' and a column 'label', such as a csv file.")
     named = [each for each in readable if _part_in_name(each)]
     if not named and len(readable) != 1:
         names = ", ".join(each.name for each in readable) or f"no file of {', '.join(READERS)}"
@@ -152,6 +166,36 @@ def _in_folder(folder: Path) -> list[tuple[str | None, Path]]:
             f"Name them train, validation and test, or write {_forms()}.",
         )
     return [(None, each) for each in named or readable]
+
+
+def _has_folders_of_texts(folder: Path) -> bool:
+    """Whether there are texts in its folders, or in theirs: where a class is a folder, a part may be one too."""
+    return any(any(folder.glob(each)) for each in ("*/*.txt", "*/*/*.txt"))
+
+
+def _first_shard(path: Path) -> Path:
+    """The first of the shards of which a path is one by its name, whether it is there or not; else the path itself."""
+    named = SHARD.fullmatch(path.name)
+    return path.with_name(SHARD_NAME.format(*named.groups(), at=0)) if named else path
+
+
+def _with_all_shards(path: Path) -> list[Path]:
+    """The files that a path stands for. Raises BadInput where some of its shards are there, and not all."""
+    named = SHARD.fullmatch(path.name)
+    if named is None:
+        return [path]
+    shards = [path.with_name(SHARD_NAME.format(*named.groups(), at=at)) for at in range(int(named["count"]))]
+    missing = [each for each in shards if not each.exists()]
+    if 0 < len(missing) < len(shards):
+        what = f"{missing[0]} is missing, one of {len(shards):,} shards."
+        raise BadInput(what, "Fetch all of them, or rename a shard to read it alone.")
+    return shards
+
+
+def _told_of_shards(files: Iterable[Path]) -> Iterator[str]:
+    for first, count in Counter(map(_first_shard, files)).items():
+        if count > 1:
+            yield f"{first.name} is the first of {count:,} shards, which are read together."
 
 
 def _part_in_name(path: Path) -> str | None:
@@ -189,9 +233,9 @@ def _find_columns(table: Columns, source: Source, path: Path) -> _Found:
     """Find both columns: as the user named them, else by a usual name, else the likeliest, which a note then tells."""
     for name in (source.text_column, source.label_column):
         if name is not None and name not in table:
-            raise unknown(name, table, f"column of {path}")
-    label = source.label_column or _usual(LABEL_NAMES, table, but=source.text_column)
-    known = source.text_column or _usual(TEXT_NAMES, table, but=label)
+            raise _no_such(name, table, path)
+    label = source.label_column or _only(_usual(LABEL_NAMES, table, but=source.text_column), "label", path)
+    known = source.text_column or _only(_usual(TEXT_NAMES, table, but=label), "text", path)
     text = known or _longest(table, but=label)
     if text is None:
         raise BadInput(f"{path} has no column of texts; its columns: {', '.join(table)}.", "Name one: --text-column.")
@@ -206,9 +250,23 @@ def _find_columns(table: Columns, source: Source, path: Path) -> _Found:
     return _Found(text, label, notes)
 
 
-def _usual(names: Iterable[str], table: Columns, but: str | None) -> str | None:
-    at_hand = {each.lower(): each for each in table if each != but}
-    return next((at_hand[name] for name in names if name in at_hand), None)
+def _usual(names: Sequence[Collection[str]], table: Columns, but: str | None) -> list[str]:
+    """The columns of usual names: of the first names that there are any of."""
+    found = ([each for each in table if each.lower() in some and each != but] for some in names)
+    return next(filter(None, found), [])
+
+
+def _only(likely: Sequence[str], what: str, path: Path, otherwise: str = "rename the others") -> str | None:
+    """The only column that it may be, if any. Of several none is guessed, since nobody would be told."""
+    if len(likely) > 1:
+        told = f"The {what}s of {path} may be column {' or '.join(map(repr, likely))}."
+        raise BadInput(told, f"Name it with --{what}-column, or {otherwise}.")
+    return likely[0] if likely else None
+
+
+def _no_such(name: str, table: Columns, path: Path) -> NoSuchColumn:
+    told = unknown(name, table, f"column of {path}")
+    return NoSuchColumn(told.what, told.remedy)
 
 
 def _longest(table: Columns, but: str | None) -> str | None:
@@ -228,7 +286,7 @@ def _strings(table: Columns, but: str | None) -> Columns:
 
 def _column(table: Columns, name: str, path: Path) -> list[str]:
     if name not in table:
-        raise unknown(name, table, f"column of {path}")
+        raise _no_such(name, table, path)
     for row, value in enumerate(table[name], 1):
         if isinstance(value, (list, dict, bytes)):
             what = f"Column '{name}' of {path} holds a {type(value).__name__} in data row {row:,}."

@@ -112,9 +112,13 @@ def _convert(encoding: str, path: Path) -> str:
 
 
 def _csv(path: Path) -> Columns:
+    text = _text(path)
     try:
-        lines = list(_lines(_text(path), delimiter=",", strict=True))
+        lines = list(_lines(text, delimiter=",", strict=True))
     except csv.Error as error:
+        header = io.StringIO(text.lstrip("\r\n"), newline=None).readline()
+        if "," not in header:  # a quote before another separator is closed too early for a comma
+            _refuse_separator(header, path)
         raise BadInput(f"Line {error} of {path} has a quote that is not closed, or closed too early.", QUOTES) from None
     return _from_lines(lines, path)
 
@@ -153,14 +157,22 @@ def _even(lines: Lines) -> bool:
 
 def _from_lines(lines: Lines, path: Path) -> Columns:
     (_, header), *records = lines
-    if len(header) == 1 and ";" in header[0]:
-        raise BadInput(f"The columns of {path} are separated by ';'.", "Save it with commas, or as .tsv with tabs.")
+    if len(header) == 1:
+        _refuse_separator(header[0], path)
     _refuse_twice(header, path)
     for number, fields in records:
         if len(fields) != len(header):
             what = f"The header of {path} names {len(header)} columns, and line {number} has {len(fields)}."
             raise BadInput(what, QUOTES)
     return {name: [fields[i] for _, fields in records] for i, name in enumerate(header)}
+
+
+def _refuse_separator(header: str, path: Path) -> None:
+    """Say by what a header's columns are separated, where the extension says otherwise."""
+    if ";" in header:
+        raise BadInput(f"The columns of {path} are separated by ';'.", "Save it with commas, or as .tsv with tabs.")
+    if "\t" in header.strip():
+        raise BadInput(f"The columns of {path} are separated by tabs.", "Give it the extension .tsv.")
 
 
 def _refuse_twice(names: Sequence[str], path: Path) -> None:
@@ -182,10 +194,14 @@ def _jsonl(path: Path) -> Columns:
 
 
 def _json(path: Path) -> Columns:
+    """Read a list of objects, or an object a line: many call such a file .json too."""
+    text = _text(path)
     try:
-        held = json.loads(_text(path))
+        held = json.loads(text)
         return _from_records([_object(each) for each in (held if isinstance(held, list) else [held, None])])
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and text.lstrip().startswith("{"):
+            return _jsonl(path)
         raise BadInput(f"{path} is not JSON: {error.msg} in line {error.lineno}.", "Mend that line.") from None
     except (ValueError, RecursionError):
         remedy = 'Write [{"text": ..., "label": ...}, ...].'

@@ -73,6 +73,9 @@ def shared_out(nodes: Sequence[Node], gpus: int | None, gpus_per_trial: float | 
     if gpus is not None and gpus > there:
         remedy = f"The same with --gpus {there} runs." if there else "The same without --gpus runs, on its CPU cores."
         raise BadInput(f"{gpus} GPUs were asked for, and Ray reports {there}.", remedy)
+    if gpus_per_trial and gpus is None and not there:
+        what = f"A trial on {gpus_per_trial:g} GPUs never begins: no GPU is seen."
+        raise BadInput(what, "Leave out --gpus-per-trial, or give --gpus too: with 0 it runs on CPU cores.")
     use = there if gpus is None else gpus
     share = (gpus_per_trial or 1.0) if use else 0.0
     _refuse_share(share, use, max(each.gpus for each in nodes))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 from deepmine_auto.contracts import Attention, Backbone
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.pretrained.files import content_of, folder_of, original_of, pinned, weights_of
 from deepmine_auto.space import Choice, Space, Value, plugin_from, ranges
@@ -19,6 +20,9 @@ ORIGIN = "model/pretrained/origin"
 SPACE, SOFTMAX = "pretrained", "multi_head"
 WHERE = f"{SPACE}.toml"
 """The bundled space for them, and what it is called in errors."""
+
+ALIKE = 0.7
+"""How alike a name and that of a backbone are where it is a slip: encodr is, and no well-known model of the hub."""
 
 
 class Chosen(NamedTuple):
@@ -67,13 +71,24 @@ def _neutral(name: str, variant: type[Attention]) -> Iterator[tuple[str, Value]]
 
 def chosen_from(asked: Sequence[str], host: Host) -> Chosen:
     """Tell names from models, and look at each of the latter. Raises BadInput where one cannot be used."""
-    names = [each for each in asked if each in host.offered("backbone")]
-    origins = [pinned(each) for each in asked if each not in names]
+    known = host.offered("backbone")
+    names = [each for each in asked if each in known]
+    models = [each for each in asked if each not in known]
+    for each in models:
+        _refuse_misspelt(each, known)
+    origins = [pinned(each) for each in models]
     for each in origins:
         original_of(each)
         weights_of(folder_of(each))
     also = ["pretrained"] if origins and "pretrained" not in names else []
     return Chosen((*names, *also), tuple(origins))
+
+
+def _refuse_misspelt(name: str, known: Collection[str]) -> None:
+    """Refuse the name of a backbone with a slip in it, which the hub would be asked for. Raises BadInput."""
+    of_hub = "/" in name or "@" in name or Path(name).expanduser().is_dir()
+    if not of_hub and get_close_matches(name, known, n=1, cutoff=ALIKE):
+        raise unknown(name, known, "backbone", f"A model of the hub may be given as {name}@main.")
 
 
 def origins_of(space: Space) -> list[str]:

@@ -164,9 +164,9 @@ def see(storage: Place, name: str | None = None) -> SeenStudy:
     store = open_store(storage)
     names = store.names()
     if not names:
-        raise BadInput(f"There is no study in {storage}.", "Begin one: deepmine-auto search.")
+        raise BadInput(f"There is no study in {storage}.", f"Begin one: `deepmine-auto search{store.flag}`.")
     if name is not None and name not in names:
-        raise unknown(name, names, f"study in {storage}", "`deepmine-auto studies` lists them all.")
+        raise unknown(name, names, f"study in {storage}", f"`deepmine-auto studies{store.flag}` lists them all.")
     return SeenStudy(store, store.study(name or names[-1]))
 
 

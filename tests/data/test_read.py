@@ -87,6 +87,11 @@ def test_quotes_that_would_join_whole_lines_of_a_tsv_are_characters(tmp_path: Pa
     assert rows_of(written(tmp_path / "rows.tsv", "\n".join(lines))).inputs[:2] == ['"a', 'b"']
 
 
+def test_a_json_file_may_hold_an_object_a_line(tmp_path: Path) -> None:
+    WRITERS[".jsonl"](pd.DataFrame({"text": list("abcdef"), "label": list("xyxyxy")}), tmp_path / "rows.json")
+    assert rows_of(tmp_path / "rows.json").inputs == list("abcdef")
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
@@ -159,6 +164,27 @@ def test_columns_are_found_by_wish_by_name_or_by_length(
     assert [note.partition(";")[0] for note in rows.notes] == noted
 
 
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("text,category,sentiment", r"The labels of .*rows\.csv may be column 'category' or 'sentiment'\. Name"),
+        ("text,Label,label", r"The labels of .* may be column 'Label' or 'label'\. Name it with --label-column, or"),
+        ("tweet,text,label", r"The texts of .* may be column 'tweet' or 'text'\. Name it with --text-column, or"),
+    ],
+)
+def test_which_of_several_usual_names_is_meant_is_asked_and_not_guessed(header: str, told: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "rows.csv", "\n".join([header, *(f"a{i},b{i},{'xy'[i % 2]}" for i in range(6))]))
+    with pytest.raises(BadInput, match=told):
+        rows_of(path)
+    first, _, last = header.split(",")
+    assert rows_of(path, text_column=first, label_column=last).labels == list("xyxyxy")
+
+
+def test_a_query_beside_a_text_is_what_that_was_found_with(tmp_path: Path) -> None:
+    lines = [f"none,a{i},{'xy'[i % 2]}" for i in range(6)]
+    assert rows_of(written(tmp_path / "rows.csv", "\n".join(["query,text,label", *lines]))).inputs[0] == "a0"
+
+
 def test_a_column_of_numbers_is_no_column_of_texts(tmp_path: Path) -> None:
     frame = pd.DataFrame({"id": range(10**9, 10**9 + 6), "said": list("abcdef"), "label": list("xyxyxy")})
     frame.to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
@@ -200,6 +226,44 @@ def test_a_folder_is_its_files(tmp_path: Path) -> None:
     (tmp_path / "dev.csv").mkdir()
     test.unlink()
     assert source_from([str(tmp_path)]).files == {"all": train}
+
+
+def sharded(folder: Path, name: str) -> list[str]:
+    """Write two shards of three rows each."""
+    contents = ("text,label\na,x\nb,y\nc,x\n", "label,text\ny,d\nx,e\ny,f\n")
+    paths = [folder / f"{name}-{at:05}-of-00002.csv" for at in range(2)]
+    return [str(written(*each)) for each in zip(paths, contents, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["train", "moods"])
+def test_shards_are_read_together_in_their_order_whichever_of_them_are_given(name: str, tmp_path: Path) -> None:
+    first, second = sharded(tmp_path, name)
+    for paths in ([str(tmp_path)], [second, first], [second], [f"train={second}", f"train={first}"]):
+        rows = read_rows(source_from(paths))
+        assert (rows.inputs, rows.labels, rows.parts) == (list("abcdef"), list("xyxyxy"), None)
+        assert rows.notes == (f"{name}-00000-of-00002.csv is the first of 2 shards, which are read together.",)
+
+
+def test_a_part_may_have_shards_beside_one_that_has_none(tmp_path: Path) -> None:
+    sharded(tmp_path, "train")
+    written(tmp_path / "test-00000-of-00001.csv", "text,label\ng,x\n")
+    rows = read_rows(source_from([str(tmp_path)]))
+    assert (rows.inputs, sizes_of(rows)) == (list("abcdefg"), [6, 0, 1])
+    assert len(rows.notes) == 1
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_shard_that_is_missing_is_named(lost: int, tmp_path: Path) -> None:
+    shards = sharded(tmp_path, "train")
+    Path(shards[lost]).unlink()
+    for path in (str(tmp_path), shards[1 - lost]):
+        with pytest.raises(BadInput, match=rf"train-0000{lost}-of-00002\.csv is missing, one of 2 shards\. Fetch all"):
+            read_rows(source_from([path]))
+
+
+def test_shards_of_which_none_is_there_are_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"train-00000-of-00002\.csv does not exist\. Give the path of a file"):
+        read_rows(source_from([str(tmp_path / "train-00001-of-00002.csv")]))
 
 
 def test_rows_come_in_the_order_of_their_parts(tmp_path: Path) -> None:
@@ -252,6 +316,13 @@ BAD_FILES = {
         "text;label\na;x\n",
         r"The columns of .*rows.csv are separated by ';'\. Save it with commas",
     ),
+    "quoted semicolons": (
+        "rows.csv",
+        'text;label\n"a; b";x\n',
+        r"The columns of .*rows.csv are separated by ';'\. Save it with commas",
+    ),
+    "tabs": ("rows.csv", "text\tlabel\na\tx\n", r"The columns of .*rows.csv are separated by tabs\. Give it .* \.tsv"),
+    "quoted tabs": ("rows.csv", '\n"text"\t"label"\n"a"\t"x"\n', r"The columns of .*rows.csv are separated by tabs"),
     "blank in a name": ("my rows.csv", GOOD.encode("utf-16"), r"-t UTF-8 '.*my rows.csv' > '.*my rows_utf8.csv'`"),
     "twice": ("rows.csv", "text,label,text\na,x,b\n", r"rows.csv has 2 columns named 'text'. Rename or remove"),
     "ragged": (
@@ -273,6 +344,7 @@ BAD_FILES = {
         '[\n{"text" "a"}]',
         r"rows.json is not JSON: Expecting ':' delimiter in line 2. Mend that line",
     ),
+    "json lines": ("rows.json", '{"text": "a", "label": 1}\n{"text": \n', r"Line 2 of .*rows.json is not a JSON"),
     "json object": ("rows.json", '{"text": "a"}', r"rows.json is not a list of JSON objects. Write \["),
     "deep json": ("rows.json", "[" * 100_000, r"rows.json is not a list of JSON objects"),
     "nested": (
@@ -395,6 +467,14 @@ def test_a_folder_that_tells_no_part_is_refused(tmp_path: Path) -> None:
         source_from([str(tmp_path)])
 
 
+@pytest.mark.parametrize("place", ["pos", "train/pos"])
+def test_a_folder_of_folders_of_texts_is_refused_with_what_is_read_instead(place: str, tmp_path: Path) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    written(tmp_path / place / "1.txt", "so good")
+    with pytest.raises(BadInput, match=r"holds folders of \.txt files, and no table\. Give a table with a column"):
+        source_from([str(tmp_path)])
+
+
 def test_parts_that_no_one_knows_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.csv", GOOD)
     with pytest.raises(BadInput, match=r"'tset' is no part of the data. Did you mean 'test'"):
@@ -449,6 +529,13 @@ def test_which_of_two_columns_holds_the_texts_is_asked_and_not_guessed(tmp_path:
     with pytest.raises(BadInput, match=r"may be column 'said' or 'remark'\. Name it with --text-column, or"):
         read_texts(path)
     assert read_texts(path, "said") == ["a"]
+
+
+def test_of_two_usual_names_too_it_is_asked_which_holds_the_texts(tmp_path: Path) -> None:
+    path = written(tmp_path / "more.csv", "review,text\na,b\n")
+    with pytest.raises(BadInput, match=r"may be column 'review' or 'text'\. Name it with --text-column, or rename the"):
+        read_texts(path)
+    assert read_texts(path, "review") == ["a"]
 
 
 # -- surroundings ------------------------------------------------------------------------------------------------------

@@ -38,9 +38,10 @@ def translator(tmp_path_factory):
 @pytest.mark.slow
 def test_it_writes_pairs_that_a_search_can_learn_from(translator, tmp_path):
     inputs = rows(24).inputs
-    with open(tmp_path / "rows.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *zip(inputs, "ab" * 12, strict=True)])
+    with open(tmp_path / "rows.csv", "w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file).writerows([("said", "label"), *zip(inputs, "ab" * 12, strict=True)])
     command = [sys.executable, EXAMPLE, "rows.csv", "reworded.csv", "--there", translator, "--back", translator]
+    command += ["--text-column", "said"]
     done = subprocess.run([*map(str, command)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = read_paraphrases(tmp_path / "reworded.csv", None, inputs, [])

@@ -114,6 +114,18 @@ def test_a_ray_inherits_no_password_and_its_driver_keeps_it(monkeypatch, name):
     assert given["runtime_env"]["env_vars"][name] == "", "nor from the shell that a cluster was started from"
 
 
+@pytest.mark.parametrize("admitted", [None, "", "crows,birds"])
+def test_workers_of_a_cluster_admit_the_plugins_that_their_driver_admits(monkeypatch, admitted):
+    given = {}
+    monkeypatch.delenv("DEEPMINE_AUTO_PLUGINS", raising=False)
+    if admitted is not None:
+        monkeypatch.setenv("DEEPMINE_AUTO_PLUGINS", admitted)
+    monkeypatch.setattr(access, "check", lambda *_: "token")
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: given.update(options))
+    with cluster.started("head:1", None):
+        assert given["runtime_env"]["env_vars"].get("DEEPMINE_AUTO_PLUGINS") == admitted
+
+
 def test_a_local_ray_has_the_gpus_that_torch_reports_and_no_more(monkeypatch):
     """Ray would believe any number, and a search on eight GPUs that are not there would train on the CPU unseen."""
     given = {}
@@ -187,6 +199,30 @@ def test_no_file_is_made_where_the_environment_has_the_token(tmp_path, monkeypat
     monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
     access.ensure_token()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_that_cannot_be_kept_is_a_sentence(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("HOME", str(file))
+    told = r"cannot be kept in ~/\.ray/auth_token: Not a directory\. Set HOME or RAY_AUTH_TOKEN_PATH to a place that"
+    with pytest.raises(BadInput, match=told):
+        access.ensure_token()
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file / "folder" / "token"))
+    with pytest.raises(BadInput, match=r"cannot be kept in .*/file/folder/token: Not a directory\. Set HOME"):
+        access.ensure_token()
+
+
+def test_who_has_no_home_names_a_place_for_the_token(tmp_path, monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(access.Path, "home", nowhere)
+    with pytest.raises(BadInput, match=r"auth_token: Could not determine home directory\. Set HOME or .* inline\."):
+        access.ensure_token()
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    access.ensure_token()
+    assert len((tmp_path / "token").read_text()) == 64
 
 
 def mode_of_ray() -> str:

@@ -70,6 +70,13 @@ def test_shares_that_never_begin_are_refused(nodes):
         resources_of(None, 1.5, None)
 
 
+def test_a_share_of_gpus_is_refused_where_none_is_seen_unless_none_is_asked_for(nodes):
+    nodes(Node(4.0, 0))
+    with pytest.raises(BadInput, match=r"A trial on 0\.5 GPUs never begins: no GPU is seen\. Leave out --gpus-per-t"):
+        resources_of(None, 0.5, None)
+    assert resources_of(0, 0.5, None) == Resources(4, 0.0, 1.0)
+
+
 def test_a_trial_does_not_span_two_nodes(nodes):
     nodes(Node(8.0, 3), Node(8.0, 3))
     assert resources_of(None, 2.0, None).slots == 2
@@ -90,7 +97,7 @@ def test_all_slots_fit_at_once(there, share):
         try:
             found = resources_of(None, share, None)
         except BadInput:
-            assert share > max(each.gpus for each in there) > 0
+            assert share > max(each.gpus for each in there)
             return
     assert sum(_most(each, found) for each in there) >= found.slots
 

@@ -7,6 +7,7 @@ import pytest
 from fakes import Desk, ending, quick
 
 from deepmine_auto.cli import run
+from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Reported
 from deepmine_auto.objectives import Objective
@@ -112,3 +113,13 @@ def test_with_one_objective_the_best_are_the_highest_values_of_what_may_win(tmp_
     assert not seen.several
     assert sorted(each.number for each in seen.best(9)) == [0, 2, 3], "what failed cannot win"
     assert len(seen.best(2)) == 2
+
+
+def test_what_is_to_be_typed_names_the_database_that_was_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    desk = Desk(tmp_path)
+    with pytest.raises(BadInput, match=r"Begin one: `deepmine-auto search --storage .*studies\.db`\.$"):
+        see(desk.place)
+    desk.begin("mine")
+    with pytest.raises(BadInput, match=r"'mine'\? `deepmine-auto studies --storage .*studies\.db` lists them all\."):
+        see(desk.place, "mien")

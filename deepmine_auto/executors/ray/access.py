@@ -151,10 +151,21 @@ def _silent() -> Iterator[None]:
 
 
 def ensure_token() -> None:
-    """Make the token of a local Ray, readable by its owner alone; Ray itself would leave that to the umask."""
+    """Make the token of a local Ray, readable by its owner alone; Ray itself would leave that to the umask. Raises
+    BadInput where it cannot be kept."""
     if "RAY_AUTH_TOKEN" in os.environ:
         return
-    place = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    try:
+        _make(Path(named) if named else Path.home() / ".ray" / "auth_token")
+    except (OSError, RuntimeError) as error:  # the latter where nobody knows a home
+        why = (getattr(error, "strerror", None) or str(error)).rstrip(".")
+        what = f"The token of a local Ray cannot be kept in {named or '~/.ray/auth_token'}: {why}."
+        remedy = "Set HOME or RAY_AUTH_TOKEN_PATH to a place that you may write, or use --executor inline."
+        raise BadInput(what, remedy) from error
+
+
+def _make(place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = place.with_name(f".{place.name}.{os.getpid()}")
     with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as opened:

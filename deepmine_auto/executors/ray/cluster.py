@@ -36,6 +36,9 @@ WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZER
 WORKER_ENVIRONMENT |= {"THP_MEM_ALLOC_ENABLE": "1"}  # large pages: else a step pays for each buffer page by page
 WORKER_ENVIRONMENT |= dict.fromkeys(SECRETS, "")  # a cluster may have been started from a shell that had them
 
+HANDED_ON = ("DEEPMINE_AUTO_PLUGINS",)
+"""Environment variables that hold for workers too: those of a cluster have the environment of another shell."""
+
 
 @contextmanager
 def started(address: str | None, gpus: float | None, insecure: bool = False) -> Iterator[None]:
@@ -92,10 +95,11 @@ def _unprinted() -> Iterator[None]:
 
 def _join(address: str, **options: Any) -> None:
     """Join or start a Ray that inherits no secret. Raises BadInput for a cluster that we cannot join."""
+    handed_on = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
     hidden = {name: os.environ.pop(name) for name in SECRETS if name in os.environ}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
     try:
-        ray.init(address=address, runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)}, **quiet, **options)
+        ray.init(address=address, runtime_env={"env_vars": {**WORKER_ENVIRONMENT, **handed_on}}, **quiet, **options)
     except (ConnectionError, RuntimeError) as error:
         if address == LOCAL:
             raise
