@@ -28,8 +28,14 @@ from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.model.heads import ClassifierHead
 from deepmine_auto.space import Choice, Float, Int
 
+MOST_WEIGHTS = 10_000_000
+"""The baseline has no more weights than these: fitting them holds 25 numbers of each."""
+
 MOST_WORDS = 30_000
 """How many different words of the training rows have a row of their own in the token table."""
+
+FIRST_TOKENS = 16
+"""Where padding is a later token than these, it was added to the others, and no table leaves room for it."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +92,11 @@ class TextPrepared:
 
     @property
     def unknown(self) -> int:
-        """The token that stands for any other: a pretrained model's mask, which it knows as such, else the unknown."""
-        found = (self.tokenizer.token_to_id(each) for each in ("[MASK]", "<mask>", "[UNK]", "<unk>"))
-        return next((each for each in found if each is not None), 1)
+        """The token that stands for any other: a pretrained model's mask, which it knows as such, else the unknown, or
+        one for padding or for the ends of texts, because any other token may be a word."""
+        named = (self.tokenizer.token_to_id(each) for each in ("[MASK]", "<mask>", "[UNK]", "<unk>"))
+        ids: list[Any] = [*named, *_no_words(self.architecture or {})]
+        return next((each for each in ids if each in range(self.vocabulary)), 1)
 
     @property
     def marks(self) -> tuple[int, ...]:
@@ -221,12 +229,14 @@ class TextClassification(Task):
         }
 
     def baseline(self, train: Rows, test: Rows, prepared: Prepared) -> np.ndarray:
-        """Return the log-probabilities (N, C) of logistic regression over TF-IDF of words and word pairs."""
+        """Return the log-probabilities (N, C) of logistic regression over TF-IDF of words and word pairs, the commonest
+        where there are very many."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
 
         # the library's defaults score macro-F1 .62 on the tweets; balanced, with C = 30 and with punctuation, it is .81
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]+")
+        most, pattern = MOST_WEIGHTS // prepared.outputs, r"\w+|[^\w\s]+"
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern, max_features=most)
         model = LogisticRegression(C=30.0, class_weight="balanced", max_iter=1_000)
         model.fit(vectorizer.fit_transform(train.inputs), prepared.targets(train))
         log_p_NC = np.full((len(test), prepared.outputs), np.log(1e-12))
@@ -255,10 +265,21 @@ class TextClassification(Task):
 
 
 def _positions(architecture: Mapping[str, Any]) -> int:
-    """How many tokens a pretrained model has positions for; 0 where it does not say. Where padding is not token 0, as
-    in RoBERTa, the table may begin after it."""
+    """How many tokens a pretrained model has positions for, under the name that its architecture has for them; 0 where
+    it does not say. Where padding is one of the first tokens but not 0, as in RoBERTa, the table may begin after it."""
+    from transformers import CONFIG_MAPPING
+
+    name = "max_position_embeddings"
+    own = CONFIG_MAPPING[architecture["model_type"]].attribute_map.get(name, name)
     padding = architecture.get("pad_token_id") or 0
-    return max(0, int(architecture.get("max_position_embeddings") or 0) - (padding + 1 if padding else 0))
+    before = padding + 1 if 0 < padding < FIRST_TOKENS else 0
+    return max(0, int(architecture.get(own) or architecture.get(name) or 0) - before)
+
+
+def _no_words(architecture: Mapping[str, Any]) -> list[Any]:
+    """The tokens that a pretrained model has for padding, and at the end and the beginning of a text."""
+    told = [architecture.get(f"{each}_token_id") for each in ("pad", "eos", "bos")]
+    return [each[0] if isinstance(each, list) and each else each for each in told]  # a chat may end in several ways
 
 
 def _classes(train: Rows) -> tuple[tuple[str, ...], tuple[float, ...]]:

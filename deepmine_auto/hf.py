@@ -37,6 +37,7 @@ from deepmine_auto.classification import TextPrepared
 from deepmine_auto.ensemble.load import ENSEMBLE_TYPE
 from deepmine_auto.errors import BadInput
 from deepmine_auto.model.assemble import Model
+from deepmine_auto.pretrained.stack import PretrainedStack
 
 NOT_OURS = ("quantization_config", "device_map", "state_dict", "adapter_kwargs", "gguf_file", "variant")
 
@@ -125,11 +126,18 @@ class DeepmineForSequenceClassification(PreTrainedModel):
         return_dict: bool | None = None,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
         """Return logits (B, C) for input_ids and attention_mask (B, L), 1 for real tokens; labels (B,) add a loss."""
-        keep_BL = input_ids != self.config.pad_token_id if attention_mask is None else attention_mask.bool()
+        keep_BL = self._real(input_ids) if attention_mask is None else attention_mask.bool()
         logits_BC = self.head(self.backbone(input_ids, keep_BL).out, keep_BL)
         loss = None if labels is None else torch.nn.functional.cross_entropy(logits_BC, labels)
         output = SequenceClassifierOutput(loss=loss, logits=logits_BC)
         return output.to_tuple() if return_dict is False else output
+
+    def _real(self, input_ids: Tensor) -> Tensor:
+        """Which tokens (B, L) are no padding: all, where a pretrained model has no token for it, and what fills rows up
+        may be a word."""
+        real_BL: Tensor = input_ids != self.config.pad_token_id
+        has_none = isinstance(self.backbone, PretrainedStack) and self.backbone.model.config.pad_token_id is None
+        return torch.ones_like(real_BL) if has_none else real_BL
 
 
 class DeepmineTokenizer(PreTrainedTokenizerFast):

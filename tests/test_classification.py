@@ -7,9 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from deepmine_auto import BadInput, Rows, Source, TextClassification
-from deepmine_auto.classification import TextPrepared
+from deepmine_auto.classification import Fitted, TextPrepared
 
 TRAIN = Rows(["good good day", "good good tea", "a bad day", "the worst day of all days"], ["up", "up", "up", "down"])
 
@@ -80,6 +82,27 @@ def test_other_tokens_have_no_vectors_and_a_small_vocabulary(tokens):
 def test_a_long_text_is_cut(prepared):
     short = replace(prepared, fitted=replace(prepared.fitted, max_len=3))
     assert short.encode(["good good good good bad"]) == [prepared.encode(["good"])[0] * 3]
+
+
+def byte_pairs():
+    """A tokenizer like that of GPT-2, which masks nothing and knows all."""
+    names = ["!", '"', "<|end|>", "<|pad|>", *"abc"]
+    return Tokenizer(BPE({name: at for at, name in enumerate(names)}, []))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "unknown"),
+    [
+        ({"pad_token_id": 3, "eos_token_id": 2}, 3),
+        ({"pad_token_id": None, "eos_token_id": 2}, 2),
+        ({"eos_token_id": [2, 3]}, 2),
+        ({"eos_token_id": 50_256, "bos_token_id": 2}, 2),
+        ({"eos_token_id": []}, 1),
+    ],
+)
+def test_where_a_pretrained_model_has_no_unknown_token_none_that_is_a_word_stands_for_it(architecture, unknown):
+    fitted = Fitted(("down", "up"), (1.0, 1.0), 8, pretrained=False, architecture=architecture)
+    assert TextPrepared.of(byte_pairs(), fitted).unknown == unknown
 
 
 def test_what_prepare_depends_on_is_declared():

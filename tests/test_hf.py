@@ -93,6 +93,26 @@ def test_what_was_put_into_a_pretrained_model_is_not_drawn_again(tmp_path, put_i
     assert all(torch.equal(after[name], each) for name, each in before.items())
 
 
+def gpt2(folder):
+    """A GPT-2, which has no token for padding: its token 0 is a word."""
+    from transformers import GPT2Config, GPT2Model
+
+    config = GPT2Config(vocab_size=len(originals.WORDS), n_positions=64, n_embd=16, n_layer=2, n_head=2)
+    return originals._saved(folder, GPT2Model, config, originals.word_pieces())
+
+
+@pytest.mark.parametrize(("kind", "keep"), [(gpt2, [1, 1, 1]), (originals.bert, [0, 1, 1])])
+def test_without_a_mask_token_0_is_padding_only_where_the_pretrained_model_has_a_token_for_it(tmp_path, kind, keep):
+    folder, task = str(kind(tmp_path / "model")), OwnTexts()
+    params = {"attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": folder}
+    built = build_model(params, task, task.prepare_for(rows(), original_of(folder)), the_host())
+    model = deepmine_auto.hf.DeepmineForSequenceClassification(AutoConfig.from_pretrained(tiny.bundle()), built).eval()
+    ids_BL = torch.tensor([[0, 5, 6]])
+    with torch.no_grad():
+        expected = model(ids_BL, attention_mask=torch.tensor([keep])).logits
+        torch.testing.assert_close(model(ids_BL).logits, expected)
+
+
 def test_labels_add_the_cross_entropy():
     model = AutoModelForSequenceClassification.from_pretrained(tiny.bundle())
     loss, logits = model(torch.tensor([[3, 4]]), labels=torch.tensor([1]), return_dict=False)

@@ -27,8 +27,8 @@ from deepmine_auto.model.meta import lacks_numbers, on_meta
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import device_here, outputs_of
 
-MOST_BESIDE = 50_000_000
-"""So many numbers may a model hold that no file brings, such as tables of positions."""
+MOST_BYTES_BESIDE = 400_000_000
+"""So much may a model hold that no file brings, such as tables of positions; the masks of GPT-Neo take 134 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +110,8 @@ def _refuse_too_large(place: Path, build: Callable[[], Model]) -> None:
             raise
         return  # a plugin that computes while it is built: the checks that follow tell what does not fit
     shapes, state = shapes_of(place / WEIGHTS), model.state_dict()
-    beside = sum(each.numel() for name, each in model.named_buffers() if name not in state)
-    if {name: tuple(each.shape) for name, each in state.items()} != shapes or beside > MOST_BESIDE:
+    beside = sum(each.nbytes for name, each in model.named_buffers() if name not in state)
+    if {name: tuple(each.shape) for name, each in state.items()} != shapes or beside > MOST_BYTES_BESIDE:
         what = f"The model that {place} describes is not of the size of its weights."
         raise BadInput(what, "Export the bundle again.")
 

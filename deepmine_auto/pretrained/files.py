@@ -19,7 +19,13 @@ from deepmine_auto.pretrained.trust import trusted
 WANTED = ("*.json", "*.safetensors")
 """What is fetched from the hub; weights in any other form would have to be unpickled."""
 
+UNWANTED = ("*/*", "consolidated*")
+"""What is not: folders of other formats, and the same weights once more under the names of those who trained them."""
+
 WEIGHTS = "model.safetensors"
+DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
+"""Files that transformers reads in the place of all others where a folder holds one of them."""
+
 AGAIN = "Download the model again."
 CHECK = "Check the path, or give a name of the hub."
 
@@ -43,7 +49,8 @@ def folder_of(name: str) -> Path:
     from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError  # type: ignore[attr-defined]
 
     repository, _, revision = name.partition("@")
-    fetch = partial(snapshot_download, repository, revision=revision or None, allow_patterns=list(WANTED))
+    fetch = partial(snapshot_download, repository, revision=revision or None,
+                    allow_patterns=[*WANTED], ignore_patterns=[*UNWANTED])  # fmt: skip
     try:
         with suppress(LocalEntryNotFoundError):
             cached = Path(str(fetch(local_files_only=True)))
@@ -96,6 +103,9 @@ def weights_of(folder: Path) -> list[Path]:
     if (folder / "adapter_config.json").is_file():
         what = f"{folder} holds an adapter beside the model."
         raise BadInput(what, "Merge it into the model first, and give the folder of the merged model.")
+    if parts := sorted(each.name for each in folder.glob(DISTRIBUTED)):
+        what = f"{folder} holds parts of a distributed checkpoint, such as {parts[0]}, which would be read instead."
+        raise BadInput(what, f"Consolidate them into {WEIGHTS}, and give a folder that holds no other weights.")
     index = folder / f"{WEIGHTS}.index.json"
     sharded = index.is_file() and not (folder / WEIGHTS).is_file()  # of both, transformers reads the whole file
     return [_there(folder, name) for name in (_shards(index) if sharded else [WEIGHTS])]

@@ -3,9 +3,9 @@ trial that trains the head or the top alone pays only for these.
 
 Rows are known by their tokens, so that a text that a technique has changed is computed as ever. Nothing is kept where
 the lower part learns, drops out, or has attention that was put into it, nor of a model whose blocks share their weights
-or pass on more than vectors.
+or pass on more than vectors, or that computes more than its blocks do.
 
-Shapes: B batch, L length, D dim, T tokens of all rows.
+Shapes: B batch, L length, D dim, T tokens of all rows, N tokens of a batch.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from deepmine_auto.disk import flush
 from deepmine_auto.errors import BadInput
 from deepmine_auto.pretrained.parts import blocks_of
 from deepmine_auto.pretrained.surgery import Transplant
+from deepmine_auto.training.batching import Columns, evaluation_order
+from deepmine_auto.training.ends import out_of_memory
 
 if TYPE_CHECKING:
+    from deepmine_auto.contracts import Batch
     from deepmine_auto.pretrained.stack import PretrainedStack
-    from deepmine_auto.training.batching import Columns
 
 MOST_BYTES = 2_000_000_000
 """What would take more than this is not kept."""
@@ -47,6 +49,12 @@ ABANDONED_SECONDS = 6 * 3600.0
 which of their processes live is not known here."""
 
 ROWS_AT_ONCE = 64
+TOKENS_AT_ONCE = 4_096
+"""So many rows are computed at once, and so many tokens with padding, as in an evaluation on a CPU; a row that has more
+is computed alone."""
+
+COMPARED_ROWS = 8
+"""On so many of the shortest rows a model has to say the same where its lowest blocks are passed over."""
 
 
 class Memory:
@@ -98,10 +106,7 @@ def remember(stack: Any, folder: Path, parts: Sequence[Columns]) -> None:
         return
     _watch(stack, forms)
     file = folder / f"frozen-{_key(stack, count, parts)}.safetensors"
-    if not file.exists():
-        with suppress(OSError, SafetensorError):  # the disk is full or away: a trial can do without
-            _make_once(file, stack, parts)
-    if file.exists():
+    if _can_be_passed_over(stack, parts[0]) and _is_there(file, stack, parts):
         stack.memory = Memory(load_file(file)["vectors"], parts)
 
 
@@ -148,6 +153,35 @@ def _form(out: Any, dim: int) -> int | None:
     return size if alone else None
 
 
+def _can_be_passed_over(stack: PretrainedStack, columns: Columns) -> bool:
+    """Whether the model says of a few rows what it said before, where its lowest blocks do not compute.
+
+    XLM keeps attentions, norms and feed-forward parts in lists of their own, of which the attentions count as blocks.
+    """
+    few = _shortest(columns)
+    batch = few.batch(range(len(few)), next(stack.parameters()).device)
+    computed_ND = _said(stack, batch)
+    stack.memory = Memory(_lower(stack, batch.tokens_BL, batch.keep_BL)[batch.keep_BL], [few])
+    try:
+        return torch.allclose(_said(stack, batch), computed_ND, rtol=1e-3, atol=1e-4)
+    finally:
+        stack.memory = None
+
+
+def _shortest(columns: Columns) -> Columns:
+    chosen = np.argsort(columns.lengths, kind="stable")[:COMPARED_ROWS]
+    return Columns.of([columns.tokens[columns.offsets[each] : columns.offsets[each + 1]].tolist() for each in chosen])
+
+
+def _said(stack: PretrainedStack, batch: Batch) -> Tensor:
+    """What the model says of all tokens of a batch."""
+    was = stack.training
+    with torch.inference_mode():
+        out_ND: Tensor = stack.eval()(batch.tokens_BL, batch.keep_BL).out[batch.keep_BL]
+    stack.train(was)
+    return out_ND
+
+
 def _key(stack: PretrainedStack, count: int, parts: Sequence[Columns]) -> str:
     """One text for all that the vectors depend on: how the model is built, the weights of its frozen part, and the
     rows. What stands above, and what a tuning has put in, is another's in each trial."""
@@ -162,6 +196,18 @@ def _key(stack: PretrainedStack, count: int, parts: Sequence[Columns]) -> str:
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def _is_there(file: Path, stack: PretrainedStack, parts: Sequence[Columns]) -> bool:
+    """Whether a file is there, made if need be. Raises what is wrong with the model."""
+    if not file.exists():
+        try:
+            _make_once(file, stack, parts)
+        except (OSError, SafetensorError, MemoryError, RuntimeError) as error:
+            # the disk is full or away, or memory is too small: a trial can do without
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
+                raise
+    return file.exists()
 
 
 def _make_once(file: Path, stack: PretrainedStack, parts: Sequence[Columns]) -> None:
@@ -207,9 +253,7 @@ def _delete_abandoned(folder: Path) -> None:
 def _vectors(stack: PretrainedStack, columns: Columns) -> list[Tensor]:
     """The vectors (L, D) of each row, in order; batches of like length keep padding small."""
     device, found = next(stack.parameters()).device, dict[int, Tensor]()
-    ordered = np.argsort(columns.lengths, kind="stable")
-    for at in range(0, len(ordered), ROWS_AT_ONCE):
-        indices = ordered[at : at + ROWS_AT_ONCE]
+    for indices in evaluation_order(columns.lengths, ROWS_AT_ONCE, TOKENS_AT_ONCE):
         batch = columns.batch(indices, device)
         lower_BLD = _lower(stack, batch.tokens_BL, batch.keep_BL).cpu()
         for row, index in enumerate(indices.tolist()):

@@ -5,6 +5,7 @@ Shapes: B batch, L length, D dim.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from deepmine_auto.pretrained.peft import take_lengths
 from deepmine_auto.pretrained.surgery import Attend, losses_of, operate
 from deepmine_auto.pretrained.trust import trusted
 
-HIDDEN_DROPOUT = ("hidden_dropout_prob", "hidden_dropout", "dropout", "dropout_rate", "resid_pdrop", "embd_pdrop")
+HIDDEN_DROPOUT = (
+    "hidden_dropout_prob", "hidden_dropout", "dropout", "dropout_rate", "resid_pdrop", "embd_pdrop", "emb_pdrop",
+    "resid_dropout", "residual_dropout", "embed_dropout", "embedding_dropout", "mlp_dropout",
+)  # fmt: skip
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
 """What the architectures of transformers call their dropout. That of attention is off: it keeps torch from its fused
 kernel on the CPU, and the other one does its work."""
@@ -104,15 +108,27 @@ def _built(config: Any) -> Any:
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 
     factory = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+    called = f"A model of the architecture '{config.model_type}'"
     if getattr(config, "is_encoder_decoder", False) and factory is AutoModel:
-        what = f"A model of the architecture '{config.model_type}' has a decoder too, and a text alone is read here."
+        what = f"{called} has a decoder too, and a text alone is read here."
         raise BadInput(what, "Choose an encoder, a decoder, or a t5, of which the encoder reads.")
+    if getattr(config, "attention_type", None) == "block_sparse":
+        what = f"{called} looks at blocks of a text only until it reads a short one, and at all of it ever after."
+        raise BadInput(what, 'Write "attention_type": "original_full" into the config.json of its folder.')
     model = factory.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    if hasattr(model, "pooler"):
-        model.pooler = None
+    _leave_pooling(model)
     if not _reads_words(model):
-        raise BadInput(f"A model of the architecture '{config.model_type}' reads no text.", "Choose another one.")
+        raise BadInput(f"{called} reads no text.", "Choose another one.")
+    if not _ignores_padding(model):
+        what = f"{called} cannot be told what is padding, which would change its answers."
+        raise BadInput(what, "Choose one that takes an attention mask.")
     return model
+
+
+def _leave_pooling(model: Any) -> None:
+    """Take away what pools. Some models call it without a look whether it is there, so what does nothing stays."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = nn.Identity()
 
 
 def _reads_words(model: Any) -> bool:
@@ -122,13 +138,17 @@ def _reads_words(model: Any) -> bool:
         return False
 
 
+def _ignores_padding(model: Any) -> bool:
+    """Whether padding changes nothing: a model is told of it, or goes from word to word and reads it last."""
+    return "attention_mask" in inspect.signature(model.forward).parameters or bool(model._is_stateful)
+
+
 def weights_for(model: Any, own: frozenset[str], folder: Path) -> dict[str, Tensor]:
     """The weights of a folder, by the names that a model of this architecture and configuration has for them. Raises
     BadInput where some of its `own` are missing, do not fit, or cannot be read."""
     weights_of(folder)
     found, told = _read(type(model), model.config, folder)
-    if hasattr(found, "pooler"):
-        found.pooler = None
+    _leave_pooling(found)
     given: dict[str, Tensor] = found.state_dict()
     lacking = sorted(own.intersection(told["missing_keys"]) | own.difference(given))
     if lacking:

@@ -16,6 +16,7 @@ from deepmine_auto.bundle import manifest
 from deepmine_auto.bundle.weights import WEIGHTS, load_weights, save_weights
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
+from deepmine_auto.model.meta import on_meta
 from deepmine_auto.model.multi_head import MultiHead
 
 
@@ -128,9 +129,29 @@ def test_a_model_that_is_larger_than_its_weights_is_refused_before_it_is_allocat
 
 
 def test_tables_that_no_file_brings_have_a_limit(monkeypatch):
-    monkeypatch.setattr(loading, "MOST_BESIDE", -1)
+    monkeypatch.setattr(loading, "MOST_BYTES_BESIDE", -1)
     with pytest.raises(BadInput, match=r"describes is not of the size of its weights"):
         deepmine_auto.load(tiny.bundle())
+
+
+def gpt_neo():
+    """As deep as the largest, whose blocks have a mask of 2048 x 2048 each that no file brings."""
+    from transformers import GPTNeoConfig, GPTNeoModel
+
+    kinds = [[["global", "local"], 16]]
+    return GPTNeoModel(GPTNeoConfig(vocab_size=8, hidden_size=16, num_heads=2, num_layers=32, attention_types=kinds))
+
+
+def test_tables_are_measured_in_bytes_so_that_the_masks_of_a_deep_model_may_stand_beside_its_weights(
+    tmp_path, monkeypatch
+):
+    with on_meta():
+        shapes = {name: each.shape for name, each in gpt_neo().state_dict().items()}
+    save_weights(tmp_path / WEIGHTS, {name: torch.zeros(each) for name, each in shapes.items()})
+    loading._refuse_too_large(tmp_path, gpt_neo)
+    monkeypatch.setattr(loading, "MOST_BYTES_BESIDE", 32 * 2048**2 - 1)
+    with pytest.raises(BadInput, match=r"describes is not of the size of its weights"):
+        loading._refuse_too_large(tmp_path, gpt_neo)
 
 
 def test_a_plugin_that_computes_while_it_is_built_can_be_loaded(monkeypatch):

@@ -27,6 +27,7 @@ from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 
 TEXTS = ["good day", "the cold road of my house", "tea", "a kind book"]
+LISTED = {"emb_dim": 16, "n_layers": 3, "n_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0}
 
 
 def mpnet(folder):
@@ -46,6 +47,22 @@ def deberta(folder):
     sizes = {"vocab_size": len(originals.WORDS), "max_position_embeddings": 64, "conv_kernel_size": 3}
     config = DebertaV2Config(**sizes, **positions, **originals.SIZES)
     return originals._saved(folder, DebertaV2Model, config, originals.word_pieces())
+
+
+def xlm(folder):
+    """Its attentions, norms and feed-forward parts are lists of their own."""
+    from transformers import XLMConfig, XLMModel
+
+    config = XLMConfig(vocab_size=len(originals.WORDS), **LISTED)
+    return originals._saved(folder, XLMModel, config, originals.word_pieces())
+
+
+def flaubert(folder):
+    """Its lists are those of XLM."""
+    from transformers import FlaubertConfig, FlaubertModel
+
+    config = FlaubertConfig(vocab_size=len(originals.WORDS), **LISTED)
+    return originals._saved(folder, FlaubertModel, config, originals.word_pieces())
 
 
 KINDS = {
@@ -203,6 +220,16 @@ def test_a_model_whose_blocks_are_asked_again_or_pass_on_more_than_vectors_is_co
     assert outputs(model, batch).isfinite().all()
 
 
+@pytest.mark.parametrize("kind", [xlm, flaubert])
+@pytest.mark.parametrize("layers", [0, 1])
+def test_a_model_that_computes_more_than_what_counts_as_its_blocks_is_computed(tmp_path, kind, layers):
+    model, batch = remembering(kind(tmp_path / "model"), tmp_path, layers)
+    assert frozen_blocks(model.backbone.model) == 3 - layers
+    assert model.backbone.memory is None
+    assert not [*tmp_path.glob("frozen-*.safetensors")], "nothing is computed in vain"
+    assert outputs(model, batch).isfinite().all()
+
+
 VECTORS = torch.zeros(1, 2, 16)
 
 
@@ -227,6 +254,7 @@ def test_looking_how_blocks_are_asked_leaves_the_model_as_it_trains(tmp_path):
     model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
     hooks = [len(each._forward_hooks) for each in model.train().modules()]
     assert memory._forms(model.backbone, 2) == [0, 0]
+    assert memory._can_be_passed_over(model.backbone, Columns.of([[2, 5, 3], [2, 6, 7, 3]]))
     assert all(each.training for each in model.modules())
     assert [len(each._forward_hooks) for each in model.modules()] == hooks
 
@@ -235,6 +263,18 @@ def test_what_would_be_too_large_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "MOST_BYTES", 100)
     model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
     assert model.backbone.memory is None
+
+
+def test_rows_are_computed_in_batches_of_so_many_tokens_with_padding(tmp_path, monkeypatch):
+    shapes, lower = [], memory._lower
+    monkeypatch.setattr(memory, "_lower", lambda *args: shapes.append((*args[1].shape,)) or lower(*args))
+    monkeypatch.setattr(memory, "COMPARED_ROWS", 1)
+    monkeypatch.setattr(memory, "TOKENS_AT_ONCE", 10)
+    model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    assert shapes == [(1, 3), (2, 4), (1, 5), (1, 8)]
+    with forgotten(model):
+        expected = outputs(model, batch)
+    torch.testing.assert_close(outputs(model, batch), expected)
 
 
 # -- on the disk -------------------------------------------------------------------------------------------------------
@@ -271,6 +311,29 @@ def test_on_a_full_disk_nothing_is_kept_and_the_model_computes(tmp_path, monkeyp
     assert model.backbone.memory is None
     assert files(tmp_path) == []
     assert outputs(model, batch).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("no room"), torch.OutOfMemoryError("no room"), RuntimeError("you can't allocate memory")]
+)
+def test_where_memory_is_too_small_nothing_is_kept_and_the_model_computes(tmp_path, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(memory, "_vectors", fails)
+    model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path)
+    assert model.backbone.memory is None
+    assert files(tmp_path) == []
+    assert outputs(model, batch).isfinite().all()
+
+
+def test_any_other_error_of_the_model_is_told(tmp_path, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(memory, "_vectors", fails)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        remembering(originals.bert(tmp_path / "bert"), tmp_path)
 
 
 def test_in_a_folder_that_cannot_be_written_nothing_is_kept_and_the_model_computes(tmp_path):

@@ -7,8 +7,10 @@ import shutil
 import originals
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from tiny_texts import rows
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 import deepmine_auto
@@ -28,7 +30,55 @@ from deepmine_plugins.attention.multi_head import MultiHead
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 
-KINDS = {"bert": originals.bert, "roberta": originals.roberta, "t5": originals.t5, "llama": originals.llama}
+
+def gpt2(folder):
+    """A GPT-2, which says under another name how many positions it has."""
+    from transformers import GPT2Config, GPT2Model
+
+    config = GPT2Config(vocab_size=len(originals.WORDS), n_positions=64, n_embd=16, n_layer=2, n_head=2)
+    return originals._saved(folder, GPT2Model, config, originals.word_pieces())
+
+
+def squeezebert(folder):
+    """A SqueezeBERT, which pools without a look whether there is something to pool with."""
+    from transformers import SqueezeBertConfig, SqueezeBertModel
+
+    sizes = {"embedding_size": 16, "max_position_embeddings": 64, **originals.SIZES}
+    config = SqueezeBertConfig(vocab_size=len(originals.WORDS), **sizes)
+    return originals._saved(folder, SqueezeBertModel, config, originals.word_pieces())
+
+
+def layoutlm(folder):
+    """A LayoutLM, which pools as SqueezeBERT does."""
+    from transformers import LayoutLMConfig, LayoutLMModel
+
+    sizes = {"max_position_embeddings": 64, "max_2d_position_embeddings": 8, **originals.SIZES}
+    return originals._saved(
+        folder, LayoutLMModel, LayoutLMConfig(vocab_size=len(originals.WORDS), **sizes), originals.word_pieces()
+    )
+
+
+def big_bird(folder):
+    """A BigBird that looks at all of a text."""
+    from transformers import BigBirdConfig, BigBirdModel
+
+    sizes = {"max_position_embeddings": 64, "attention_type": "original_full", **originals.SIZES}
+    config = BigBirdConfig(vocab_size=len(originals.WORDS), pad_token_id=0, **sizes)
+    return originals._saved(folder, BigBirdModel, config, originals.word_pieces())
+
+
+def xlstm(folder):
+    """An xLSTM, which goes from word to word and takes no mask."""
+    from transformers import xLSTMConfig, xLSTMModel
+
+    config = xLSTMConfig(vocab_size=len(originals.WORDS), hidden_size=16, num_hidden_layers=2, num_heads=2)
+    return originals._saved(folder, xLSTMModel, config, originals.word_pieces())
+
+
+KINDS = {
+    "bert": originals.bert, "roberta": originals.roberta, "t5": originals.t5, "llama": originals.llama, "gpt2": gpt2,
+    "squeezebert": squeezebert, "layoutlm": layoutlm, "big_bird": big_bird,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -46,6 +96,13 @@ def stack_of(folder):
     stack = backbone.build(prepared, softmax)
     backbone.begin(stack)
     return prepared, stack.eval()
+
+
+def built(bert, kind, dropout=0.1, **sizes):
+    """A model of another architecture, of which there is no folder."""
+    architecture = AutoConfig.for_model(kind, vocab_size=40, **sizes).to_dict()
+    prepared = OwnTexts().prepare_for(rows(), original_of(str(bert))._replace(architecture=architecture))
+    return PretrainedStack(prepared, softmax, dropout)
 
 
 def batch_of(prepared, texts):
@@ -72,9 +129,9 @@ def test_it_computes_what_transformers_computes_for_real_tokens(tmp_path, kind):
         torch.testing.assert_close(stack(tokens_BL, keep_BL).out[keep_BL], expected[keep_BL])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS.values(), xlstm])
 def test_padding_changes_nothing(tmp_path, kind):
-    prepared, stack = stack_of(KINDS[kind](tmp_path / kind))
+    prepared, stack = stack_of(kind(tmp_path / "model"))
     tokens_BL, keep_BL = batch_of(prepared, ["good day", "the cold road of my house"])
     short = int(keep_BL[0].sum())
     with torch.inference_mode():
@@ -116,12 +173,48 @@ def test_a_model_whose_positions_begin_after_its_padding_reads_no_further_than_i
     assert stack(tokens_BL, keep_BL).out.isfinite().all()
 
 
+def test_a_model_that_calls_its_positions_otherwise_reads_no_further_than_it_has_some(tmp_path):
+    prepared, stack = stack_of(gpt2(tmp_path / "gpt2"))
+    tokens_BL, keep_BL = batch_of(prepared, ["good " * 500])
+    assert tokens_BL.shape == (1, 64)
+    assert stack(tokens_BL, keep_BL).out.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "length"),
+    [
+        *(({"model_type": kind, "n_positions": 48}, 48) for kind in ("openai-gpt", "ctrl", "gptj", "codegen")),
+        ({"model_type": "t5", "n_positions": 48}, 256),
+        ({"model_type": "gpt2", "max_position_embeddings": 48}, 48),
+        ({"model_type": "mpnet", "max_position_embeddings": 50, "pad_token_id": 1}, 48),
+        ({"model_type": "llama", "max_position_embeddings": 48, "pad_token_id": 128_004}, 48),
+        ({"model_type": "gpt_neo", "max_position_embeddings": 48, "pad_token_id": 50_256}, 48),
+    ],
+)
+def test_as_many_tokens_are_read_as_an_architecture_has_positions_behind_those_of_padding(bert, architecture, length):
+    original = original_of(str(bert))._replace(architecture=architecture)
+    assert OwnTexts().prepare_for(rows(), original).max_len == length
+
+
 def test_attention_dropout_is_off_and_the_other_is_as_asked(bert):
     stack = Pretrained(origin=str(bert), dropout=0.25).build(
         OwnTexts().prepare_for(rows(), original_of(str(bert))), softmax
     )
     config = stack.model.config
     assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.25, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "expected"),
+    [
+        ("modernbert", {**originals.SIZES, "pad_token_id": 0}, {"drop": 0.25}),
+        ("gpt_neo", {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]},
+         {"attn_dropout": 0.0, "resid_dropout": 0.25, "dropout": 0.25, "drop": 0.25}),
+    ],
+)  # fmt: skip
+def test_dropout_is_as_asked_whatever_an_architecture_calls_it(bert, kind, sizes, expected):
+    modules = built(bert, kind, dropout=0.25, **sizes).named_modules()
+    assert {name.rpartition(".")[2]: each.p for name, each in modules if isinstance(each, nn.Dropout)} == expected
 
 
 def test_beginning_draws_no_random_number(bert):
@@ -159,6 +252,16 @@ def test_what_the_cache_of_the_hub_lacks_is_fetched(bert, monkeypatch, name):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert folder_of("somebody/bert") == bert
     assert (bert / name).read_bytes() == whole
+
+
+def test_of_the_hub_nothing_is_fetched_that_is_not_read(bert, monkeypatch):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **told: asked.append(told) or str(bert))
+    folder_of("somebody/bert")
+    read = ["config.json", "tokenizer.json", "model.safetensors", "model-00001-of-00002.safetensors"]
+    other = ["consolidated.safetensors", "consolidated.00.safetensors", "unet/model.safetensors", "onnx/config.json"]
+    patterns = {name: each for name, each in asked[0].items() if name.endswith("_patterns")}
+    assert [*filter_repo_objects([*read, *other, "pytorch_model.bin"], **patterns)] == read
 
 
 def test_a_whole_cache_is_not_asked_of_the_hub_again(bert, monkeypatch):
@@ -315,6 +418,16 @@ def test_an_adapter_beside_the_model_is_refused(bert):
             refused()
 
 
+def test_parts_of_a_distributed_checkpoint_are_refused_because_they_would_be_read_unseen(bert):
+    _, stack = stack_of(bert)
+    part = "shard-00001-model-00001-of-00001.safetensors"
+    save_file({name: each + 1.0 for name, each in originals.weights(bert).items()}, bert / part, {"format": "pt"})
+    told = rf"holds parts of a distributed checkpoint, such as {part}, which would be read instead\. Consolidate them"
+    for refused in (lambda: weights_of(bert), lambda: stack.take_weights(str(bert))):
+        with pytest.raises(BadInput, match=told):
+            refused()
+
+
 def test_weights_that_come_under_other_names_are_missed(bert, monkeypatch):
     from transformers import BertModel
 
@@ -344,6 +457,25 @@ def test_a_model_that_reads_no_text_is_refused(bert, kind):
     prepared = OwnTexts().prepare_for(rows(), original)
     with pytest.raises(BadInput, match=f"architecture '{kind}' reads no text"):
         PretrainedStack(prepared, softmax, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("fnet", {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}),
+        ("cpmant", {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "dim_head": 8, "dim_ff": 16}),
+    ],
+)
+def test_a_model_that_cannot_be_told_what_is_padding_is_refused(bert, kind, sizes):
+    told = rf"architecture '{kind}' cannot be told what is padding, .*\. Choose one that takes an attention mask"
+    with pytest.raises(BadInput, match=told):
+        built(bert, kind, **sizes)
+
+
+def test_a_model_that_looks_at_blocks_of_a_text_until_it_reads_a_short_one_is_refused(bert):
+    told = r"'big_bird' looks at blocks of a text only until .*\. Write \"attention_type\": \"original_full\" into"
+    with pytest.raises(BadInput, match=told):
+        built(bert, "big_bird", **originals.SIZES)
 
 
 def test_a_model_that_is_made_of_several_is_refused(bert):

@@ -200,13 +200,12 @@ def mistral(folder):
     return originals._saved(folder, MistralModel, config, originals.word_pieces())
 
 
-def fnet(folder):
+def mamba(folder):
     """It has no attention, and its config tells no number of heads."""
-    from transformers import FNetConfig, FNetModel
+    from transformers import MambaConfig, MambaModel
 
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32, "tpu_short_seq_length": 64}
-    config = FNetConfig(vocab_size=len(originals.WORDS), max_position_embeddings=64, **sizes)
-    return originals._saved(folder, FNetModel, config, originals.word_pieces())
+    config = MambaConfig(vocab_size=len(originals.WORDS), hidden_size=16, num_hidden_layers=2, state_size=4)
+    return originals._saved(folder, MambaModel, config, originals.word_pieces())
 
 
 def deepseek(folder):
@@ -223,7 +222,7 @@ def deepseek(folder):
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        (fnet, "computes its attention by itself"),
+        (mamba, "computes its attention by itself"),
         (deberta, "computes its attention by itself.*multi_head alone"),
         (mistral, "hides more than"),
         (deepseek, "values of the pretrained model are of another length than its queries.*multi_head"),
@@ -235,7 +234,7 @@ def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path, kind, t
         model_of(kind(tmp_path / "model"), kind="sliding_window")
 
 
-@pytest.mark.parametrize("kind", [deberta, fnet, mistral, deepseek, originals.albert])
+@pytest.mark.parametrize("kind", [deberta, mamba, mistral, deepseek, originals.albert])
 def test_with_its_own_softmax_such_a_model_is_fine_tuned_as_it_is(tmp_path, kind):
     _, model = model_of(kind(tmp_path / "model"), kind="multi_head")
     own = model.backbone.model
