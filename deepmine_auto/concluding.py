@@ -12,7 +12,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 
 from deepmine_auto.bundle.card import Story
 from deepmine_auto.bundle.parity import INPUTS, refuse_beyond_rounding
-from deepmine_auto.bundle.save import Exported, save
+from deepmine_auto.bundle.save import Exported, refuse_without_room, save
 from deepmine_auto.classification import TextPrepared
 from deepmine_auto.contracts import Prepared
 from deepmine_auto.data.kept import SEARCH, rows_of, test_rows
@@ -37,6 +37,7 @@ from deepmine_auto.pretrained.memory import forgotten
 from deepmine_auto.pretrained.merging import merge
 from deepmine_auto.storage.store import Row, StudyRow
 from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.baseline import name_of, rows_to_fit
 from deepmine_auto.study.budget import duration
 from deepmine_auto.study.evidence import Evidence, weigh
 from deepmine_auto.study.finals import Winner, winner
@@ -72,6 +73,7 @@ def conclude(agenda: Agenda, host: Host, bundle: Path) -> Row:
         raise _nothing(agenda)
     chosen = _weights_of(agenda, won)
     training = restored(ledger.study, ledger.params(chosen.trial), chosen, host)
+    refuse_without_room(bundle, training.model)
     ledger.event("test opened", f"the locked test was opened for the weights of trial {won.trial}", won.trial)
     examined = examine(training, chosen, ledger.study, ledger.seed)
     facts = {**training.facts(), **_facts(agenda, training, examined.rows)}
@@ -168,10 +170,11 @@ def examine(training: Training, chosen: Chosen, study: StudyRow, seed: int) -> E
     rows = test_rows(folder)
     prepared = training.prepared
     outputs = outputs_for(training, rows.inputs)
-    baseline = training.task.baseline(rows_of(folder, chosen.split, "train"), rows, prepared)
+    task, train = training.task, rows_of(folder, chosen.split, "train")
+    baseline = task.baseline(rows_to_fit(task, train), rows, prepared)
     targets = prepared.targets(rows)
-    evidence = weigh(training.task, study.spec["objective"], outputs, baseline, targets, seed_of(seed, "bootstrap"))
-    return Examined(rows, evidence, outputs, targets)
+    evidence = weigh(task, study.spec["objective"], outputs, baseline, targets, seed_of(seed, "bootstrap"))
+    return Examined(rows, replace(evidence, baseline_name=name_of(task, train)), outputs, targets)
 
 
 def outputs_for(training: Training, inputs: Sequence[Any]) -> np.ndarray:

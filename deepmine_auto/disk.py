@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk that is full."""
+
+
+def code_of(error: Exception) -> int | None:
+    """The number of the system's error behind this one; safetensors has it in its text alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 def flush(path: Path) -> None:

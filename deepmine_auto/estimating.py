@@ -7,7 +7,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +24,12 @@ from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import task_of
 from deepmine_auto.planning import Plan, Request, plan, refuse_known
 from deepmine_auto.scratch import scratch
-from deepmine_auto.searching import VERIFY_SECONDS, workers
+from deepmine_auto.searching import workers
 from deepmine_auto.space import Space
+from deepmine_auto.study.baseline import MOST_ROWS, rows_to_fit
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.checkpoints import LAST_KEPT
+from deepmine_auto.study.closing import closing_seconds
 from deepmine_auto.study.finals import FINALISTS, REPEATS
 from deepmine_auto.study.forecasting import Interval, Scaled, Terms, pruned, scaled
 from deepmine_auto.study.seeding import seed_of
@@ -130,7 +132,7 @@ def estimate(planned: Plan, space: Space, crew: Crew, host: Host) -> Estimates:
         files_mb = megabytes(folder)
         found = sample(space, spec, host, folder)
         files_mb += megabytes(folder / "prepared") * (1 + REPEATS)
-        closing = VERIFY_SECONDS + 2 * baseline_seconds(spec["task"], host, folder)
+        closing = closing_seconds(baseline_seconds(spec["task"], host, folder), (), spec["parts"])
     saved = pruned(host.get("pruner", spec["pruner"])(), len(spec["objectives"]), seed_of(spec["seed"], "dry run"))
     saved = saved.after(found.before_task)
     terms = Terms(planned.budget.trials or math.inf, seconds, crew.slots, closing, saved)
@@ -141,18 +143,11 @@ def baseline_seconds(task_name: str, host: Host, folder: Path) -> float:
     """How long fitting the classical baseline takes, reckoned from some of the rows."""
     task = task_of(task_name, {}, host)
     train, validation = (kept.rows_of(folder, kept.SEARCH, part) for part in ("train", "validation"))
-    some = train.take(_of_all_strata(task.strata(train))[:BASELINE_ROWS])
+    some = rows_to_fit(task, train, BASELINE_ROWS)
     prepared = task.prepare(some)
     begun = time.perf_counter()
     task.baseline(some, validation, prepared)
-    return (time.perf_counter() - begun) * len(train) / len(some)
-
-
-def _of_all_strata(strata: Sequence[Hashable]) -> list[int]:
-    """All rows in a random order, one of each stratum first: a baseline of a part of them must know every label."""
-    order = np.random.default_rng(0).permutation(len(strata)).tolist()
-    firsts = {strata[at]: at for at in order}.values()
-    return list(dict.fromkeys([*firsts, *order]))
+    return (time.perf_counter() - begun) * min(len(train), MOST_ROWS) / len(some)
 
 
 def seconds_in(budget: Budget, crew: Crew) -> float:

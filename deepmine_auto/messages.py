@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -76,7 +76,7 @@ OUT_OF_PATIENCE = "out_of_patience"
 class Reported:
     """An evaluation: the step, its share of the budget in thousandths, the value of the first objective, all metrics
     (the task's scores and what the model costs, `objectives.COSTS`), and the newest and the best checkpoint, which hold
-    what the database may name."""
+    what the database may name. `took`: the seconds for the outputs of the validation rows, and for their scores."""
 
     step: int
     share: int
@@ -85,6 +85,7 @@ class Reported:
     checkpoint: str | None = None
     best_checkpoint: str | None = None
     seconds: float = 0.0
+    took: Sequence[float] = field(default=(0.0, 0.0), compare=False)
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,13 @@ class Saved:
 
 @dataclass(frozen=True)
 class Beat:
-    """A sign of life between two evaluations: so many of so many steps are done, in so many seconds."""
+    """A sign of life between two evaluations: so many of so many steps are done, in so many seconds. `judges`: it comes
+    out of an evaluation."""
 
     step: int
     steps: int
     seconds: float
+    judges: bool = False
 
 
 def last_line(reason: str) -> str:

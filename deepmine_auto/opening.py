@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deepmine_auto.changing import Change, respaced
 from deepmine_auto.data import kept
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import Objective
 from deepmine_auto.planning import Plan
@@ -47,7 +47,7 @@ def begin(planned: Plan, store: Store) -> tuple[StudyRow, tuple[str, ...]]:
     BadInput where another study has begun in that folder."""
     originals = contents_of(Space.from_json(planned.spec["space"]))
     _claim(planned.folder)
-    kept.keep(planned.folder, planned.rows, planned.splits, planned.extra)
+    _keep(planned)
     spec = {**planned.spec, "kept": kept.digest(planned.folder), "originals": originals}
     objectives = [Objective(*each) for each in zip(spec["objectives"], spec["directions"], strict=True)]
     dataset = {"fingerprint": spec["fingerprint"], "rows": len(planned.rows), "described": spec["described"]}
@@ -56,6 +56,16 @@ def begin(planned: Plan, store: Store) -> tuple[StudyRow, tuple[str, ...]]:
     for note in planned.notes:
         store.add_event(study.id, "note", note)
     return study, planned.notes
+
+
+def _keep(planned: Plan) -> None:
+    try:
+        kept.keep(planned.folder, planned.rows, planned.splits, planned.extra)
+    except OSError as error:
+        for each in planned.folder.iterdir():  # it was empty, and the next try needs its name
+            each.unlink()
+        what = f"The rows cannot be kept in {planned.folder}: {error.strerror}."
+        raise DeepmineError(what, "Make room, or give another --output.") from error
 
 
 def _claim(folder: Path) -> None:
@@ -117,14 +127,25 @@ def go_on(study: StudyRow, store: Store, onward: Onward) -> StudyRow:
 
 
 def _refuse_futile(study: StudyRow, store: Store, change: Change, budget: Budget) -> None:
+    if change.another_space and not budget.set and (why := _draws_no_more(study, store)):
+        remedy = "Give --trials or --time-budget too, and it is searched further."
+        raise BadInput(f"The study '{study.name}' {why}.", remedy)
     if study.result is None:
         return
     for option, more, there, what in _used(study, store, budget):
         if more is not None and more <= there:
             raise BadInput(f"The study '{study.name}' is finished and {what}.", f"Give {option} above {there:.10g}.")
-    if change.another_space and not budget.set:
-        what = f"The study '{study.name}' is finished."
-        raise BadInput(what, "Give --trials or --time-budget too, and it is searched further.")
+
+
+def _draws_no_more(study: StudyRow, store: Store) -> str:
+    """Why no trial would be drawn from another space, in words; empty where some would."""
+    if study.result is not None:
+        return "is finished"
+    reruns, trials = len(store.rows(tables.reruns, study.id)), len(store.trials(study.id))
+    if reruns > study.spec.get("reopened", 0):
+        return "is in its finals"
+    most = study.spec["budget"].get("trials")
+    return f"has all its {most} trials" if most is not None and trials >= most else ""
 
 
 def _used(study: StudyRow, store: Store, budget: Budget) -> list[tuple[str, float | None, float, str]]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
 from deepmine_auto.changing import Change
 from deepmine_auto.concluding import conclude
-from deepmine_auto.errors import unknown
+from deepmine_auto.errors import NothingLearned, unknown
 from deepmine_auto.executors import inline
 from deepmine_auto.executors.gpus import seeing
 from deepmine_auto.host import Host, the_host
@@ -23,14 +23,12 @@ from deepmine_auto.storage.store import StudyRow
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.baseline import Baseline, beside
 from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.closing import closing_seconds
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.notes import study_note
 from deepmine_auto.study.provenance import record_plugins, unavailable
 from deepmine_auto.study.showing import note_study
 from deepmine_auto.study.writer import replay_left
-
-VERIFY_SECONDS = 12.0
-"""Expected time of exporting and of reloading in a clean process, which imports torch once more."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,7 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
     with workers(planned.spec["workers"]) as on:
         planned.budget.refuse_endless(on.gpus)
         refuse_known(planned)  # workers take seconds to start: another command may have taken the name since
+        _prove(planned.folder, on)
         with held(planned.storage, planned.name) as (store, fence):
             study, notes = begin(planned, store)
             return _conduct(Opened(study, planned.storage, store, fence, notes), on, watcher, host)
@@ -118,11 +117,26 @@ Run = Callable[[Agenda, Host, Callable[[], None]], None]
 
 
 class Workers(NamedTuple):
-    """What trials run on: how an agenda is run on it, the number of trials at a time, and the GPUs that they hold."""
+    """What trials run on: how an agenda is run on it, the number of trials at a time, the GPUs that they hold, and what
+    raises BadInput where a folder is not seen by all of it."""
 
     run: Run
     slots: int
     gpus: float
+    prove: Callable[[Path], None]
+
+
+def _prove(folder: Path, on: Workers) -> None:
+    """Raise BadInput where the study's folder is not seen by all workers, before anything is written: a study that has
+    begun keeps its folder."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        on.prove(folder)
+    except BaseException:
+        if made:
+            folder.rmdir()
+        raise
 
 
 def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Result:
@@ -131,20 +145,31 @@ def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Resul
     ledger = Ledger(opened.store, study, opened.fence, plugins, watcher.happened, opened.fence.regain, on.gpus)
     record_plugins(ledger, host)
     note_study(opened.store, study, study_note(study))
-    with beside(study, host) as baseline:
-        agenda = Agenda(
-            ledger,
-            opened.budget,
-            on.slots,
-            lambda: VERIFY_SECONDS + 2 * baseline.seconds(),
-            lambda params: unavailable(study, params, host),
-        )
-        watcher.opened(agenda, opened.notes, baseline.value)
+    baseline = beside(study, host)
+    agenda = Agenda(
+        ledger,
+        opened.budget,
+        on.slots,
+        lambda: closing_seconds(baseline.seconds(), agenda.took.values(), study.spec["parts"]),
+        lambda params: unavailable(study, params, host),
+    )
+    watcher.opened(agenda, opened.notes, baseline.value)
+    with _noted(ledger):
         on.run(agenda, host, partial(_tick, baseline, watcher))
         watcher.concluding()
         found = conclude(agenda, host, _bundle_folder(study))
     ledger.writer.settle()
     return _result(replace(study, result=found), opened.storage)
+
+
+@contextmanager
+def _noted(ledger: Ledger) -> Iterator[None]:
+    """Write how long this session has lasted where it ends without a result: a budget holds over all sessions."""
+    try:
+        yield
+    except (KeyboardInterrupt, NothingLearned):
+        ledger.note_spent()
+        raise
 
 
 def _tick(baseline: Baseline, watcher: Watcher) -> None:
@@ -171,7 +196,8 @@ def _bundle_folder(study: StudyRow) -> Path:
 @contextmanager
 def workers(asked: Mapping[str, Any]) -> Iterator[Workers]:
     """Open what trials run on: this process, or Ray. Meanwhile no GPU is seen where 0 were asked for."""
-    opened = nullcontext(Workers(inline.run, 1, 0.0)) if asked["executor"] == "inline" else _on_ray(asked)
+    here = Workers(inline.run, 1, 0.0, lambda _: None)
+    opened = nullcontext(here) if asked["executor"] == "inline" else _on_ray(asked)
     with seeing(asked["gpus"]), opened as on:
         yield on
 
@@ -186,4 +212,4 @@ def _on_ray(asked: Mapping[str, Any]) -> Iterator[Workers]:
         def run(agenda: Agenda, _host: Host, tick: Callable[[], None]) -> None:
             ray.run(agenda, resources, tick)
 
-        yield Workers(run, resources.slots, resources.slots * resources.gpus_per_trial)
+        yield Workers(run, resources.slots, resources.slots * resources.gpus_per_trial, ray.refuse_unseen)

@@ -19,6 +19,7 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.store import Store
 from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.closing import VERIFY_SECONDS
 
 ASKED = {"executor": "ray", "gpus": 0, "gpus_per_trial": None, "workers": None, "address": None}
 
@@ -100,7 +101,7 @@ def test_a_baseline_of_some_rows_is_taken_times_those_left_out(alike, monkeypatc
     monkeypatch.setattr(estimating, "time", Clock())
     monkeypatch.setattr(estimating, "BASELINE_ROWS", 16)
     found = foretold()
-    assert found.closing == estimating.VERIFY_SECONDS + 2 * 64 / 16
+    assert found.closing == VERIFY_SECONDS + 2 * 64 / 16
 
 
 def test_a_baseline_of_some_rows_knows_every_label(tmp_path, monkeypatch):

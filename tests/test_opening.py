@@ -1,6 +1,7 @@
 """A study is begun with all that belongs to it, in a folder of its own."""
 
-from contextlib import suppress
+import errno
+from contextlib import nullcontext, suppress
 from itertools import count
 
 import pytest
@@ -8,12 +9,14 @@ from away import without_fsync
 from fakes import SPACE, Bomb, Desk, Killed
 from tiny_texts import rows
 
+from deepmine_auto import searching
 from deepmine_auto.data import kept
 from deepmine_auto.data.split import split
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.opening import Onward, _reopened, begin, go_on
 from deepmine_auto.planning import Plan
 from deepmine_auto.storage import tables
+from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.spaces import Spaces
@@ -59,6 +62,35 @@ def test_of_two_studies_that_begin_in_one_folder_the_later_is_refused_and_change
         begin(planned(two.place, texts=60), two.store)
     assert kept.digest(tmp_path / "study") == study.spec["kept"]
     assert two.store.names() == []
+
+
+def test_rows_that_find_no_room_leave_the_name_to_the_next_try(tmp_path, monkeypatch):
+    def full(folder, *_):
+        (folder / kept.OPEN).write_text("half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    desk = Desk(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(kept, "keep", full)
+        with pytest.raises(DeepmineError, match=r"The rows cannot be kept in .*study: No space left .*\. Make room"):
+            begin(planned(desk.place), desk.store)
+    assert desk.store.names() == []
+    begin(planned(desk.place), desk.store)
+
+
+def test_a_folder_that_workers_do_not_see_is_refused_before_a_study_begins_there(tmp_path, monkeypatch):
+    """One that has begun keeps its folder, so that the remedy would come too late."""
+
+    def unseen(folder):
+        assert folder.is_dir()
+        raise BadInput("The node n does not see it.", "Give --output on a path that all nodes share.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(searching, "workers", lambda _: nullcontext(searching.Workers(print, 1, 0.0, unseen)))
+    with pytest.raises(BadInput, match=r"The node n does not see it\. Give --output"):
+        searching.search(task="sentiment", trials=1, output=str(tmp_path / "out"), executor="inline", study="one")
+    assert not (tmp_path / "out").exists()
+    assert not place_of(None).names()
 
 
 def test_a_search_that_ended_goes_on_where_its_budget_or_its_space_is_changed(tmp_path):

@@ -10,14 +10,13 @@ from optuna.trial import FrozenTrial, TrialState
 from deepmine_auto.audit.checks_of_rows import Findings, Seen, named
 from deepmine_auto.contracts import Report, Verdict
 from deepmine_auto.disk import sha256
-from deepmine_auto.objectives import COSTS, Limit
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.causes import ENDS
 from deepmine_auto.study.checkpoints import checkpoints_to_keep
 from deepmine_auto.study.finals import Rerun, finalists, in_order
 from deepmine_auto.study.finals import winner as the_winner
-from deepmine_auto.study.pruning import judge
+from deepmine_auto.study.pruning import costs_passed, judge
 
 MANIFEST = "manifest.json"
 """The file of a checkpoint that has the sha256 of every other."""
@@ -30,17 +29,12 @@ def verdicts(seen: Seen) -> Findings:
     reports = seen.history.reports
     for report in reports:
         row, given = written.pop(report.seq, None), judge(seen.pruner, reports, report.seq)
-        limited = any(each.excess(rows[report.seq]["metrics"]) > 0 for each in _costs(seen))
+        limited = bool(costs_passed(seen.record.study.limits, rows[report.seq]["metrics"]))
         if row is not None:
             yield _compared(row, given, limited)
         elif given.rung is not None or not given.keep or limited:
             yield "" if _undecided(report, seen) else f"report {report.seq} of trial {report.trial} has no verdict"
     yield from (f"the verdict on report {seq} is on none that is judged" for seq in written)
-
-
-def _costs(seen: Seen) -> list[Limit]:
-    """The limits by which a trial is stopped on its way: a cost does not change while a model learns."""
-    return [each for each in seen.record.study.limits if each.name in COSTS]
 
 
 def _compared(row: Row, given: Verdict, limited: bool) -> str:
@@ -119,7 +113,8 @@ def running(seen: Seen) -> Findings:
     unfinished = seen.history.unfinished()
     yield from ("" for _ in range(len(seen.trials) + len(seen.history.reruns) - len(unfinished)))
     for key in unfinished:
-        yield "" if seen.driven else f"{named(key)} is RUNNING, and no driver is alive"
+        remedy = "`resume` goes on with it, and `studies stop` ends it"
+        yield "" if seen.driven else f"{named(key)} is RUNNING, and no driver is alive: {remedy}"
 
 
 def checkpoints(seen: Seen) -> Findings:

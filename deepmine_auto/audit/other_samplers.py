@@ -48,7 +48,7 @@ class Table:
     the first is what is looked for. Raises BadInput where there is none."""
 
     def __init__(self, record: Record) -> None:
-        self.study, self.seed = record.study, int(record.study.spec["seed"])
+        self.study, self.seed, self.history = record.study, int(record.study.spec["seed"]), record.history
         now, best = record.spaces.now, record.history.best_values()
         self.space = Space(now.params, now.fixed)  # without recipes: the sampler is free from the first trial on
         fits = {each.number: now.fit(record.spaces.complete(each.number, each.params))
@@ -108,7 +108,7 @@ class Table:
             at = int(np.argmin(np.where(left_N, distances_N, np.inf)))
             left_N[at] = False
             order.append(at)
-            mirror.add(self._row(number, at), held_against(self.rows[at]))
+            mirror.add(self._row(number, at), held_against(self.rows[at]), self.history.curve(self.rows[at].number))
         return order
 
     def _row(self, number: int, at: int) -> FrozenTrial:

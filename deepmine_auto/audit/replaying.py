@@ -21,7 +21,7 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.known import Known, held_against, known_of
 from deepmine_auto.study.mirror import PROPOSED_BY, SAMPLER_ERROR, Mirror, of_sampler
-from deepmine_auto.study.setting_aside import bar, set_aside
+from deepmine_auto.study.setting_aside import as_they_are, bar, set_aside
 
 
 def replay(record: Record, sampler: Sampler, pruner: Pruner) -> list[Check]:
@@ -39,6 +39,7 @@ class Again:
         self.trials = record.trials_by_number
         self.seed = int(self.study.spec["seed"])
         self.spaces = record.spaces
+        self.plugins = record.rows(tables.plugins)
         evidence = record.rows(tables.evidence)
         self.mirror = Mirror(self.spaces, sampler, self.study.directions, self.seed, evidence)
         self.to_come = iter(self._first_reports())
@@ -53,7 +54,7 @@ class Again:
             if known is not None and not _too_late(trial):
                 self._bring_to(trial.number, known)
                 yield self._difference(trial)
-            self.mirror.add(_running(trial), {})
+            self.mirror.add(_running(trial), {}, {})
 
     def _first_reports(self) -> list[Row]:
         """What the mirror is told of: each step of a trial once; nothing beside several objectives."""
@@ -65,7 +66,7 @@ class Again:
 
     def _bring_to(self, number: int, known: Known) -> None:
         while self.waiting is not None and self.waiting["seq"] <= known.seq:
-            self.mirror.report(self.waiting["number"], self.waiting["step"], self.waiting["value"])
+            self.mirror.report(self.waiting["number"], self.waiting["share"], self.waiting["value"])
             self.waiting = next(self.to_come, None)
         for trial in self.trials[:number]:
             if trial.number not in self.ended and trial.number not in known.running:
@@ -73,7 +74,7 @@ class Again:
                 self.mirror.tell(trial.number, trial.state, trial.values, held_against(trial))
 
     def _difference(self, trial: FrozenTrial) -> str:
-        out = set_aside(self.ended.values())
+        out = set_aside(self.ended.values(), as_they_are(self.plugins, trial.number))
         again = self.mirror.ask(trial.number, bar(out, self.spaces.at(trial.number), self.seed, trial.number))
         before, now = _proposal(trial), _proposal(again)
         odd = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))

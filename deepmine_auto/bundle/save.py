@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from deepmine_auto import failpoints
 from deepmine_auto.bundle import manifest, parity
@@ -24,10 +25,15 @@ from deepmine_auto.bundle.probe import probe, separator_for
 from deepmine_auto.bundle.weights import WEIGHTS, save_weights
 from deepmine_auto.classification import TextPrepared
 from deepmine_auto.contracts import Prepared
-from deepmine_auto.disk import flush
-from deepmine_auto.errors import BadInput
+from deepmine_auto.disk import FULL, code_of, flush
+from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model, task_of
+
+MAKE_ROOM = "Make room, and run the same command again; a search goes on with deepmine-auto resume."
+
+BESIDE_WEIGHTS = 20_000_000
+"""Bytes of a bundle beside its weights: tokenizers are the largest."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,20 @@ def refuse_existing(folder: Path) -> None:
 
 def refuse_unmakeable(folder: Path) -> None:
     """Raise BadInput if no folder of this name can be made, or written into."""
-    nearest = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.exists(each))
+    nearest = _nearest(folder)
     if not os.path.isdir(nearest) or not os.access(nearest, os.W_OK | os.X_OK):
         raise BadInput(f"Nothing can be written in {nearest}.", "Give another --output.")
+
+
+def refuse_without_room(folder: Path, model: nn.Module) -> None:
+    """Raise DeepmineError if the disk has no room for a model's bundle. Ask before the locked test is opened."""
+    needed, nearest = 4 * sum(each.numel() for each in model.parameters()) + BESIDE_WEIGHTS, _nearest(folder)
+    if shutil.disk_usage(nearest).free < needed:
+        raise DeepmineError(f"There is no room for {folder}, which takes {needed / 1e6:,.0f} MB.", MAKE_ROOM)
+
+
+def _nearest(folder: Path) -> Path:
+    return next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.exists(each))
 
 
 def save(folder: Path, exported: Exported, inputs: Sequence[Any], outputs: np.ndarray) -> float:
@@ -69,7 +86,7 @@ def save(folder: Path, exported: Exported, inputs: Sequence[Any], outputs: np.nd
 def named_when_whole(folder: Path) -> Iterator[Path]:
     """A hidden folder to write into, which gets its name at the end; after an error nothing stands under that name.
 
-    Raises BadInput if the folder exists or cannot be made.
+    Raises BadInput if the folder exists or cannot be made, DeepmineError if there is no room.
     """
     folder = folder.absolute()
     refuse_existing(folder)
@@ -88,8 +105,10 @@ def named_when_whole(folder: Path) -> Iterator[Path]:
         yield unfinished
         flush(unfinished)
         unfinished.rename(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)
+        if isinstance(error, OSError | SafetensorError) and code_of(error) in FULL:
+            raise DeepmineError(f"There is no room for {folder}.", MAKE_ROOM) from error
         raise
     flush(folder.parent)
 

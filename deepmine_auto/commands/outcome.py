@@ -94,7 +94,7 @@ def _finals(study: SeenStudy, values: Sequence[float]) -> list[tuple[str, str]]:
     """What the winner's reruns came to, and whether they tell it from the other finalists."""
     if not values:
         return []
-    told = [f"mean {fmean(values):.4f} over {_counted(len(values), 'other split')}"]
+    told = [f"mean {fmean(values):.4f} over {_counted(len(values), f'other {study.row.varied}')}"]
     told += [f"ahead of {_numbered(study.behind)}"] if study.behind else []
     told += [f"{_numbered(study.as_good)} may be as good"] if study.as_good else []
     return [("finals", "; ".join(told if told[1:] else [*told, "no other trial was trained again"]))]

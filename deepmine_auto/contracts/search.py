@@ -27,7 +27,8 @@ class Sampler(Plugin):
 class Report(NamedTuple):
     """An intermediate value: which trial, at which share of its own budget (in thousandths), the value of the first
     objective with larger always better, its place in the one order of the study, and the values of all objectives;
-    whether it is the last because the trial came to its end, by its steps or by its patience."""
+    whether it is the last because the trial came to its end, by its steps or by its patience; and whether its model
+    may win: where its costs are over a limit, no pruner sees it among the others."""
 
     trial: int
     share: int
@@ -35,6 +36,7 @@ class Report(NamedTuple):
     seq: int
     values: tuple[float, ...] = ()
     last: bool = False
+    able: bool = True
 
 
 class Verdict(NamedTuple):

@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, inspect, select, update
+from sqlalchemy import ColumnElement, Table, Update, and_, delete, func, insert, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 
 from deepmine_auto import failpoints
@@ -120,10 +120,23 @@ class StudyRow:
         """What its models may cost."""
         return tuple(Limit(*each) for each in self.spec.get("limits", ()))
 
+    @property
+    def varied(self) -> str:
+        """What differs between the reruns of a trial: their splits, or their seeds alone where the user gave validation
+        rows."""
+        return "seed" if self.spec.get("validation_given") else "split"
+
 
 def _key(table: Table, row: Row) -> ColumnElement[bool]:
     """Where a table has the row with the same key."""
     return and_(*(each == row[each.name] for each in table.primary_key.columns))
+
+
+def _lasted(study_id: int, epoch: int, spent: float) -> Update:
+    """How long a session has lasted, to be written."""
+    column = tables.sessions.c
+    mine = (column.study_id == study_id) & (column.epoch == epoch)
+    return update(tables.sessions).where(mine).values(spent=spent)
 
 
 class Conflict(DeepmineError):
@@ -185,12 +198,10 @@ class Store:
 
     def set_result(self, study_id: int, result: Row, epoch: int = 0, spent: float = 0.0) -> None:
         """Write what the finals found, and how long the session of this epoch has lasted."""
-        session = tables.sessions
-        mine = (session.c.study_id == study_id) & (session.c.epoch == epoch)
         with self.engine.begin() as connection:
             where = tables.studies.c.study_id == study_id
             connection.execute(update(tables.studies).where(where).values(result=result))
-            connection.execute(update(session).where(mine).values(spent=spent))
+            connection.execute(_lasted(study_id, epoch, spent))
 
     def reopen(self, study_id: int, spec: Row) -> None:
         """Write how a study is to go on; what was found before does not count any more."""
@@ -217,6 +228,11 @@ class Store:
             row = {"study_id": study_id, "epoch": epoch, "host": socket.gethostname(), "pid": os.getpid(), "gpus": gpus}
             connection.execute(insert(session).values(**row, started=now(), spent=0.0))
         return epoch
+
+    def note_spent(self, study_id: int, epoch: int, spent: float) -> None:
+        """Write how long the session of this epoch has lasted, in seconds."""
+        with self.engine.begin() as connection:
+            connection.execute(_lasted(study_id, epoch, spent))
 
     def sessions(self, study_id: int) -> list[Row]:
         """All sessions in order."""
@@ -278,13 +294,11 @@ class Store:
 
         Raises Conflict where another report stands in its place.
         """
-        session = tables.sessions
-        mine = (session.c.study_id == study_id) & (session.c.epoch == epoch)
         row = {"study_id": study_id, **report}
         try:
             with self.engine.begin() as connection:
                 connection.execute(insert(tables.reports).values(**row))
-                connection.execute(update(session).where(mine).values(spent=spent))
+                connection.execute(_lasted(study_id, epoch, spent))
         except IntegrityError:
             self._compare(tables.reports, row)
 

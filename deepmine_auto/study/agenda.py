@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -31,6 +31,9 @@ from deepmine_auto.study.pruning import oriented
 from deepmine_auto.study.remaining import UsedUp
 from deepmine_auto.study.setting_aside import NothingInItsPlace
 
+SECONDS_BETWEEN_NOTES = 60.0
+"""How long a session has lasted is written so often, where no report says it: a budget holds over all sessions."""
+
 
 class Agenda:
     """One study's work, handed out over `slots` workers. `closing` estimates the seconds of export and checks;
@@ -50,8 +53,10 @@ class Agenda:
         self.running: dict[Key, Assignment] = {}
         self.left: deque[tuple[Key, Because]] = deque((key, "resumed") for key in ledger.unfinished())
         self.heard_at: dict[Key, float] = {}
+        self.judging_at: dict[Key, float] = {}  # it does not hang then, but nor may it judge for ever past the deadline
         self.spoken: set[Key] = set()  # whose worker has said something since it was handed out
         self.beats: dict[Key, Beat] = {}
+        self.took: dict[int, Sequence[float]] = {}  # by trial: the seconds of its last evaluation
         self.stopped = ledger.history.search_ended
         self.refused_at: int | None = None  # so many trials had ended when there was nothing to propose
 
@@ -83,10 +88,14 @@ class Agenda:
         assignment = self.running.get(key)
         if assignment is None:
             told = f"{key[0]} {key[1]} sent a message after its end; it is not counted"
-            self.ledger.event("late", told, self.ledger.trial_of(key))
+            self.ledger.event("late", told, self.ledger.history.trial_of(key))
             return False
-        self.heard_at[key] = time.monotonic()
+        self.ledger.note_spent(after=SECONDS_BETWEEN_NOTES)
         self.spoken.add(key)
+        if isinstance(message, Beat) and message.judges:
+            self.judging_at[key] = time.monotonic()
+            return True
+        self.heard_at[key] = time.monotonic()
         if isinstance(message, Ended) and message.cause == "lost":  # one of its processes died, and its worker says so
             self.lost(key, "lost", message.reason)
             return False
@@ -97,6 +106,7 @@ class Agenda:
 
     def _take(self, assignment: Assignment, message: Message) -> bool:
         if isinstance(message, Reported):
+            self.took[self.ledger.history.trial_of(assignment.key)] = message.took
             # what has taken its last step is complete, and says so next, whatever the time is
             out_of_time = message.share < WHOLE and self._out_of_time(assignment)
             return self.ledger.report(assignment, message, out_of_time=out_of_time)
@@ -125,7 +135,7 @@ class Agenda:
         batch at a time where it took too much memory."""
         if (assignment := self.running.pop(key, None)) is None:
             return
-        self.ledger.event(because, f"{key[0]} {key[1]} lost its worker: {why}", self.ledger.trial_of(key))
+        self.ledger.event(because, f"{key[0]} {key[1]} lost its worker: {why}", self.ledger.history.trial_of(key))
         if because == "memory" and self._may_halve(assignment):
             self._say_halved(assignment)
             self.left.append((key, because))
@@ -146,7 +156,7 @@ class Agenda:
         now, found = time.monotonic(), []
         for key in self.running:
             most = hanging.patience(key, self.ledger.history.standing, key in self.spoken)
-            silent = now - self.heard_at[key]
+            silent = now - max(self.heard_at[key], self.judging_at.get(key, 0.0))
             if silent > most:
                 found.append((key, f"no report for {silent:.0f} s, where {most:.0f} s are patience enough"))
         return found
@@ -164,7 +174,8 @@ class Agenda:
     def excuse(self, since: float) -> None:
         """Take off everybody's silence the time from `since` to now, in which this driver itself stood still."""
         now = time.monotonic()
-        self.heard_at = {key: min(now, at + now - since) for key, at in self.heard_at.items()}
+        for each in (self.heard_at, self.judging_at):
+            each.update({key: min(now, at + now - since) for key, at in each.items()})
 
     def stop(self) -> None:
         """Begin no new trial; what runs goes on, then the finals follow."""
@@ -183,7 +194,7 @@ class Agenda:
 
     def _gone(self, key: Key) -> str:
         """Why something unfinished cannot go on here; empty where it can."""
-        return self.unavailable(self.ledger.params(self.ledger.trial_of(key)))
+        return self.unavailable(self.ledger.params(self.ledger.history.trial_of(key)))
 
     def _searched(self) -> Assignment | None:
         if not self._may_search() or (self.running and self._ended_trials() == self.refused_at):
@@ -244,7 +255,7 @@ class Agenda:
         kind, number = assignment.key
         batch = assignment.params["training/batch"]
         text = f"{kind} {number} out of memory at batch {batch}: tried again in parts of half as many rows"
-        self.ledger.event("memory", text, self.ledger.trial_of(assignment.key))
+        self.ledger.event("memory", text, self.ledger.history.trial_of(assignment.key))
 
     def _out_of_time(self, assignment: Assignment) -> bool:
         if assignment.kind == "trial":

@@ -26,7 +26,7 @@ ENDS: dict[Cause, End] = {
     "memory": End(TrialState.FAIL, True),
     "plugin": End(TrialState.FAIL, True),
     "error": End(TrialState.FAIL, False),
-    "lost": End(TrialState.FAIL, False),
+    "lost": End(TrialState.FAIL, True),  # one worker after the other went with it
     "cancelled": End(TrialState.FAIL, False),
 }
 

@@ -35,8 +35,10 @@ class Standing:
         return tuple(sorted({*reported, *saved}, key=_step_and_attempt, reverse=True))
 
     def best(self, direction: Direction) -> Row | None:
-        """Its best report."""
-        return max(self.reports, key=lambda row: oriented(row["value"], direction), default=None)
+        """Its best report. Of a step that was reported twice the later one counts: that went on from a checkpoint
+        before it, maybe because the one that the first names could not be read."""
+        newest = {row["step"]: row for row in self.reports}
+        return max(newest.values(), key=lambda row: oriented(row["value"], direction), default=None)
 
 
 def _step_and_attempt(checkpoint: str) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from deepmine_auto.errors import DeepmineError
 from deepmine_auto.messages import Ended
 from deepmine_auto.objectives import COSTS, Limit
 from deepmine_auto.storage.store import Row, StudyRow, constraint_attrs
+from deepmine_auto.study import pruning
 from deepmine_auto.study.causes import ENDS
 from deepmine_auto.study.history import History, Key
 from deepmine_auto.study.showing import capped
@@ -53,9 +54,9 @@ def within_limits(history: History, number: int, message: Ended) -> Ended:
 
 
 def costs_passed(history: History, key: Key) -> str:
-    """The limits on costs that what runs passes, in words. A cost does not change while a model learns."""
-    limits = [each for each in history.study.limits if each.name in COSTS]
-    return _passed(limits, history.of(*key).reports[-1]["metrics"])
+    """The limits on costs that what runs passes, in words."""
+    metrics = history.of(*key).reports[-1]["metrics"]
+    return _passed(pruning.costs_passed(history.study.limits, metrics), metrics)
 
 
 def rerun_within_limits(history: History, number: int, message: Ended) -> Ended:

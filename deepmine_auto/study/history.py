@@ -47,7 +47,7 @@ class History:
         self.judged: set[int] = set()
         for row in store.rows(tables.verdicts, study.id):
             self.note_verdict(row)
-        self.reports: list[Report] = curve(reports, study.objectives)
+        self.reports: list[Report] = curve(reports, study.objectives, study.limits)
         self.seq: int = max((row["seq"] for row in reports), default=0)
         events = store.rows(tables.events, study.id)
         self.event: int = max((row["id"] for row in events), default=0)
@@ -65,6 +65,15 @@ class History:
     def of(self, kind: str, number: int) -> Standing:
         """The standing of a trial or rerun."""
         return self.standing.setdefault((kind, number), Standing())
+
+    def curve(self, number: int) -> dict[int, float]:
+        """A trial's values by the share of its steps; of a step that was reported twice the first counts."""
+        return {row["share"]: row["value"] for row in reversed(self.of("trial", number).reports)}
+
+    def trial_of(self, key: Key) -> int:
+        """The number of a trial, or of the one that is trained again."""
+        kind, number = key
+        return number if kind == "trial" else int(self.reruns[number]["trial"])
 
     def note_verdict(self, row: Row) -> None:
         """Remember a verdict."""

@@ -19,10 +19,10 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.store import Row, Store, StudyRow, now
 from deepmine_auto.study import ends
+from deepmine_auto.study.assigning import Assigning
 from deepmine_auto.study.budget import used
 from deepmine_auto.study.checkpoints import being_written, checkpoints_to_keep, sweep
 from deepmine_auto.study.finals import may_win
-from deepmine_auto.study.fitting import halvings_known
 from deepmine_auto.study.giving_up import refuse_failing
 from deepmine_auto.study.history import History, Key
 from deepmine_auto.study.known import held_against, write_known
@@ -30,8 +30,7 @@ from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.notes import best_note
 from deepmine_auto.study.pruning import judge, oriented, seen
 from deepmine_auto.study.remaining import refuse_used_up
-from deepmine_auto.study.seeding import seed_of
-from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, bar, refuse, set_aside
+from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, as_they_are, bar, refuse, set_aside
 from deepmine_auto.study.showing import note_trial
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.study.writer import Watch, Writer, replay_left
@@ -64,7 +63,7 @@ class Ledger:
         self.spaces = Spaces.of(store, study)
         self.epoch = store.begin_session(study.id, gpus)
         fence.study_id, fence.epoch = study.id, self.epoch
-        self.begun = time.monotonic()
+        self.begun, self.noted = time.monotonic(), 0.0
         self.writer = Writer(store, study, self.epoch, self._noticed, regain)
         self._read()
 
@@ -73,11 +72,15 @@ class Ledger:
         sessions = [row for row in self.store.sessions(self.study.id) if row["epoch"] != self.epoch]
         self.used_before = used(sessions)
         self.history = History(self.store, self.study)
+        rungs = tuple(self.pruner.rungs())
+        self.assigning = Assigning(self.study, self.spaces, self.history, self.writer, rungs)
+        self.plugins = self.store.rows(tables.plugins, self.study.id)
         evidence = self.store.rows(tables.evidence, self.study.id)
         self.mirror = Mirror(self.spaces, self.sampler, self.study.directions, self.seed, evidence)
         for number in sorted(self.trials):
             self._show_missing(number)
-            self.mirror.add(self.trials[number], held_against(self.trials[number]))
+            curve = {} if self._several else self.history.curve(number)
+            self.mirror.add(self.trials[number], held_against(self.trials[number]), curve)
         self.proposed: FrozenTrial | None = None
         for each in replayed:
             self.event("replayed", each)
@@ -108,7 +111,7 @@ class Ledger:
 
     def params(self, number: int) -> dict[str, Any]:
         """All that a trial was built from, by plain names."""
-        return self.spaces.complete(number, self.trials[number].params)
+        return self.assigning.params(number)
 
     @property
     def seed(self) -> int:
@@ -118,12 +121,23 @@ class Ledger:
     @property
     def spent(self) -> float:
         """Seconds that drivers have worked on this study, over all sessions."""
-        return self.used_before[0] + time.monotonic() - self.begun
+        return self.used_before[0] + self._lasted
 
     @property
     def gpu_hours(self) -> float:
         """Hours for which GPUs were held, over all sessions."""
-        return self.used_before[1] + (time.monotonic() - self.begun) * self.gpus / 3600
+        return self.used_before[1] + self._lasted * self.gpus / 3600
+
+    @property
+    def _lasted(self) -> float:
+        return time.monotonic() - self.begun
+
+    def note_spent(self, after: float = 0.0) -> None:
+        """Write how long this session has lasted, where that was not written for more than `after` seconds."""
+        lasted = self._lasted
+        if lasted - self.noted > after:
+            self.writer.write("spent", epoch=self.epoch, spent=lasted)
+            self.noted = lasted
 
     def unfinished(self) -> list[Key]:
         """Trials and reruns that have no end yet."""
@@ -150,10 +164,10 @@ class Ledger:
         self.proposed = None
         self.trials[number] = row
         failpoints.reach("after_ask")
-        return self._assign_trial(number, "begun")
+        return self.assigning.trial(number, "begun")
 
     def _propose(self, number: int) -> FrozenTrial:
-        out = set_aside(self.trials.values())
+        out = self._set_aside()
         barred = bar(out, self.space, self.seed, number)
         refuse_used_up(self.mirror.remaining(number, barred))
         proposed = self.mirror.ask(number, barred)
@@ -161,14 +175,17 @@ class Ledger:
         refuse(out, self.study.spec["task"], self.space.complete(proposed.params), self.study.typed)
         return proposed
 
+    def _set_aside(self) -> set[str]:
+        return set_aside(self.trials.values(), as_they_are(self.plugins, len(self.trials)))
+
     def adopt(self, key: Key, because: Because) -> Assignment | None:
         """Go on with an unfinished one under the same number; None where the verdict on its last report ended it."""
         kind, number = key
         if kind == "rerun":
-            return self._assign_rerun(self.reruns[number], because)
+            return self.assigning.rerun(number, because)
         if self._ended_by_verdict(number):
             return None
-        return self._assign_trial(number, because)
+        return self.assigning.trial(number, because)
 
     def _ended_by_verdict(self, number: int) -> bool:
         stopped = self.history.of("trial", number).stopped
@@ -184,51 +201,9 @@ class Ledger:
         number = len(self.reruns)
         row: Row = {"number": number, "trial": trial, "repeat": repeat}
         self.writer.write("rerun", **row)
-        row = self.reruns[number] = {**row, "state": "RUNNING"}
+        self.reruns[number] = {**row, "state": "RUNNING"}
         failpoints.reach("mid_rerun")
-        return self._assign_rerun(row, "begun")
-
-    def _assign_trial(self, number: int, because: Because) -> Assignment:
-        return self._assign(
-            "trial", number, number, "search", seed_of(self.seed, "trial", number), because, tuple(self.pruner.rungs())
-        )
-
-    def _assign_rerun(self, row: Row, because: Because) -> Assignment:
-        seed = seed_of(self.seed, "rerun", row["repeat"])
-        return self._assign("rerun", row["number"], row["trial"], f"rerun-{row['repeat']}", seed, because, ())
-
-    def _assign(
-        self, kind: Any, number: int, trial: int, split: str, seed: int, because: Because, rungs: tuple[int, ...]
-    ) -> Assignment:
-        standing = self.history.of(kind, number)
-        halvings = halvings_known(self.history, self._params_of, self.params(trial)) + (because == "memory")
-        row: Row = {"kind": kind, "number": number, "attempt": len(standing.attempts) + 1, "epoch": self.epoch}
-        row |= {"because": because, "halvings": halvings}
-        self.writer.write("attempt", **row)
-        standing.attempts.append({**row, "saved": None})
-        failpoints.reach("after_attempt")
-        return Assignment(
-            kind=kind,
-            number=number,
-            attempt=row["attempt"],
-            folder=self.study.folder,
-            task=self.study.spec["task"],
-            objective=self.study.spec["objective"],
-            split=split,
-            seed=seed,
-            params=self.params(trial),
-            checkpoints=standing.checkpoints(),
-            rungs=rungs,
-            halvings=halvings,
-        )
-
-    def trial_of(self, key: Key) -> int:
-        """The number of a trial, or of the one that is trained again."""
-        kind, number = key
-        return number if kind == "trial" else int(self.reruns[number]["trial"])
-
-    def _params_of(self, key: Key) -> dict[str, Any]:
-        return self.params(self.trial_of(key))
+        return self.assigning.rerun(number, "begun")
 
     # -- report and decide -------------------------------------------------------------------------------------------
 
@@ -241,10 +216,10 @@ class Ledger:
         number = assignment.number
         if any(each.trial == number and each.share == message.share for each in self.history.reports):
             return True  # a step that was judged before the driver was killed
-        self.history.reports.append(seen(row, self.study.objectives))
+        self.history.reports.append(seen(row, self.study.objectives, self.study.limits))
         if not self._several:  # TPE cannot read intermediate values beside several objectives
             self._show(number, message.step, message.value)
-            self.mirror.report(number, message.step, message.value)
+            self.mirror.report(number, message.share, message.value)
         failpoints.reach("after_show")
         return self._decide(number, row["seq"], out_of_time)
 
@@ -290,7 +265,8 @@ class Ledger:
             "best_checkpoint": message.best_checkpoint,
             "seconds": message.seconds,
         }
-        self.writer.write("report", report=row, epoch=self.epoch, spent=time.monotonic() - self.begun)
+        self.noted = self._lasted
+        self.writer.write("report", report=row, epoch=self.epoch, spent=self.noted)
         self.history.of(assignment.kind, assignment.number).reports.append(row)
         return row
 
@@ -373,7 +349,7 @@ class Ledger:
         if message.cause in TOLD:
             blamed = f" ({message.plugin})" if message.plugin else ""
             self.event("failed", f"trial {number} failed{blamed}: {last}", number)
-            for plugin in set_aside(self.trials.values()) & {message.plugin or ""}:
+            for plugin in self._set_aside() & {message.plugin or ""}:
                 self.event("set aside", f"{plugin} raised in {SET_ASIDE_AFTER} trials and is set aside for this study")
         self.watch("ended", message.cause, number)
 
@@ -409,7 +385,7 @@ class Ledger:
 
     def write_result(self, result: Row) -> None:
         """Write what the finals found."""
-        self.writer.write("result", result=result, epoch=self.epoch, spent=time.monotonic() - self.begun)
+        self.writer.write("result", result=result, epoch=self.epoch, spent=self._lasted)
 
     def _noticed(self, kind: str, text: str, trial: int | None) -> None:
         """Hear of the database from the writer; that the disk is full cannot be written."""

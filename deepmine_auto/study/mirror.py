@@ -12,10 +12,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from threading import Thread
 from typing import Any
 
 import optuna
@@ -24,6 +22,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from deepmine_auto.aside import aside
 from deepmine_auto.contracts import Sampler
 from deepmine_auto.space import Param, Space, Value, essential
 from deepmine_auto.storage.store import Row
@@ -82,23 +81,26 @@ class Mirror:
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
-    def add(self, row: FrozenTrial, constraints: Mapping[str, float]) -> None:
-        """Take over a row of the study, and how far its trial is over each constraint: above 0 is infeasible."""
-        self._give(row.number, row, constraints)
+    def add(self, row: FrozenTrial, constraints: Mapping[str, float], curve: Mapping[int, float]) -> None:
+        """Take over a row of the study; how far its trial is over each constraint, where above 0 is infeasible; and its
+        values by the share of its own steps, in thousandths. TPE ranks pruned trials by how far they came, and the
+        steps of two trials do not compare."""
+        self._give(row.number, row, constraints, curve)
 
-    def _give(self, number: int, row: FrozenTrial, constraints: Mapping[str, float]) -> None:
-        params = self.spaces.complete(number, row.params)
-        curve, attrs = dict(row.intermediate_values), of_sampler(row.system_attrs)
+    def _give(
+        self, number: int, row: FrozenTrial, constraints: Mapping[str, float], curve: Mapping[int, float]
+    ) -> None:
+        params, attrs = self.spaces.complete(number, row.params), of_sampler(row.system_attrs)
         self.names.note(row.distributions)
         self.known[number] = _mark(params)
         if str(row.user_attrs.get(SAMPLER_ERROR, "")).startswith(TimeoutError.__name__):
             self.waits.add(number)
         self._change(number, Given(params, row.state, row.values, curve, attrs, constraints))
 
-    def report(self, number: int, step: int, value: float) -> None:
-        """See an intermediate value."""
+    def report(self, number: int, share: int, value: float) -> None:
+        """See a value at a share of a trial's steps."""
         given = self.given[number]
-        self._change(number, replace(given, curve={**given.curve, step: value}))
+        self._change(number, replace(given, curve={**given.curve, share: value}))
 
     def tell(
         self, number: int, state: TrialState, values: Sequence[float] | None, constraints: Mapping[str, float]
@@ -120,7 +122,7 @@ class Mirror:
             why = f"{type(proposed).__name__}: {proposed}"
             proposed = draw(RandomSampler)
             proposed.user_attrs[SAMPLER_ERROR] = why
-        self._give(number, proposed, {})
+        self._give(number, proposed, {}, {})
         return proposed
 
     @property
@@ -138,8 +140,7 @@ class Mirror:
         """A sampler's proposal, or what it raised: a sampler is a plugin, and whatever it does, the study goes on."""
         if sum(each < number for each in self.waits) >= MOST_WAITS:
             return TimeoutError(f"no proposal in time in {MOST_WAITS} trials")
-        future: Future[FrozenTrial] = Future()
-        Thread(target=_carry_out, args=(future, draw), daemon=True).start()
+        future = aside(draw)
         try:
             return future.exception(SAMPLER_SECONDS) or future.result()
         except TimeoutError:
@@ -195,13 +196,6 @@ class Mirror:
             user_attrs={name: each for name, each in drawn.user_attrs.items() if name == PROPOSED_BY},
             system_attrs=of_sampler(drawn.system_attrs),
         )
-
-
-def _carry_out(future: Future[FrozenTrial], draw: Callable[[], FrozenTrial]) -> None:
-    try:
-        future.set_result(draw())
-    except BaseException as error:  # sys.exit and Rust panics in a plugin must not end the host either
-        future.set_exception(error)
 
 
 def _suggest(trial: Trial, param: Param, bar: Barred) -> Value:

@@ -90,7 +90,7 @@ def _finalists(study: StudyRow, result: Row, reruns: Sequence[Row]) -> str:
         )
         for trial, each in sorted(values.items())
     ]
-    heads = ("trial", "mean", "reruns, each on another split")
+    heads = ("trial", "mean", f"reruns, each on another {study.varied}")
     return f"## Finalists\n\n{_table(heads, rows)}" if rows else ""
 
 

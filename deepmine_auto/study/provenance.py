@@ -38,6 +38,7 @@ def record_plugins(ledger: Ledger, host: Host) -> None:
         row: Row = {"kind": kind, "name": name, "since": len(ledger.trials), "hash": brought.hash}
         row |= {"distribution": brought.distribution, "version": brought.version}
         ledger.store.put(tables.plugins, ledger.study.id, row)
+        ledger.plugins.append(row)
 
 
 def plugins_in_use(ledger: Ledger) -> dict[Plugin, str]:

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.space import Space, Value
+from deepmine_auto.storage.store import Row
 from deepmine_auto.study.mirror import Barred
 from deepmine_auto.study.seeding import seed_of
 
@@ -19,17 +20,28 @@ SET_ASIDE_AFTER = 3
 KINDS_OF_PARAMS = {"model": "backbone", "placement/hybrid": "attention"}
 """The kind of plugin that a param's first words mean, where they are others."""
 
+HYBRID = "placement/hybrid/kind"
+
 
 class NothingInItsPlace(DeepmineError):
     """A proposal asks for a plugin that is set aside, and the space has no other."""
 
 
-def set_aside(trials: Iterable[FrozenTrial]) -> set[str]:
-    """Plugins (`kind/name`) that raised in too many trials."""
+def set_aside(trials: Iterable[FrozenTrial], since: Mapping[str, int] | None = None) -> set[str]:
+    """Plugins (`kind/name`) that raised in too many trials. `since` says from which trial on each is what it is now:
+    who has mended one finds it proposed again."""
     # a driver that was killed may have told of an end by half
-    ended = (each.user_attrs for each in trials if each.state.is_finished())
-    raised = Counter(attrs["plugin"] for attrs in ended if "plugin" in attrs)
+    ended = [each for each in trials if each.state.is_finished() and each.user_attrs.get("cause") == "plugin"]
+    blamed = ((each.user_attrs.get("plugin"), each.number) for each in ended)
+    raised = Counter(plugin for plugin, number in blamed if plugin and number >= (since or {}).get(plugin, number))
     return {plugin for plugin, count in raised.items() if count >= SET_ASIDE_AFTER}
+
+
+def as_they_are(plugins: Iterable[Row], number: int) -> dict[str, int]:
+    """From which trial on each plugin (`kind/name`) is what it is when trial `number` is proposed, by rows of the table
+    of plugins."""
+    known = sorted((row for row in plugins if row["since"] <= number), key=lambda row: int(row["since"]))
+    return {f"{row['kind']}/{row['name']}": row["since"] for row in known}
 
 
 def bar(out: set[str], space: Space, seed: int, number: int) -> Barred:
@@ -40,9 +52,11 @@ def bar(out: set[str], space: Space, seed: int, number: int) -> Barred:
         kind = KINDS_OF_PARAMS.get(prefix, prefix)
         if last == "use":
             return False if value is True and kind in out and False in _options(space, name) else None
+        if (name, value) == ("placement/kind", "hybrid") and not _left(out, space, "attention", HYBRID):
+            return "same"  # no other variant is left that could stand between its layers
         if last != "kind" or f"{kind}/{value}" not in out:
             return None
-        left = [each for each in _options(space, name) if f"{kind}/{each}" not in out]
+        left = _left(out, space, kind, name)
         return left[seed_of(seed, "instead", number, name) % len(left)] if left else None
 
     return instead
@@ -60,6 +74,12 @@ def refuse(out: set[str], task: str, params: Mapping[str, Any], typed: str) -> N
             raise NothingInItsPlace(what, f"See `deepmine-auto trials {typed}`.")
 
 
+def _left(out: set[str], space: Space, kind: str, name: str) -> list[Value]:
+    return [each for each in _options(space, name) if f"{kind}/{each}" not in out]
+
+
 def _options(space: Space, name: str) -> tuple[Value, ...]:
+    if name in space.fixed:
+        return (space.fixed[name],)
     ranges = {each.name: each.range for each in space.params}
     return tuple(getattr(ranges[name], "options", ()))

@@ -89,14 +89,17 @@ def _knows_the_test(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def _ranked(store: Store, source: StudyRow, objectives: Sequence[str]) -> list[_Earlier]:
-    """The ended trials of a study that say something, best first: complete ones, pruned ones by how far they came, and
-    those that failed because of their params. What only broke a limit of that study says nothing here."""
+    """The ended trials of a study that say something, best first: the winner where the deadline cut it off and it was
+    then trained again, complete ones, pruned ones by how far they came, and those that failed because of their params.
+    What only broke a limit of that study says nothing here."""
     ended = [each for each in store.trials(source.id) if each.state.is_finished()]
     sound = [each for each in ended if may_win(each)]
     complete = [each for each in sound if each.state == TrialState.COMPLETE]
     pruned = [each for each in sound if each.state == TrialState.PRUNED]
     blamed = [each for each in ended if _blamed(each)]
     good = _complete_first(complete, source, objectives) + _farthest_first(pruned, store, source)
+    cut_off = [each.number for each in pruned if each.number == _winner(source)]
+    good.sort(key=lambda each: each.number not in cut_off)
     most, spaces = len(good) + len(blamed), Spaces.of(store, source)
     ranks = [*((most - 1 - at) / most for at in range(len(good))), *(0.0 for _ in blamed)]
     return [
@@ -119,9 +122,13 @@ def _farthest_first(trials: list[FrozenTrial], store: Store, source: StudyRow) -
     return sorted(trials, key=lambda each: reached.get(each.number, (-1, 0.0)), reverse=True)
 
 
+ELSEWHERE = ("limit", "lost")
+"""What need not happen in another study: its limits are others, and so may be its machines."""
+
+
 def _blamed(trial: FrozenTrial) -> bool:
     cause = trial.user_attrs.get("cause")
-    return cause != "limit" and cause in ENDS and ENDS[cause].infeasible
+    return cause not in ELSEWHERE and cause in ENDS and ENDS[cause].infeasible
 
 
 def _row(number: int, source: str, each: _Earlier) -> Row:
@@ -130,9 +137,14 @@ def _row(number: int, source: str, each: _Earlier) -> Row:
 
 def _best(fitting: Sequence[_Earlier], source: StudyRow, space: Space) -> list[Params]:
     """The winner, which was trained again before it was named, and then the best values."""
-    winner = (source.result or {}).get("winner")
-    complete = sorted((each for each in fitting if each.complete), key=lambda each: each.number != winner)
-    return [fit for each in complete[:FINALISTS] if (fit := space.fit(each.params)) is not None]
+    winner = _winner(source)
+    whole = [each for each in fitting if each.complete or each.number == winner]  # the deadline may have cut it off
+    first = sorted(whole, key=lambda each: each.number != winner)
+    return [fit for each in first[:FINALISTS] if (fit := space.fit(each.params)) is not None]
+
+
+def _winner(source: StudyRow) -> int | None:
+    return (source.result or {}).get("winner")
 
 
 def _told(source: StudyRow, fitting: int, ranked: int, spec: Mapping[str, Any]) -> str:

@@ -179,6 +179,7 @@ def apply(store: Store, study_id: int, entry: Entry) -> None:
         "tell": store.finish_trial,
         "end rerun": partial(store.finish_rerun, study_id),
         "save": partial(store.note_saved, study_id),
+        "spent": partial(store.note_spent, study_id),
         "result": partial(store.set_result, study_id),
     }
     if entry.op in TABLES:

@@ -92,7 +92,8 @@ def told(agenda: Agenda, beside: Beside, kind: str, text: str, number: int | Non
     if kind == "begun":
         first = text == "rerun" and number == reopened_at(agenda)
         finalists = ", ".join(map(str, agenda.finalists()))
-        return f"finals: trials {finalists} are trained again on other splits, {REPEATS} times each" if first else None
+        again = f"trained again on other {agenda.ledger.study.varied}s, {REPEATS} times each"
+        return f"finals: trials {finalists} are {again}" if first else None
     if kind == "ended" and number is not None:
         return None if text in TOLD else _ended(agenda, beside, text, number)
     if kind == "rerun ended" and number is not None:

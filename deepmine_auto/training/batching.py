@@ -78,13 +78,15 @@ def training_order(
     lengths: np.ndarray, size: int, seed: Sequence[int], odds: np.ndarray | None = None, batching: str = "rows"
 ) -> list[np.ndarray]:
     """The batches of one epoch: every row once, or as many rows drawn by their odds; rows of like length together,
-    batches in random order. Each has `size` rows, or of its run's tokens about as many as the others."""
+    batches in random order. Each has `size` rows or, where they do not divide, a row or more less, as all others have:
+    a last batch of a few would be those of the longest rows, each a step for itself. Or each has about as many of its
+    run's tokens as the others."""
     rng = np.random.default_rng(seed)
     rows = len(lengths)
     shuffled = rng.permutation(rows) if odds is None else rng.choice(rows, rows, p=odds / odds.sum())
     runs = np.array_split(shuffled, _runs(rows, size))
     ordered = np.concatenate([run[np.argsort(lengths[run], kind="stable")] for run in runs])
-    batches = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    batches = np.array_split(ordered, -(-rows // size))
     if batching == "tokens":
         batches = _cut_anew(batches, lengths, len(runs))
     return [batches[each] for each in rng.permutation(len(batches))]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -22,14 +21,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deepmine_auto import failpoints
-from deepmine_auto.disk import flush, sha256
+from deepmine_auto.disk import FULL, code_of, flush, sha256
 from deepmine_auto.errors import DeepmineError
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
-"""What the system says of a disk that is full, and of one on the network that does not answer."""
+"""What the system says of a disk on the network that does not answer."""
 
 SECONDS_BETWEEN_TRIES, TRIES = 5.0, 120
 """How often such a disk is tried again: for ten minutes."""
@@ -67,11 +65,7 @@ def saving(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
 
 def _passing(error: OSError | SafetensorError) -> str | None:
     """What is wrong, in the system's words, if it may pass."""
-    if isinstance(error, OSError):
-        code = error.errno
-    else:  # its text alone says what the system said
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        code = int(found[1]) if found else None
+    code = code_of(error)
     return os.strerror(code) if code in FULL + AWAY else None
 
 

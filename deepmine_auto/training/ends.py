@@ -8,18 +8,30 @@ from types import TracebackType
 
 import torch
 
+from deepmine_auto.errors import DeepmineError, first_line
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Ended, Message, Reported
 from deepmine_auto.model.assemble import plugins_of
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.objectives import COSTS
 
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+BROKEN = "The GPU cannot be used by this process any more"
+AGAIN = "Run it again; with a search, deepmine-auto resume goes on."
+
+
+class DeviceBroken(DeepmineError):
+    """A fault of CUDA after which every call fails, whoever makes it: the process has to end."""
+
+
 REASON_BYTES = 4096
 """So much of a traceback's end is kept in a trial's row."""
 
 
 def guarded(begin: Callable[[], Iterator[Message]], assignment: Assignment, host: Host) -> Iterator[Message]:
-    """Yield the messages of what `begin` returns, and its end where it raises. Ctrl-C alone passes through."""
+    """Yield the messages of what `begin` returns, and its end where it raises. Ctrl-C alone passes through, and
+    DeviceBroken: no other training may begin in this process."""
     last: Reported | None = None
     try:
         for message in begin():
@@ -29,6 +41,8 @@ def guarded(begin: Callable[[], Iterator[Message]], assignment: Assignment, host
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # user code may raise anything, sys.exit and Rust panics included
+        if broken := _broken_device(error):
+            raise DeviceBroken(f"{BROKEN}: {broken}.", AGAIN) from error
         end = _ended(error, assignment, host, last)
     yield end  # out here the error is gone, and with it the memory that its frames held
 
@@ -44,14 +58,20 @@ def _ended(error: BaseException, assignment: Assignment, host: Host, last: Repor
     return Ended("plugin" if plugin else "error", reason=reason, plugin=plugin, facts=facts)
 
 
+def _broken_device(error: BaseException) -> str:
+    """What CUDA says of a fault that stays with a process until its end; empty where it is another error."""
+    told = first_line(error)
+    return told if "CUDA error" in told and not out_of_memory(error) else ""
+
+
 def _facts(last: Reported) -> dict[str, float]:
     return {"seconds": last.seconds, **{name: last.metrics[name] for name in COSTS if name in last.metrics}}
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is too little memory."""
-    # on a CPU torch raises a RuntimeError
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    told = str(error)  # on a CPU, and where CUDA or cuBLAS begin, torch raises a RuntimeError
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(each in told for each in NO_MEMORY)
 
 
 def _blamed(frames: TracebackType | None, assignment: Assignment, host: Host) -> str | None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,26 @@ def outputs_of(
     """The model's outputs (N, ...) for all rows, in their order, with other weights put in its place if given. Where
     there are outputs for each token, those past a row's end are zero. What does not fit into memory is tried again with
     half as many rows at a time, down to one."""
+    turns = outputs_in_turn(model, weights, columns, device, batch_rows)
     while True:
         try:
-            return _outputs(model, weights, columns, device, batch_rows)
+            next(turns)
+        except StopIteration as end:
+            outputs: np.ndarray = end.value
+            return outputs
+
+
+def outputs_in_turn(
+    model: nn.Module,
+    weights: Mapping[str, Tensor] | None,
+    columns: Columns,
+    device: torch.device,
+    batch_rows: int = EVALUATION_ROWS,
+) -> Generator[None, None, np.ndarray]:
+    """The same as `outputs_of`, with a turn for whoever waits after each batch."""
+    while True:
+        try:
+            return (yield from _outputs(model, weights, columns, device, batch_rows))
         except (MemoryError, RuntimeError) as error:
             if batch_rows == 1 or not out_of_memory(error):
                 raise
@@ -91,22 +109,27 @@ def outputs_of(
 
 def _outputs(
     model: nn.Module, weights: Mapping[str, Tensor] | None, columns: Columns, device: torch.device, batch_rows: int
-) -> np.ndarray:
+) -> Generator[None, None, np.ndarray]:
     outputs: np.ndarray | None = None
     tokens = EVALUATION_TOKENS.get(device.type, EVALUATION_TOKENS["cuda"]) * batch_rows // EVALUATION_ROWS
     model.eval()
-    with torch.inference_mode():
-        for indices in evaluation_order(columns.lengths, batch_rows, tokens):
-            batch = columns.batch(indices, device)
-            args = (batch.tokens_BL, batch.keep_BL)
-            mixed = model(*args) if weights is None else _with_weights(model, weights, args)
-            found = mixed.out.float().cpu().numpy()
-            if found.ndim == 3:
-                found = _to_length(found * batch.keep_BL.cpu().numpy()[..., None], int(columns.lengths.max()))
-            outputs = np.empty((len(columns), *found.shape[1:]), found.dtype) if outputs is None else outputs
-            outputs[indices] = found
+    for indices in evaluation_order(columns.lengths, batch_rows, tokens):
+        found = _of_batch(model, weights, columns.batch(indices, device))
+        if found.ndim == 3:
+            found = _to_length(found, int(columns.lengths.max()))
+        outputs = np.empty((len(columns), *found.shape[1:]), found.dtype) if outputs is None else outputs
+        outputs[indices] = found
+        yield
     assert outputs is not None
     return outputs
+
+
+@torch.inference_mode()
+def _of_batch(model: nn.Module, weights: Mapping[str, Tensor] | None, batch: Batch) -> np.ndarray:
+    args = (batch.tokens_BL, batch.keep_BL)
+    mixed = model(*args) if weights is None else _with_weights(model, weights, args)
+    found: np.ndarray = mixed.out.float().cpu().numpy()
+    return found * batch.keep_BL.cpu().numpy()[..., None] if found.ndim == 3 else found
 
 
 def _with_weights(model: nn.Module, weights: Mapping[str, Tensor], args: tuple[Tensor, Tensor]) -> Mixed:
@@ -159,7 +182,7 @@ class Training:
         self.renew_optimizer()
         self.progress = Progress()
         self.newest: str | None = None
-        self.written = (time.monotonic(), 0.0)
+        self.written, self.took = (time.monotonic(), 0.0), (0.0, 0.0)
         self._go_on()
         self._begin_order()
         self.parts = 2**assignment.halvings * max([1, *(each.parts() for each in self.techniques.values())])
@@ -280,7 +303,7 @@ class Training:
     def _report(self) -> Generator[Beat, None, Reported | None]:
         """Judge and note where the training stands; None where the outputs are not finite."""
         self.progress.costs = self.progress.costs or costs_of(self)
-        metrics = self._judge()
+        metrics = yield from self._judge()
         value = metrics.get(self.assignment.objective, math.nan)
         if not math.isfinite(value):
             return None
@@ -293,7 +316,7 @@ class Training:
         metrics |= {**{f"loss/{name}": float(each) for name, each in self.losses.items()}, **self.progress.costs}
         metrics |= {BEFORE_TASK: self.before / (self.before + self.steps)} if self.before else {}
         metrics |= {OUT_OF_PATIENCE: 1.0} if self._out_of_patience else {}
-        return Reported(self.progress.step, share, value, metrics, path, best, seconds)
+        return Reported(self.progress.step, share, value, metrics, path, best, seconds, self.took)
 
     def _saved(self, leaves: bool = False) -> Generator[Beat, None, Saved]:
         self.progress.seconds = time.monotonic() - self.begun
@@ -334,12 +357,31 @@ class Training:
         found = (each.evaluated(self.model) for each in self.techniques.values())
         return next((each for each in found if each is not None), None)
 
-    def _judge(self) -> dict[str, float]:
+    def _judge(self) -> Generator[Beat, None, dict[str, float]]:
         rows = max(1, EVALUATION_ROWS // self.parts)
-        outputs = outputs_of(self.model, self.evaluated(), self.validation, self.device, rows)
+        start = time.monotonic()
+        outputs = yield from self._alive(
+            outputs_in_turn(self.model, self.evaluated(), self.validation, self.device, rows)
+        )
+        computed = time.monotonic()
         if not np.isfinite(outputs).all():
             return {}
-        return self.task.scores(outputs, self.validation.targets)
+        scores = self.task.scores(outputs, self.validation.targets)
+        self.took = computed - start, time.monotonic() - computed
+        return {name: float(each) for name, each in scores.items()}  # NumPy's numbers cannot be sent
+
+    def _alive(self, turns: Generator[None, None, np.ndarray]) -> Generator[Beat, None, np.ndarray]:
+        """Evaluate, with signs of life: many rows may take a large model longer than training from one to the next."""
+        said = time.monotonic()
+        while True:
+            try:
+                next(turns)
+            except StopIteration as end:
+                outputs: np.ndarray = end.value
+                return outputs
+            if time.monotonic() - said > BEAT_SECONDS:
+                yield replace(self._beat(), judges=True)
+                said = time.monotonic()
 
     def _note(self, value: float, at_rung: bool) -> Generator[Beat, None, str | None]:
         """Tell the techniques, update the best and patience, and write a checkpoint if one is due; return its path in

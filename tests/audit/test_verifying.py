@@ -128,8 +128,8 @@ def test_an_unfinished_study_holds_while_a_driver_is_alive(tmp_path):
     for message in list(keeping(first, None))[:2]:
         agenda.heard(first.key, message)
     assert wrong(desk, driven=True) == {}
-    assert wrong(desk) == {"running": tuple(f"trial {each.number} is RUNNING, and no driver is alive"
-                                            for each in (first, second))}  # fmt: skip
+    told = "is RUNNING, and no driver is alive: `resume` goes on with it, and `studies stop` ends it"
+    assert wrong(desk) == {"running": tuple(f"trial {each.number} {told}" for each in (first, second))}
 
 
 @pytest.mark.parametrize("reports", [0, 1, 2])

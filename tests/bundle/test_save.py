@@ -1,17 +1,21 @@
 """A bundle has its name only when a clean process has reloaded it and got the same outputs."""
 
+import errno
 import json
 import os
 import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors import SafetensorError
+from torch import nn
 
 from deepmine_auto.bundle import manifest, parity, save
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.tagging import SymbolsPrepared
 
 
@@ -49,6 +53,31 @@ def test_what_ends_in_the_middle_leaves_nothing(tmp_path, monkeypatch, at, error
     with pytest.raises(type(error), match=str(error)):
         save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
     assert _nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: no (os error 28)")]
+)
+def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(save, "save_weights", fails)
+    with pytest.raises(
+        DeepmineError, match=r"There is no room for .*bundle\. Make room, and run the same command again"
+    ):
+        save.save(tmp_path / "bundle", tiny.exported(), *tiny.asked())
+    assert _nothing_is_left(tmp_path)
+
+
+def test_room_for_a_bundle_is_asked_for_by_its_weights(tmp_path, monkeypatch):
+    model = nn.Linear(1000, 1000)
+    monkeypatch.setattr(save, "BESIDE_WEIGHTS", 0)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4 * 1001 * 1000))
+    save.refuse_without_room(tmp_path / "new" / "bundle", model)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4 * 1001 * 1000 - 1))
+    with pytest.raises(DeepmineError, match=r"There is no room for .*bundle, which takes 4 MB\. Make room"):
+        save.refuse_without_room(tmp_path / "new" / "bundle", model)
 
 
 def hidden(name, process):

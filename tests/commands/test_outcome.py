@@ -21,7 +21,15 @@ from deepmine_auto.terminal.looking import see
     ],
 )
 def test_the_finals_say_who_may_be_as_good(values, behind, as_good, told):
-    assert _finals(SimpleNamespace(behind=behind, as_good=as_good), values) == [("finals", told)]
+    row = SimpleNamespace(varied="split")
+    assert _finals(SimpleNamespace(behind=behind, as_good=as_good, row=row), values) == [("finals", told)]
+
+
+def test_where_validation_rows_were_given_the_finals_are_over_seeds(tmp_path):
+    study = Desk(tmp_path).begin("mine")
+    study.spec["validation_given"] = True
+    ((_, told),) = _finals(SimpleNamespace(behind=[7], as_good=[], row=study), [0.5, 0.7])
+    assert told == "mean 0.6000 over 2 other seeds; ahead of trial 7"
 
 
 def test_without_a_rerun_there_were_no_finals():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from deepmine_auto.executors.resources import Resources
 from deepmine_auto.messages import Assignment, Saved, to_plain
 from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import Budget
+from deepmine_auto.training.ends import AGAIN, BROKEN
 
 KEY = ("trial", 0)
 
@@ -40,6 +42,12 @@ def trial(trial_id: str, status: str = "RUNNING") -> Any:
     )
 
 
+def written(folder: Path, error: str) -> str:
+    """Where Tune writes what went wrong."""
+    (folder / "error.txt").write_text(error)
+    return str(folder / "error.txt")
+
+
 def controller(*trials: Any) -> Any:
     return SimpleNamespace(get_trials=lambda: list(trials))
 
@@ -56,25 +64,26 @@ def heard(searcher: AgendaSearcher, trial_id: str, assignment: Assignment, count
     [
         ("The actor died because its node was low on memory: 22 of 23 GB.", feeding.LOW_ON_MEMORY),
         ("The actor died unexpectedly.", "its process ended"),
+        (f"DeviceBroken: {BROKEN}: CUDA error: an assert. {AGAIN}", f"{BROKEN}: CUDA error: an assert."),
         (None, "its process ended"),
     ],
 )
-def test_why_a_worker_was_lost_is_said_where_ray_knows(desk, error, why):
+def test_why_a_worker_was_lost_is_said_where_ray_knows(desk, tmp_path, error, why):
     searcher = searcher_of(desk)
     assigned(searcher, "a")
-    lost = SimpleNamespace(trial_id="a", get_error=lambda: error)
+    lost = SimpleNamespace(trial_id="a", error_file=error and written(tmp_path, error))
     AgendaScheduler(searcher, lambda: None).on_trial_error(None, lost)
     searcher.on_trial_complete("a", error=True)
     (told,) = [each["text"] for each in searcher.agenda.ledger.store.rows(tables.events, 1) if each["kind"] == "lost"]
     assert told == f"trial 0 lost its worker: {why}"
 
 
-def test_a_worker_that_is_ended_for_memory_twice_is_too_large_itself(desk):
+def test_a_worker_that_is_ended_for_memory_twice_is_too_large_itself(desk, tmp_path):
     study = desk.begin(space=replace(SPACE, fixed={**SPACE.fixed, "training/batch": 32}))
     searcher = AgendaSearcher(desk.agenda(study, Budget(trials=1)), Resources(2), 9)
     for at in "abc":
         assigned(searcher, at)
-        lost = SimpleNamespace(trial_id=at, get_error=lambda: "The node was low on memory.")
+        lost = SimpleNamespace(trial_id=at, error_file=written(tmp_path, "The node was low on memory."))
         AgendaScheduler(searcher, lambda: None).on_trial_error(None, lost)
         searcher.on_trial_complete(at, error=True)
     attempts = desk.store.rows(tables.attempts, study.id)

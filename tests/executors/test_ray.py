@@ -5,6 +5,7 @@ import pickle
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from deepmine_auto.messages import Assignment
 from deepmine_auto.space import Choice, Float, Param, Space
 from deepmine_auto.storage import tables
 from deepmine_auto.study import hanging
+from deepmine_auto.training.ends import BROKEN, guarded
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 import ray  # noqa: E402
@@ -171,6 +173,31 @@ def test_a_killed_worker_costs_nothing_but_what_its_last_checkpoint_lacks(
     assert results(desk, study) == undisturbed[0]
     assert dict_of(curves(desk, study)) == dict_of(undisturbed[1])
     assert capfd.readouterr() == ("", ""), "whoever looks on is told by the ledger, not by Ray"
+
+
+class Broken(Seen):
+    """A worker whose GPU breaks after the second report of the first that it ever trains."""
+
+    def step(self):
+        if len(list(Path(self.assignment.folder).glob("pid-*"))) == 1 and self.training_iteration == 2:
+            self.messages = guarded(partial(self.fail, self.messages), self.assignment, the_host())
+        return super().step()
+
+    def fail(self, messages):
+        messages.close()
+        yield from ()
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+def test_a_worker_whose_gpu_broke_trains_no_more(local, tmp_path, monkeypatch, undisturbed):
+    monkeypatch.setattr(running, "Worker", Broken)
+    desk, study = study_in(tmp_path)
+    run(agenda_of(desk, study, 2), ONE, lambda: None)
+    assert attempts(desk, study, 0) == ["begun", "lost"]
+    assert len(set(pids(tmp_path))) == 2
+    assert results(desk, study) == undisturbed[0]
+    (told,) = [each["text"] for each in desk.store.rows(tables.events, study.id) if each["kind"] == "lost"]
+    assert told == f"trial 0 lost its worker: {BROKEN}: CUDA error: device-side assert triggered."
 
 
 def test_a_worker_that_ray_ends_because_memory_runs_low_is_lost_like_any_other(

@@ -48,7 +48,7 @@ class Rows:
         """A mirror that knows the rows alone."""
         mirror = Mirror(self.spaces, self.sampler, WAYS[: self.objectives], 7, self.evidence)
         for number, row in self.rows.items():
-            mirror.add(copy.deepcopy(row), self.constraints.get(number, {}))
+            mirror.add(copy.deepcopy(row), self.constraints.get(number, {}), dict(row.intermediate_values))
         return mirror
 
     def goes_on(self, spaces: Spaces) -> None:
@@ -63,10 +63,10 @@ class Rows:
         self.rows[row.number] = row
         return row
 
-    def report(self, number: int, step: int, value: float) -> None:
-        """Write a point of a curve."""
-        self.rows[number].intermediate_values[step] = value
-        self.live.report(number, step, value)
+    def report(self, number: int, share: int, value: float) -> None:
+        """Write a point of a curve, at a share of the trial's steps."""
+        self.rows[number].intermediate_values[share] = value
+        self.live.report(number, share, value)
 
     def tell(self, number: int, *values: float, state: str = "COMPLETE", **constraints: float) -> None:
         """Write an end."""

@@ -13,8 +13,9 @@ from optuna.trial import TrialState, create_trial
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.executors import inline
-from deepmine_auto.messages import BEFORE_TASK, Ended, Reported, Saved, attempt_folder
+from deepmine_auto.messages import BEFORE_TASK, Beat, Ended, Reported, Saved, attempt_folder
 from deepmine_auto.storage import tables
+from deepmine_auto.study.agenda import SECONDS_BETWEEN_NOTES
 from deepmine_auto.study.budget import FINALS_SHARE, FIRST_SHARE, SLACK, Budget, most_reserved, reserve, seconds_of
 from deepmine_auto.study.checkpoints import Standing, being_written, checkpoints_to_keep, sweep
 from deepmine_auto.study.finals import Rerun, Winner, finalists, in_order, may_win, winner
@@ -246,6 +247,19 @@ def test_the_time_of_all_sessions_counts(desk):
     assert 1000.0 <= desk.ledger(study).spent < 1100.0
 
 
+@pytest.mark.parametrize("message", [Beat(1, 9, 1.0), Saved(1, "trial-0/attempt-1/step-0000001", 1.0)])
+def test_the_time_of_a_session_counts_that_ended_before_its_first_report(desk, message):
+    """What the last minute of it had, a killed driver could not say."""
+    study = desk.begin()
+    agenda = desk.agenda(study)
+    assignment = agenda.next()
+    agenda.ledger.begun -= 1000.0
+    agenda.heard(assignment.key, message)
+    agenda.ledger.begun -= SECONDS_BETWEEN_NOTES / 2
+    agenda.heard(assignment.key, message)
+    assert 1000.0 <= desk.ledger(study).spent < 1000.0 + SECONDS_BETWEEN_NOTES / 2
+
+
 def test_where_nothing_finished_there_is_no_winner(desk):
     agenda = desk.work(desk.begin(), Budget(trials=3), ending("memory", after=0))
     assert agenda.finalists() == []
@@ -432,7 +446,7 @@ def test_a_slow_finalist_is_rerun_in_half_of_the_time(desk, clock):
 
 
 def report(value, path, at=None):
-    return {"value": value, "checkpoint": at, "best_checkpoint": path}
+    return {"step": at, "value": value, "checkpoint": at, "best_checkpoint": path}
 
 
 def trial_row(number, state, cause="budget"):
@@ -462,6 +476,17 @@ def test_the_checkpoints_that_finals_and_resume_need_are_always_kept(rows):
         if not trial.state.is_finished():
             assert set(standings["trial", number].checkpoints()[:2]) <= keep
     assert len(keep) <= 3 + 3 * sum(not each.state.is_finished() for each in trials.values())
+
+
+@pytest.mark.parametrize("kind", ["trial", "rerun"])
+def test_of_a_step_that_was_reported_twice_the_later_checkpoint_is_kept(kind):
+    """The worker of the second attempt names its own as the best, maybe because it could not read the other."""
+    first, again = (f"checkpoints/{kind}-00000/attempt-{each}/step-0000009" for each in (1, 2))
+    rows = [{**report(0.9, each, each), "step": 9} for each in (first, again)]
+    trials = {0: trial_row(0, TrialState.COMPLETE)} if kind == "trial" else {}
+    reruns = {} if kind == "trial" else {0: {"state": "COMPLETE"}}
+    standings = {(kind, 0): Standing([{"saved": None}] * 2, rows)}
+    assert checkpoints_to_keep(trials, reruns, standings, "maximize") == {again}
 
 
 def test_a_failed_trial_with_a_high_value_does_not_cost_a_finalist_its_checkpoint():

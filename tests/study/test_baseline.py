@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from threading import Event, main_thread
+from threading import enumerate as enumerate_threads
 
 import pytest
 
 from deepmine_auto import searching
-from deepmine_auto.study.baseline import GUESSED_SECONDS, Baseline
+from deepmine_auto.aside import aside
+from deepmine_auto.data.rows import Rows
+from deepmine_auto.host import the_host
+from deepmine_auto.study.baseline import GUESSED_SECONDS, MOST_ROWS, Baseline, name_of, rows_to_fit
 
 
 def test_until_it_is_fitted_its_score_is_unknown_and_its_time_is_guessed() -> None:
@@ -27,6 +32,36 @@ def test_it_is_fitted_once_however_often_it_is_begun() -> None:
     baseline.begin()
     baseline.begin()
     assert len(fits) == 1
+
+
+def test_while_it_is_fitted_at_least_as_much_time_is_kept_as_it_has_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    baseline = Baseline(Future)
+    baseline.begin()
+    now[0] += 90.0
+    assert baseline.seconds() == 90.0
+
+
+def test_of_very_many_rows_some_are_fitted_of_every_class_and_its_name_says_so() -> None:
+    task = the_host().get("task", "text_classification")()
+    train = Rows([f"text {each}" for each in range(60)], ["rare" if each == 7 else "usual" for each in range(60)])
+    some = rows_to_fit(task, train, 10)
+    assert len(some) == 10
+    assert set(some.labels) == {"rare", "usual"}
+    assert rows_to_fit(task, train) is train
+    assert name_of(task, train) == "tf-idf"
+    assert name_of(task, Rows(["a"] * (MOST_ROWS + 1), ["b"] * (MOST_ROWS + 1))) == "tf-idf of 50,000 rows"
+
+
+def test_nobody_waits_for_one_that_takes_too_long() -> None:
+    """Ctrl-C would: the thread ends with the process."""
+    go_on = Event()
+    try:
+        assert not aside(go_on.wait).done()
+        assert all(each.daemon for each in enumerate_threads() if each is not main_thread())
+    finally:
+        go_on.set()
 
 
 def test_a_baseline_that_fails_is_told_during_the_search_and_not_after_it() -> None:

@@ -88,6 +88,16 @@ def test_any_sign_of_life_counts(agenda):
     assert agenda.hung() == []
 
 
+def test_who_judges_does_not_hang_and_is_not_stopped_by_the_clock(agenda):
+    first = agenda.next()
+    agenda.heard_at[first.key] -= UNKNOWN + 5
+    heard_at = agenda.heard_at[first.key]
+    agenda.budget = Budget(seconds=0.0)
+    assert agenda.heard(first.key, Beat(1, 9, 1.0, judges=True))
+    assert agenda.hung() == []
+    assert agenda.heard_at[first.key] == heard_at, "whoever looks for the overdue may end it, once that takes long"
+
+
 def test_what_hung_goes_on_under_the_same_number_from_its_checkpoint(agenda):
     first = agenda.next()
     for message in list(quick(first, None))[:2]:

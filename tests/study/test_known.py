@@ -7,7 +7,7 @@ from optuna.trial import TrialState, create_trial
 from deepmine_auto.study.causes import ENDS
 from deepmine_auto.study.known import Known, held_against, known_of
 from deepmine_auto.study.mirror import INFEASIBLE
-from deepmine_auto.study.setting_aside import set_aside
+from deepmine_auto.study.setting_aside import as_they_are, set_aside
 
 
 def trial(state, **attrs):
@@ -31,6 +31,24 @@ def test_a_plugin_is_not_set_aside_for_ends_that_were_told_by_half():
     half_told = trial(TrialState.RUNNING, cause="plugin", plugin="attention/x")
     assert set_aside([raised] * 3) == {"attention/x"}
     assert set_aside([raised, raised, half_told]) == set()
+
+
+def test_raises_of_a_plugin_before_it_was_mended_do_not_set_it_aside():
+    def row(since):
+        return {"kind": "attention", "name": "x", "since": since}
+
+    raised = [trial(TrialState.FAIL, cause="plugin", plugin="attention/x") for _ in range(6)]
+    for number, each in enumerate(raised):
+        each.number = number
+    assert set_aside(raised, as_they_are([row(0)], 6)) == {"attention/x"}
+    assert set_aside(raised, as_they_are([row(4), row(0)], 6)) == set()
+    assert set_aside(raised, as_they_are([row(3), row(0)], 6)) == {"attention/x"}, "it is no better"
+    assert set_aside(raised, as_they_are([row(4), row(0)], 3)) == {"attention/x"}, "before that it was"
+
+
+def test_what_a_killed_driver_told_of_an_end_that_came_otherwise_is_not_counted():
+    complete = trial(TrialState.COMPLETE, cause="budget", plugin="attention/x")
+    assert set_aside([complete] * 3) == set()
 
 
 def test_every_row_says_what_it_was_proposed_from(tmp_path):

@@ -89,7 +89,7 @@ def test_every_cause_that_a_worker_may_name_has_an_end():
     assert set(ENDS) == set(get_args(Cause)) == set(STATES)
 
 
-@pytest.mark.parametrize("cause", ["diverged", "memory", "plugin"])
+@pytest.mark.parametrize("cause", ["diverged", "memory", "plugin", "lost"])
 def test_what_params_caused_is_infeasible_in_the_mirror_and_not_in_the_study(desk, cause):
     study = desk.begin()
     ledger, assignment = asked(desk, study)
@@ -125,7 +125,7 @@ def test_the_end_of_a_rerun_told_twice_changes_nothing(desk):
     study = desk.begin()
     agenda = desk.work(study, Budget(trials=1))
     before = rows(desk, tables.reruns, study)
-    again = agenda.ledger._assign_rerun(agenda.ledger.reruns[0], "lost")
+    again = agenda.ledger.assigning.rerun(0, "lost")
     agenda.ledger.end(again.key, Ended("error", reason="late"))
     assert rows(desk, tables.reruns, study) == before
     assert [row["state"] for row in before] == ["COMPLETE"] * 3
@@ -260,6 +260,24 @@ def test_techniques_and_backbones_are_set_aside_too(desk, plugin, test):
     desk.work(study, Budget(trials=12), by_params(test, ending("plugin", after=0, plugin=plugin, reason="no")))
     assert sum(bool(test(each.params)) for each in desk.trials(study)) == SET_ASIDE_AFTER
     assert len(desk.trials(study)) == 12
+
+
+def test_a_variant_that_alone_could_stand_between_layers_of_another_leaves_the_search_without_hybrids(desk):
+    desk.sampler = Random()
+    hybrid = {"placement/kind": ("hybrid",)}
+    params = (Param("attention/kind", Choice("good", "fair", "bad"), {}),
+              Param("placement/kind", Choice("same", "hybrid"), {}),
+              Param("placement/hybrid/kind", Choice("bad"), hybrid),
+              Param("placement/hybrid/ratio", Int(1, 5), hybrid),
+              Param("optimizer/adamw/lr", Float(1e-4, 1e-2), {}))  # fmt: skip
+    study = desk.begin(space=Space(params, {**SPACE.fixed, "optimizer/kind": "adamw", "model/kind": "encoder"}))
+
+    def uses_bad(params):
+        return params["attention/kind"] == "bad" or params["placement/kind"] == "hybrid"
+
+    desk.work(study, Budget(trials=30), by_params(uses_bad, ending("plugin", after=0, plugin="attention/bad")))
+    assert sum(uses_bad(each.params) for each in desk.trials(study)) == SET_ASIDE_AFTER
+    assert len(desk.trials(study)) == 30
 
 
 @pytest.mark.parametrize("plugin", ["task/t", "optimizer/adamw"])

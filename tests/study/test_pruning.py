@@ -2,9 +2,10 @@
 
 import pytest
 
+from deepmine_auto.host import the_host
 from deepmine_auto.messages import OUT_OF_PATIENCE
-from deepmine_auto.objectives import Objective
-from deepmine_auto.study.pruning import seen
+from deepmine_auto.objectives import Limit, Objective
+from deepmine_auto.study.pruning import curve, judge, seen
 
 ROW = {"number": 4, "share": 500, "seq": 9, "value": 0.25, "metrics": {}}
 
@@ -21,3 +22,23 @@ def test_larger_is_better_of_every_objective_and_what_is_no_number_is_worst():
 )
 def test_the_last_report_is_that_of_all_steps_or_of_no_more_patience(more, last):
     assert seen({**ROW, **more}, [Objective("accuracy", "maximize")]).last == last
+
+
+SMALL = Limit("peak_mb", 1, 100.0)
+
+
+def test_models_over_a_limit_on_costs_set_no_cutoff_for_those_that_keep_it():
+    """Three that lead, and may not win, would otherwise stop the fourth at its first rung."""
+    came_to = {"kind": "trial", "step": 9, "share": 111}
+    rows = [
+        {**came_to, "number": at, "seq": at, "value": value, "metrics": {"peak_mb": cost}}
+        for at, (value, cost) in enumerate([(0.9, 200.0), (0.8, 300.0), (0.7, 400.0), (0.6, 50.0)])
+    ]
+    asha = the_host().get("pruner", "asha")()
+    assert judge(asha, curve(rows, [Objective("f", "maximize")], [SMALL]), 3).keep
+    assert not judge(asha, curve(rows, [Objective("f", "maximize")]), 3).keep
+
+
+def test_a_limit_on_a_score_may_still_be_met_while_a_model_learns():
+    row = {**ROW, "metrics": {"f": 0.1, "peak_mb": 50.0}}
+    assert seen(row, [Objective("f", "maximize")], [Limit("f", -1, 0.5), SMALL]).able

@@ -122,6 +122,17 @@ def test_the_winner_comes_before_better_values_that_were_luck(desk):
     assert lrs(warmth_of(desk, "old").recipes) == [0.002, 0.001, 0.003]
 
 
+def test_a_winner_that_the_deadline_had_cut_off_before_it_was_trained_again_comes_first(desk):
+    study = desk.begin("old")
+    write(desk, study, params_of(0.001), 0.5, cause="budget")
+    write(desk, study, params_of(0.002), 0.7, state="PRUNED", curve={3: 0.7}, cause="deadline")
+    write(desk, study, params_of(0.003), 0.8, state="PRUNED", curve={3: 0.8}, cause="deadline")
+    desk.store.set_result(study.id, {"winner": 1})
+    found = warmth_of(desk, "old")
+    assert lrs(found.recipes) == [0.002, 0.001]
+    assert lrs(row["params"] for row in found.evidence) == [0.002, 0.001, 0.003]
+
+
 def test_of_several_objectives_those_of_the_new_study_rank_the_old_one(desk):
     (desk.folder / "old").mkdir()
     spec = {

@@ -45,7 +45,8 @@ def agenda(ended=2, trials=10, reruns=()):
         each.state = states[each.number]
     standing = {
         ("trial", n): Standing(
-            [{"saved": None}], [{"value": 0.5 + 0.01 * n + 0.1 * at, "share": 500 + 500 * at} for at in range(2)]
+            [{"saved": None}],
+            [{"step": at, "value": 0.5 + 0.01 * n + 0.1 * at, "share": 500 + 500 * at} for at in range(2)],
         )
         for n in rows
     }
@@ -64,6 +65,7 @@ def agenda(ended=2, trials=10, reruns=()):
             spec=spec,
             objectives=[Objective("macro_f1", "maximize")],
             limits=[],
+            varied="split",
         ),
         trials=rows,
         history=SimpleNamespace(standing=standing, of=lambda *key: standing[key]),

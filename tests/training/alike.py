@@ -66,7 +66,7 @@ def judged_at_once(training: Training, patch: Any) -> int:
     """The most rows that an evaluation reads at a time."""
     seen: list[int] = []
     patch.setattr(loop, "evaluation_order", lambda lengths, size, _: seen.append(size) or iter([range(len(lengths))]))
-    training._judge()
+    list(training._judge())
     return seen[0]
 
 

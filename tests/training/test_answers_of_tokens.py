@@ -10,7 +10,7 @@ from deepmine_auto.data.rows import Extra, Rows
 from deepmine_auto.data.split import split
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment
-from deepmine_auto.training.loop import Training
+from deepmine_auto.training.loop import Training, outputs_of
 from deepmine_auto.training.step import take_step
 
 TECHNIQUES = sorted(the_host().offered("technique"))
@@ -39,7 +39,8 @@ def test_what_is_for_any_rows_trains_on_them(folder, name):
     training.model.train()
     for _ in range(3):
         assert torch.isfinite(take_step(training, *training.draw()))
-    assert training._judge().keys() >= {"accuracy", "log_loss"}
+    outputs = outputs_of(training.model, training.evaluated(), training.validation, training.device)
+    assert training.task.scores(outputs, training.validation.targets).keys() >= {"accuracy", "log_loss"}
 
 
 def test_there_are_techniques_of_both_sorts():

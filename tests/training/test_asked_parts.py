@@ -38,7 +38,7 @@ def test_the_gradients_are_those_of_the_whole_batch(folder, parts):
 
 def test_a_whole_training_learns_the_same(folder, monkeypatch):
     monkeypatch.setattr(Training, "_due", lambda _: True)
-    params = {**CERTAIN, **SGD, "training/batch": 21}
+    params = {**CERTAIN, **SGD, "training/batch": 25}
     whole, parted = (
         run(assignment(folder, number=number, params={**params, **more}))
         for number, more in ((1, {}), (2, {USE: True, PARTS: 4}))

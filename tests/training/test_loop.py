@@ -10,13 +10,14 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_texts import PARAMS, TECHNIQUES, assignment, kept
 
 from deepmine_auto import Applied
 from deepmine_auto.host import the_host
-from deepmine_auto.messages import OUT_OF_PATIENCE, Beat, Ended, Reported, Saved
+from deepmine_auto.messages import OUT_OF_PATIENCE, Beat, Ended, Reported, Saved, from_plain, to_plain
 from deepmine_auto.training import checkpoint, ends, loop, trial
 from deepmine_auto.training.loop import Training, outputs_of
 from deepmine_auto.training.step import take_step
@@ -217,12 +218,24 @@ def test_between_two_reports_there_are_signs_of_life_which_change_nothing(folder
     whole = run(work)
     monkeypatch.setattr(loop, "BEAT_SECONDS", 0.0)
     *all_messages, end = Training(work, the_host()).messages()
-    beats = [each for each in all_messages if isinstance(each, Beat)]
+    beats = [each for each in all_messages if isinstance(each, Beat) and not each.judges]
     assert same(run(work)) == same(whole)
     assert [each.step for each in beats] == list(range(1, 49))
     assert {each.steps for each in beats} == {whole[-2].step}
     assert [each.seconds for each in beats] == sorted(each.seconds for each in beats)
     assert end.cause == "budget"
+
+
+def test_an_evaluation_gives_signs_of_life_too(folder, monkeypatch):
+    """Many rows may take a large model longer than a small one takes from report to report."""
+    monkeypatch.setattr(loop, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "EVALUATION_ROWS", 4)
+    messages = list(Training(assignment(folder, number=98), the_host()).messages())
+    first = next(at for at, each in enumerate(messages) if isinstance(each, Reported))
+    judging = [each for each in messages[:first] if isinstance(each, Beat) and each.judges]
+    assert len(judging) > 1
+    assert {each.step for each in judging} == {messages[first].step}
+    assert min(messages[first].took) > 0
 
 
 def test_the_clock_is_looked_at_at_least_every_so_often(folder, monkeypatch):
@@ -278,9 +291,25 @@ def test_a_checkpoint_is_written_at_a_new_best_and_at_rungs_alone(folder):
     assert {each.name for each in (folder / "checkpoints/trial-00032/attempt-1").iterdir()} == written
 
 
+def judged(scores):
+    """An evaluation that has no need of a sign of life."""
+    yield from ()
+    return scores
+
+
+def test_scores_that_are_numbers_of_numpy_can_be_sent(folder, monkeypatch):
+    work = assignment(folder, number=99)
+    scores = type(Training(work, the_host()).task).scores
+    as_numpy = {"scores": lambda *each: {name: np.float32(value) for name, value in scores(*each).items()}}
+    monkeypatch.setattr(type(Training(work, the_host()).task), "scores", as_numpy["scores"])
+    reported = next(each for each in run(work) if isinstance(each, Reported))
+    assert {type(each) for each in reported.metrics.values()} == {float}
+    assert from_plain(json.loads(json.dumps(to_plain(reported)))) == reported
+
+
 def test_patience_ends_a_trial_after_so_many_evaluations_without_a_new_best(folder, monkeypatch):
     values = iter([0.5, 0.4, 0.45, 0.45, 0.45, 0.1])
-    monkeypatch.setattr(Training, "_judge", lambda self: {"log_loss": next(values)})
+    monkeypatch.setattr(Training, "_judge", lambda self: judged({"log_loss": next(values)}))
     *reports, end = run(assignment(folder, number=33, params={"training/patience": 3}))
     assert [each.value for each in reports] == [0.5, 0.4, 0.45, 0.45, 0.45]
     assert (end.cause, end.value, end.step) == ("patience", 0.4, reports[1].step)
@@ -363,6 +392,13 @@ def test_whatever_user_code_raises_becomes_an_end_with_its_traceback(monkeypatch
     assert len(end.reason) <= ends.REASON_BYTES
 
 
+@pytest.mark.parametrize("told", ["CUDA error: device-side assert triggered\nmore", "CUDA error: unspecified launch"])
+def test_a_fault_that_stays_with_the_process_is_no_end_of_a_trial(monkeypatch, folder, told):
+    """Whatever trains next in it would fail too."""
+    with pytest.raises(ends.DeviceBroken, match=f"any more: {told.splitlines()[0]}. Run it again"):
+        ended(monkeypatch, folder, RuntimeError(told))
+
+
 def test_ctrl_c_alone_passes_through(monkeypatch, folder):
     with pytest.raises(KeyboardInterrupt, match="now"):
         ended(monkeypatch, folder, KeyboardInterrupt("now"))
@@ -371,6 +407,8 @@ def test_ctrl_c_alone_passes_through(monkeypatch, folder):
 def test_out_of_memory_is_its_own_cause_on_a_cpu_too(monkeypatch, folder):
     assert ended(monkeypatch, folder, MemoryError()).cause == "memory"
     assert ended(monkeypatch, folder, torch.OutOfMemoryError("CUDA out of memory")).cause == "memory"
+    for told in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"):
+        assert ended(monkeypatch, folder, RuntimeError(told)).cause == "memory"
     with pytest.raises(RuntimeError, match="can't allocate memory") as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert ended(monkeypatch, folder, caught.value).cause == "memory"

@@ -62,11 +62,11 @@ def test_interrupted_it_goes_on_bit_for_bit(folder, monkeypatch):
 
 
 def test_in_parts_it_learns_the_same(folder):
-    work = assignment(folder, number=5, params={**CERTAIN, **SGD, **ON, "training/batch": 21})
+    work = assignment(folder, number=5, params={**CERTAIN, **SGD, **ON, "training/batch": 25})
     assert_learns_the_same(work, halvings=2)
 
 
 @pytest.mark.slow
 def test_several_processes_learn_the_same(folder):
-    work = assignment(folder, number=7, params={**CERTAIN, **SGD, **ON, "training/batch": 21})
+    work = assignment(folder, number=7, params={**CERTAIN, **SGD, **ON, "training/batch": 25})
     assert_learns_the_same(work, processes=2)

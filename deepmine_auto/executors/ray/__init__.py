@@ -9,7 +9,8 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # read when ra
 
 from deepmine_auto.executors.ray.cluster import started
 from deepmine_auto.executors.ray.machines import resources_of
+from deepmine_auto.executors.ray.nodes import refuse_unseen
 from deepmine_auto.executors.ray.running import run
 from deepmine_auto.executors.resources import Resources
 
-__all__ = ["Resources", "resources_of", "run", "started"]
+__all__ = ["Resources", "refuse_unseen", "resources_of", "run", "started"]

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,6 +17,7 @@ from deepmine_auto.executors.resources import Resources
 from deepmine_auto.messages import Because, Saved, from_plain
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.history import Key
+from deepmine_auto.training.ends import AGAIN, BROKEN
 
 LOOK_SECONDS = 1.0
 """So often the agenda is asked what hangs."""
@@ -27,6 +29,12 @@ PAUSE_SECONDS = 30.0
 """Where so long passes between two looks, this process stood still, or its machine did, and nobody was heard."""
 
 LOW_ON_MEMORY = "Ray ended it, because its machine ran low on memory"
+
+
+def _error_of(trial: Any) -> str:
+    """What Tune has written of a failure: at once on this machine, and later where `get_error` looks."""
+    file = trial.error_file
+    return Path(file).read_text(errors="replace") if file and Path(file).exists() else ""
 
 
 class Unshared:
@@ -142,10 +150,12 @@ class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
     def on_trial_error(self, controller: Any, trial: Any) -> None:
         """Hear of a lost worker. The searcher hears of it next, but not why. One that Ray ends for memory may have been
         in the way of another; one that has lost a worker before is taken to be too large itself."""
-        key = self.searcher.keys.get(trial.trial_id)
-        if key and "low on memory" in (trial.get_error() or ""):
+        key, error = self.searcher.keys.get(trial.trial_id), _error_of(trial)
+        if key and "low on memory" in error:
             again = self.searcher.agenda.lost_before(key)
             self.searcher.gone(trial.trial_id, "memory" if again else "lost", LOW_ON_MEMORY)
+        if BROKEN in error:
+            self.searcher.gone(trial.trial_id, "lost", error[error.rindex(BROKEN) :].partition(AGAIN)[0].strip())
 
     def on_trial_complete(self, controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
         """Hear of an end, which was written when its message came."""

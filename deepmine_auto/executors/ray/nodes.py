@@ -40,6 +40,11 @@ def refuse_unlike(expected: Hashes, folder: Path) -> None:
             _compare(name, _answer_of(name, reference), expected, text, folder)
 
 
+def refuse_unseen(folder: Path) -> None:
+    """Ask every other node whether it sees `folder`. Raises BadInput naming one that does not."""
+    refuse_unlike({}, folder)
+
+
 def answer(asked: list[tuple[str, str]], file: Path) -> Answer:
     """Answer on the node that runs this; a plugin that is not there is left out."""
     offered = {kind: the_host().offered(kind) for kind, _ in asked}
@@ -67,7 +72,7 @@ def _answer_of(node: str, reference: Any) -> Answer:
     except RayError as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
         what = f"The node {node} cannot run trials: {why}."
-        raise BadInput(what, "Install the driver's distributions there, then resume the study.") from error
+        raise BadInput(what, "Install the driver's distributions there, and try again.") from error
     return found
 
 
@@ -75,7 +80,7 @@ def _compare(node: str, found: Answer, expected: Hashes, text: str, folder: Path
     for (kind, name), hashed in sorted(expected.items()):
         if found.hashes.get((kind, name)) != hashed:
             what = f"The {kind} '{name}' on node {node} is not the driver's."
-            raise BadInput(what, "Install the same distribution there, then resume the study.")
+            raise BadInput(what, "Install the same distribution there, and try again.")
     if found.read != text:
         raise BadInput(f"The node {node} does not see {folder}.", "Give --output on a path that all nodes share.")
 

@@ -35,5 +35,5 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train up to the next message. After one that leaves there is none: that fails, and Tune takes the worker
-        away."""
+        away; so does what a broken GPU raises."""
         return {"message": json.dumps(to_plain(next(self.messages)))}
