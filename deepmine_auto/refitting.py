@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
+from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable, refuse_without_room
 from deepmine_auto.concluding import Chosen, export, outputs_for, story_of
 from deepmine_auto.contracts import Applied
 from deepmine_auto.data.kept import REFIT, SEARCH, rows_of, test_rows
@@ -133,6 +133,7 @@ def _refuse_other_classes(assignment: Assignment, chosen: Chosen, host: Host) ->
 def _exported(folder: Path, training: Training, beside: Training, row: StudyRow, store: Store, host: Host) -> Row:
     """Open the test for both, and write the bundle with what that says."""
     trial, params = beside.assignment.number, beside.assignment.params
+    refuse_without_room(folder, training.model)
     evidence = _evidence(training, beside, row, store)
     opened = sum(each["kind"] == "test opened" for each in store.rows(tables.events, row.id))
     facts = {**training.facts(), "training_rows": len(training.train), "test_opened": opened}

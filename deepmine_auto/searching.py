@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
 from deepmine_auto.changing import Change
 from deepmine_auto.concluding import conclude
-from deepmine_auto.errors import NothingLearned, unknown
+from deepmine_auto.errors import unknown
 from deepmine_auto.executors import inline
 from deepmine_auto.executors.gpus import seeing
 from deepmine_auto.host import Host, the_host
@@ -135,7 +135,8 @@ def _prove(folder: Path, on: Workers) -> None:
         on.prove(folder)
     except BaseException:
         if made:
-            folder.rmdir()
+            with suppress(OSError):
+                folder.rmdir()
         raise
 
 
@@ -164,11 +165,13 @@ def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Resul
 
 @contextmanager
 def _noted(ledger: Ledger) -> Iterator[None]:
-    """Write how long this session has lasted where it ends without a result: a budget holds over all sessions."""
+    """Write how long this session has lasted where it ends without a result, as far as that is possible at once: a
+    budget holds over all sessions."""
     try:
         yield
-    except (KeyboardInterrupt, NothingLearned):
-        ledger.note_spent()
+    except BaseException:
+        with suppress(Exception):
+            ledger.note_end()
         raise
 
 

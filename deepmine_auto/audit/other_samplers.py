@@ -119,7 +119,6 @@ class Table:
             values=trial.values,
             params=dict(self.params[at]),
             distributions={name: distribution_of(ranges[name]) for name in self.params[at]},
-            intermediate_values=trial.intermediate_values,
         )
         row.number = number
         return row

@@ -111,10 +111,7 @@ def _texts_in(table: Columns, text_column: str | None, path: Path) -> str:
 
 def read_labelled(path: Path, text_column: str | None = None, label_column: str | None = None) -> Rows:
     """Read one file as `read_rows` does, but for judging: any number of rows and classes will do. Raises BadInput."""
-    table = read_table(path)
-    columns = _find_columns(table, Source({"all": path}, text_column, label_column), path)
-    inputs, labels = (_column(table, name, path) for name in (columns.text, columns.label))
-    return Rows(_texts(inputs, path), _labels(labels, path), notes=tuple(columns.notes))
+    return read_rows(Source({"all": _first_shard(path)}, text_column, label_column))
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

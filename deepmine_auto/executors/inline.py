@@ -12,7 +12,9 @@ from contextlib import contextmanager
 import torch
 
 from deepmine_auto.host import Host
+from deepmine_auto.messages import Assignment, Ended
 from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.training.ends import DeviceBroken
 from deepmine_auto.training.trial import messages
 
 WAIT_SECONDS = 0.1
@@ -26,11 +28,23 @@ def run(agenda: Agenda, host: Host, tick: Callable[[], None]) -> None:
             if assignment is None:  # the database is away, or the clock went past the last rerun that fitted
                 time.sleep(WAIT_SECONDS)
                 continue
-            for message in messages(assignment, host):
-                keep = agenda.heard(assignment.key, message)
-                tick()
-                if not keep:
-                    break
+            with _ended_with_its_device(agenda, assignment):
+                for message in messages(assignment, host):
+                    keep = agenda.heard(assignment.key, message)
+                    tick()
+                    if not keep:
+                        break
+
+
+@contextmanager
+def _ended_with_its_device(agenda: Agenda, assignment: Assignment) -> Iterator[None]:
+    """End what broke the device: it is this process that has to go, and the next would break its own on it."""
+    try:
+        yield
+    except DeviceBroken as broken:
+        agenda.heard(assignment.key, Ended("plugin" if broken.plugin else "error", None, reason=broken.what,
+                                           plugin=broken.plugin))  # fmt: skip
+        raise
 
 
 @contextmanager

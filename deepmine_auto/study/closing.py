@@ -10,11 +10,15 @@ from deepmine_auto.study.evidence import RESAMPLES
 VERIFY_SECONDS = 12.0
 """Expected time of exporting and of reloading in a clean process, which imports torch once more."""
 
+FEWEST = 3
+"""Of fewer trials the times say too little: the first may be that of imports, and is taken thousands of times."""
+
 
 def closing_seconds(baseline: float, took: Collection[Sequence[float]], parts: Mapping[str, int]) -> float:
     """The seconds to keep, where fitting the baseline takes `baseline`, and trials took so long for the outputs of the
     validation rows and for the scores of these. The test's outputs are scored for every resample, beside the
     baseline's; `parts` are the numbers of rows."""
-    outputs, scores = (median(each) for each in zip(*took, strict=True)) if took else (0.0, 0.0)
+    enough = len(took) >= FEWEST
+    outputs, scores = (median(each) for each in zip(*took, strict=True)) if enough else (0.0, 0.0)
     tested = (outputs + 2 * RESAMPLES * scores) * parts["test"] / parts["validation"]
     return VERIFY_SECONDS + 2 * baseline + tested

@@ -1,4 +1,5 @@
-"""The finals: the best trials trained again, on other splits and seeds, before a winner is named.
+"""The finals: the best trials trained again, on other splits and seeds, before a winner is named. Where the user gave
+validation rows, seeds alone differ.
 
 The highest validation score of a search is biased: it is the luckiest. Everything here is a function of rows.
 """

@@ -132,12 +132,17 @@ class Ledger:
     def _lasted(self) -> float:
         return time.monotonic() - self.begun
 
-    def note_spent(self, after: float = 0.0) -> None:
+    def note_spent(self, after: float) -> None:
         """Write how long this session has lasted, where that was not written for more than `after` seconds."""
         lasted = self._lasted
         if lasted - self.noted > after:
             self.writer.write("spent", epoch=self.epoch, spent=lasted)
             self.noted = lasted
+
+    def note_end(self) -> None:
+        """Write how long this session has lasted, and wait for no disk: whoever has pressed Ctrl-C wants to leave."""
+        if self.writer.away_since is None:
+            self.store.note_spent(self.study.id, self.epoch, self._lasted)
 
     def unfinished(self) -> list[Key]:
         """Trials and reruns that have no end yet."""

@@ -53,7 +53,8 @@ def bar(out: set[str], space: Space, seed: int, number: int) -> Barred:
         if last == "use":
             return False if value is True and kind in out and False in _options(space, name) else None
         if (name, value) == ("placement/kind", "hybrid") and not _left(out, space, "attention", HYBRID):
-            return "same"  # no other variant is left that could stand between its layers
+            # no other variant is left that could stand between its layers
+            return "same" if "same" in _options(space, name) else None
         if last != "kind" or f"{kind}/{value}" not in out:
             return None
         left = _left(out, space, kind, name)

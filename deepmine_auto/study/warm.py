@@ -98,7 +98,7 @@ def _ranked(store: Store, source: StudyRow, objectives: Sequence[str]) -> list[_
     pruned = [each for each in sound if each.state == TrialState.PRUNED]
     blamed = [each for each in ended if _blamed(each)]
     good = _complete_first(complete, source, objectives) + _farthest_first(pruned, store, source)
-    cut_off = [each.number for each in pruned if each.number == _winner(source)]
+    cut_off = [each.number for each in pruned if each.number == _trained_again(source)]
     good.sort(key=lambda each: each.number not in cut_off)
     most, spaces = len(good) + len(blamed), Spaces.of(store, source)
     ranks = [*((most - 1 - at) / most for at in range(len(good))), *(0.0 for _ in blamed)]
@@ -137,14 +137,16 @@ def _row(number: int, source: str, each: _Earlier) -> Row:
 
 def _best(fitting: Sequence[_Earlier], source: StudyRow, space: Space) -> list[Params]:
     """The winner, which was trained again before it was named, and then the best values."""
-    winner = _winner(source)
-    whole = [each for each in fitting if each.complete or each.number == winner]  # the deadline may have cut it off
+    winner = (source.result or {}).get("winner")
+    whole = [each for each in fitting if each.complete or each.number == _trained_again(source)]
     first = sorted(whole, key=lambda each: each.number != winner)
     return [fit for each in first[:FINALISTS] if (fit := space.fit(each.params)) is not None]
 
 
-def _winner(source: StudyRow) -> int | None:
-    return (source.result or {}).get("winner")
+def _trained_again(source: StudyRow) -> int | None:
+    """The winner, where reruns named it: the deadline may have cut the trial itself off."""
+    result = source.result or {}
+    return None if result.get("rerun") is None else result["winner"]
 
 
 def _told(source: StudyRow, fitting: int, ranked: int, spec: Mapping[str, Any]) -> str:

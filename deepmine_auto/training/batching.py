@@ -142,6 +142,7 @@ def _fewest_tokens(longest_first: Sequence[int], batches: int) -> int:
 def longest_run(lengths: np.ndarray, size: int, batching: str) -> list[np.ndarray]:
     """The largest batches that an epoch may have: those of a run that chance made of the longest rows."""
     longest_first = np.argsort(-lengths, kind="stable")
+    size = -(-len(lengths) // -(-len(lengths) // size))  # where rows do not divide, none has as many as it might
     if batching == "rows":
         return [longest_first[:size]]
     number = -(-len(lengths) // size) // _runs(len(lengths), size)  # the fewer batches, the larger they are

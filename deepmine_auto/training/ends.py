@@ -21,8 +21,23 @@ BROKEN = "The GPU cannot be used by this process any more"
 AGAIN = "Run it again; with a search, deepmine-auto resume goes on."
 
 
+STAYS = (
+    "device-side assert", "illegal memory access", "illegal instruction", "invalid program counter", "unknown error",
+    "misaligned address", "launch failure", "launch timed out", "hardware stack error", "ECC error", "unavailable",
+)  # fmt: skip
+"""What CUDA says of faults after which every call fails, whoever makes it."""
+
+
 class DeviceBroken(DeepmineError):
-    """A fault of CUDA after which every call fails, whoever makes it: the process has to end."""
+    """Such a fault: the process has to end. `plugin` is whose code was running, where that is known."""
+
+    def __init__(self, told: str, plugin: str | None) -> None:
+        super().__init__(f"{BROKEN}: {told}.", AGAIN)
+        self.plugin = plugin
+
+    def __reduce__(self) -> tuple[type[DeviceBroken], tuple[str, str | None]]:
+        """Workers send it to their driver."""
+        return type(self), (self.what.removeprefix(f"{BROKEN}: ").removesuffix("."), self.plugin)
 
 
 REASON_BYTES = 4096
@@ -42,7 +57,7 @@ def guarded(begin: Callable[[], Iterator[Message]], assignment: Assignment, host
         raise
     except BaseException as error:  # user code may raise anything, sys.exit and Rust panics included
         if broken := _broken_device(error):
-            raise DeviceBroken(f"{BROKEN}: {broken}.", AGAIN) from error
+            raise DeviceBroken(broken, _blamed(error.__traceback__, assignment, host)) from error
         end = _ended(error, assignment, host, last)
     yield end  # out here the error is gone, and with it the memory that its frames held
 
@@ -61,7 +76,7 @@ def _ended(error: BaseException, assignment: Assignment, host: Host, last: Repor
 def _broken_device(error: BaseException) -> str:
     """What CUDA says of a fault that stays with a process until its end; empty where it is another error."""
     told = first_line(error)
-    return told if "CUDA error" in told and not out_of_memory(error) else ""
+    return told if "CUDA error" in told and any(each in told for each in STAYS) else ""
 
 
 def _facts(last: Reported) -> dict[str, float]:

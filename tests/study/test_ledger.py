@@ -22,7 +22,7 @@ from deepmine_auto.study.finals import winner
 from deepmine_auto.study.giving_up import AllFailed
 from deepmine_auto.study.history import GIVEN_UP, SEARCH_ENDED
 from deepmine_auto.study.ledger import Ledger
-from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER
+from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, bar
 from deepmine_plugins.pruners.none import KeepAll
 from deepmine_plugins.samplers.random import Random
 from deepmine_plugins.samplers.tpe import Tpe
@@ -260,6 +260,11 @@ def test_techniques_and_backbones_are_set_aside_too(desk, plugin, test):
     desk.work(study, Budget(trials=12), by_params(test, ending("plugin", after=0, plugin=plugin, reason="no")))
     assert sum(bool(test(each.params)) for each in desk.trials(study)) == SET_ASIDE_AFTER
     assert len(desk.trials(study)) == 12
+
+
+def test_where_a_space_has_hybrids_alone_nothing_stands_in_their_place():
+    params = (Param("placement/kind", Choice("hybrid"), {}), Param("placement/hybrid/kind", Choice("bad"), {}))
+    assert bar({"attention/bad"}, Space(params, {}), 0, 0)("placement/kind", "hybrid") is None
 
 
 def test_a_variant_that_alone_could_stand_between_layers_of_another_leaves_the_search_without_hybrids(desk):

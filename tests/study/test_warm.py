@@ -127,7 +127,9 @@ def test_a_winner_that_the_deadline_had_cut_off_before_it_was_trained_again_come
     write(desk, study, params_of(0.001), 0.5, cause="budget")
     write(desk, study, params_of(0.002), 0.7, state="PRUNED", curve={3: 0.7}, cause="deadline")
     write(desk, study, params_of(0.003), 0.8, state="PRUNED", curve={3: 0.8}, cause="deadline")
-    desk.store.set_result(study.id, {"winner": 1})
+    desk.store.set_result(study.id, {"winner": 1, "rerun": None})
+    assert lrs(warmth_of(desk, "old").recipes) == [0.001], "it may have been luck"
+    desk.store.set_result(study.id, {"winner": 1, "rerun": 0})
     found = warmth_of(desk, "old")
     assert lrs(found.recipes) == [0.002, 0.001]
     assert lrs(row["params"] for row in found.evidence) == [0.002, 0.001, 0.003]

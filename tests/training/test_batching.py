@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepmine_auto.messages import WHOLE
-from deepmine_auto.training.batching import BUCKET_BATCHES, Columns, evaluation_order, training_batches, training_order
+from deepmine_auto.training.batching import (
+    BUCKET_BATCHES,
+    Columns,
+    evaluation_order,
+    longest_run,
+    training_batches,
+    training_order,
+)
 from deepmine_auto.training.recipe import MOST_REPORTS, Recipe
 from deepmine_plugins.pruners.asha import Asha
 
@@ -25,6 +32,13 @@ def test_an_epoch_has_every_row_once_in_batches_that_differ_by_a_row_at_most(len
     assert len(batches) == -(-len(lengths_N) // size)
     assert max(map(len, batches)) <= size
     assert max(map(len, batches)) - min(map(len, batches)) <= 1, "no few long rows have a step for themselves"
+
+
+def test_where_rows_do_not_divide_no_batch_has_as_many_as_it_might():
+    """What a step needs is measured by the largest batch that an epoch may have."""
+    (largest,) = longest_run(np.arange(1, 261), 256, "rows")
+    assert len(largest) == 130
+    assert max(map(len, training_order(np.arange(1, 261), 256, [0, 0]))) == 130
 
 
 @given(lengths, sizes, st.integers(0, 2**31), st.integers(0, 200))

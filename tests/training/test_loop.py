@@ -5,6 +5,7 @@ import gc
 import json
 import math
 import os
+import pickle
 import weakref
 from dataclasses import replace
 from itertools import pairwise
@@ -392,11 +393,18 @@ def test_whatever_user_code_raises_becomes_an_end_with_its_traceback(monkeypatch
     assert len(end.reason) <= ends.REASON_BYTES
 
 
-@pytest.mark.parametrize("told", ["CUDA error: device-side assert triggered\nmore", "CUDA error: unspecified launch"])
+@pytest.mark.parametrize("told", ["device-side assert triggered\nmore", "unspecified launch failure"])
 def test_a_fault_that_stays_with_the_process_is_no_end_of_a_trial(monkeypatch, folder, told):
     """Whatever trains next in it would fail too."""
-    with pytest.raises(ends.DeviceBroken, match=f"any more: {told.splitlines()[0]}. Run it again"):
-        ended(monkeypatch, folder, RuntimeError(told))
+    with pytest.raises(ends.DeviceBroken, match=f"any more: CUDA error: {told.splitlines()[0]}. Run it") as caught:
+        ended(monkeypatch, folder, RuntimeError(f"CUDA error: {told}"))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.plugin) == (str(caught.value), None), "Ray sends it"
+
+
+def test_a_fault_of_one_call_is_an_end_as_any_other(monkeypatch, folder):
+    told = "CUDA error: invalid configuration argument"
+    assert ended(monkeypatch, folder, RuntimeError(told)).cause == "error"
 
 
 def test_ctrl_c_alone_passes_through(monkeypatch, folder):

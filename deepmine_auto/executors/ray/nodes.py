@@ -87,10 +87,13 @@ def _compare(node: str, found: Answer, expected: Hashes, text: str, folder: Path
 
 @contextmanager
 def _nonce(folder: Path) -> Iterator[Path]:
-    """A file in the study's folder that nobody can guess."""
+    """A file in the study's folder that nobody can guess. Raises BadInput where it cannot be written."""
     file = folder / f".seen-{secrets.token_hex(8)}"
-    file.write_text(secrets.token_hex(32))
     try:
+        try:
+            file.write_text(secrets.token_hex(32))
+        except OSError as error:
+            raise BadInput(f"{folder} cannot be written: {error.strerror}.", "Give another --output.") from error
         yield file
     finally:
         file.unlink(missing_ok=True)

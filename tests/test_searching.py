@@ -1,0 +1,80 @@
+"""What a search leaves where it ends without a result."""
+
+from pathlib import Path
+
+import pytest
+from tiny_texts import rows
+
+from deepmine_auto import concluding
+from deepmine_auto.errors import DeepmineError
+from deepmine_auto.executors import inline
+from deepmine_auto.searching import search
+from deepmine_auto.storage import tables
+from deepmine_auto.storage.place import place_of
+from deepmine_auto.storage.store import Store
+from deepmine_auto.training.ends import DeviceBroken
+
+SPACE = """
+[plugins]
+attention = ["multi_head"]
+[ranges]
+"training/epochs" = 2
+"model/dim" = [32]
+"model/depth" = 1
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with a file of texts, and a small space."""
+    monkeypatch.chdir(tmp_path)
+    made = rows()
+    lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
+    Path("moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    Path("small.toml").write_text(SPACE)
+
+
+def searched(error):
+    """The store of a study that ended so."""
+    asked = {"data": "moods.csv", "space": "small.toml", "executor": "inline", "trials": 1, "study": "one"}
+    with pytest.raises(type(error), match=str(error)):
+        search(task="text_classification", **asked)
+    store = Store(place_of(None).open_reader())
+    return store, store.study("one").id
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("now"), DeepmineError("All failed.")])
+def test_the_time_of_a_session_counts_however_it_ends(here, monkeypatch, error):
+    def ends(*_):
+        raise error
+
+    monkeypatch.setattr(inline, "run", ends)
+    store, study = searched(error)
+    (session,) = store.sessions(study)
+    assert session["spent"] > 0
+
+
+def test_room_is_asked_for_before_the_locked_test_is_opened(here, monkeypatch):
+    error = DeepmineError("There is no room.")
+
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(concluding, "refuse_without_room", full)
+    store, study = searched(error)
+    assert "test opened" not in {row["kind"] for row in store.rows(tables.events, study)}
+
+
+def test_a_trial_that_broke_the_device_of_this_process_is_not_begun_again(here, monkeypatch):
+    error = DeviceBroken("CUDA error: an illegal memory access", "attention/mine")
+
+    def broken(*_):
+        raise error
+        yield
+
+    monkeypatch.setattr(inline, "messages", broken)
+    store, study = searched(error)
+    (trial,) = store.trials(study)
+    assert (trial.state.name, trial.user_attrs["cause"], trial.user_attrs["plugin"]) == (
+        "FAIL", "plugin", "attention/mine",
+    )  # fmt: skip
