@@ -114,7 +114,7 @@ def _outputs(
     tokens = EVALUATION_TOKENS.get(device.type, EVALUATION_TOKENS["cuda"]) * batch_rows // EVALUATION_ROWS
     model.eval()
     for indices in evaluation_order(columns.lengths, batch_rows, tokens):
-        found = _of_batch(model, weights, columns.batch(indices, device))
+        found = _of_rows(model, weights, columns, indices, device)
         if found.ndim == 3:
             found = _to_length(found, int(columns.lengths.max()))
         outputs = np.empty((len(columns), *found.shape[1:]), found.dtype) if outputs is None else outputs
@@ -125,7 +125,10 @@ def _outputs(
 
 
 @torch.inference_mode()
-def _of_batch(model: nn.Module, weights: Mapping[str, Tensor] | None, batch: Batch) -> np.ndarray:
+def _of_rows(
+    model: nn.Module, weights: Mapping[str, Tensor] | None, columns: Columns, indices: np.ndarray, device: torch.device
+) -> np.ndarray:
+    batch = columns.batch(indices, device)  # here: what is compiled asks whether its input belongs to inference
     args = (batch.tokens_BL, batch.keep_BL)
     mixed = model(*args) if weights is None else _with_weights(model, weights, args)
     found: np.ndarray = mixed.out.float().cpu().numpy()
