@@ -226,7 +226,7 @@ def test_several_processes_take_them_together(folder, monkeypatch):
 
 
 def test_what_is_measured_is_the_longest_batch_of_all_that_is_learned_from(tmp_path):
-    longer = kept(tmp_path / "study", [" ".join(["word"] * 60 + [str(at)]) for at in range(20)])
+    longer = kept(tmp_path / "study", [" ".join(["word"] * 60 + [str(at)]) for at in range(32)])
     peaks = [costs_of(training_of(longer, **{"technique/denoising/before": each}))["peak_mb"] for each in (0.0, 0.5)]
     assert peaks[1] > 2 * peaks[0], "those without labels are read before the task alone"
 
