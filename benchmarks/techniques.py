@@ -31,7 +31,8 @@ from deepmine_auto.space import Space, Value
 from deepmine_auto.space_file import read_space, space_for
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.training.batching import Columns
-from deepmine_auto.training.loop import Training, outputs_of
+from deepmine_auto.training.loop import Training
+from deepmine_auto.training.outputs import outputs_of
 
 NOTHING = "none"
 SPACE = """

@@ -25,8 +25,9 @@ from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.ends import out_of_memory
-from deepmine_auto.training.loop import Training, outputs_of
+from deepmine_auto.training.loop import Training
 from deepmine_auto.training.measure import costs_of
+from deepmine_auto.training.outputs import outputs_of
 from deepmine_auto.training.state import collect
 from deepmine_auto.training.step import take_step
 

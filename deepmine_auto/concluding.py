@@ -47,7 +47,8 @@ from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.showing import attach, attach_confusion, note_study
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns
-from deepmine_auto.training.loop import Training, outputs_of
+from deepmine_auto.training.loop import Training
+from deepmine_auto.training.outputs import outputs_of
 
 VERSIONS = ("deepmine-auto", "torch", "optuna", "ray", "tokenizers", "safetensors")
 TIMED_TEXTS = 20

@@ -25,7 +25,8 @@ from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import Model, build_model, plugins_of, task_of
 from deepmine_auto.model.meta import lacks_numbers, on_meta
 from deepmine_auto.training.batching import Columns
-from deepmine_auto.training.loop import device_here, outputs_of
+from deepmine_auto.training.loop import device_here
+from deepmine_auto.training.outputs import outputs_of
 
 MOST_BYTES_BESIDE = 400_000_000
 """So much may a model hold that no file brings, such as tables of positions; the masks of GPT-Neo take 134 MB."""

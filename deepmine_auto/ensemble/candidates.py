@@ -23,7 +23,8 @@ from deepmine_auto.study.pruning import oriented
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.training.checkpoint import Damaged
-from deepmine_auto.training.loop import Training, outputs_of
+from deepmine_auto.training.loop import Training
+from deepmine_auto.training.outputs import outputs_of
 
 
 @dataclass(frozen=True, eq=False)

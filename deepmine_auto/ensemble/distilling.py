@@ -35,7 +35,8 @@ from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.evidence import spoken
 from deepmine_auto.study.history import History
 from deepmine_auto.study.pruning import oriented
-from deepmine_auto.training.loop import Training, outputs_of
+from deepmine_auto.training.loop import Training
+from deepmine_auto.training.outputs import outputs_of
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from deepmine_auto.contracts import Applied, Batch, Mixed, Optimizer, Prepared, Schedule, Task, TrainingFacts
+from deepmine_auto.contracts import Applied, Batch, Optimizer, Prepared, Schedule, Task, TrainingFacts
 from deepmine_auto.host import Host
 from deepmine_auto.messages import (
     BEFORE_TASK,
@@ -41,20 +40,16 @@ from deepmine_auto.pretrained.memory import remember
 from deepmine_auto.pretrained.seen import leave_unseen
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
-from deepmine_auto.training.batching import Columns, evaluation_order, training_batches
-from deepmine_auto.training.ends import out_of_memory
+from deepmine_auto.training.batching import Columns, training_batches
 from deepmine_auto.training.groups import split_by_rate
 from deepmine_auto.training.measure import costs_of, params_million
+from deepmine_auto.training.outputs import EVALUATION_ROWS, outputs_in_turn
 from deepmine_auto.training.parts import InParts
 from deepmine_auto.training.prepared import ready
 from deepmine_auto.training.recipe import Recipe, WarmUp
 from deepmine_auto.training.state import Progress, collect, restore
 from deepmine_auto.training.step import take_step
 from deepmine_auto.training.team import Alone
-
-EVALUATION_ROWS = 256
-EVALUATION_TOKENS = {"cpu": 4_096, "cuda": 65_536}
-"""A core reads a batch fastest that its cache holds; a GPU wants enough to do."""
 
 BEAT_SECONDS = 2.0
 """So often a trial gives a sign of life between two evaluations."""
@@ -69,83 +64,6 @@ def device_here() -> torch.device:
     there is none, though torch may have counted them before."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
     return torch.device("cuda" if torch.cuda.is_available() and not hidden else "cpu")
-
-
-def outputs_of(
-    model: nn.Module,
-    weights: Mapping[str, Tensor] | None,
-    columns: Columns,
-    device: torch.device,
-    batch_rows: int = EVALUATION_ROWS,
-) -> np.ndarray:
-    """The model's outputs (N, ...) for all rows, in their order, with other weights put in its place if given. Where
-    there are outputs for each token, those past a row's end are zero. What does not fit into memory is tried again with
-    half as many rows at a time, down to one."""
-    turns = outputs_in_turn(model, weights, columns, device, batch_rows)
-    while True:
-        try:
-            next(turns)
-        except StopIteration as end:
-            outputs: np.ndarray = end.value
-            return outputs
-
-
-def outputs_in_turn(
-    model: nn.Module,
-    weights: Mapping[str, Tensor] | None,
-    columns: Columns,
-    device: torch.device,
-    batch_rows: int = EVALUATION_ROWS,
-) -> Generator[None, None, np.ndarray]:
-    """The same as `outputs_of`, with a turn for whoever waits after each batch."""
-    while True:
-        try:
-            return (yield from _outputs(model, weights, columns, device, batch_rows))
-        except (MemoryError, RuntimeError) as error:
-            if batch_rows == 1 or not out_of_memory(error):
-                raise
-        batch_rows //= 2  # out here the error is gone, and with it the memory that its frames held
-
-
-def _outputs(
-    model: nn.Module, weights: Mapping[str, Tensor] | None, columns: Columns, device: torch.device, batch_rows: int
-) -> Generator[None, None, np.ndarray]:
-    outputs: np.ndarray | None = None
-    tokens = EVALUATION_TOKENS.get(device.type, EVALUATION_TOKENS["cuda"]) * batch_rows // EVALUATION_ROWS
-    model.eval()
-    for indices in evaluation_order(columns.lengths, batch_rows, tokens):
-        found = _of_rows(model, weights, columns, indices, device)
-        if found.ndim == 3:
-            found = _to_length(found, int(columns.lengths.max()))
-        outputs = np.empty((len(columns), *found.shape[1:]), found.dtype) if outputs is None else outputs
-        outputs[indices] = found
-        yield
-    assert outputs is not None
-    return outputs
-
-
-@torch.inference_mode()
-def _of_rows(
-    model: nn.Module, weights: Mapping[str, Tensor] | None, columns: Columns, indices: np.ndarray, device: torch.device
-) -> np.ndarray:
-    batch = columns.batch(indices, device)  # here: what is compiled asks whether its input belongs to inference
-    args = (batch.tokens_BL, batch.keep_BL)
-    mixed = model(*args) if weights is None else _with_weights(model, weights, args)
-    found: np.ndarray = mixed.out.float().cpu().numpy()
-    return found * batch.keep_BL.cpu().numpy()[..., None] if found.ndim == 3 else found
-
-
-def _with_weights(model: nn.Module, weights: Mapping[str, Tensor], args: tuple[Tensor, Tensor]) -> Mixed:
-    """What a model says with other weights. A tied one is given under both its names: both say the same, but need not
-    be one tensor. A module that stands in two places is given its own once: torch would not put them back."""
-    paths = {path for path, _ in model.named_modules()}
-    given = {name: each for name, each in weights.items() if name.rpartition(".")[0] in paths}
-    mixed: Mixed = functional_call(model, given, args, tie_weights=False)
-    return mixed
-
-
-def _to_length(outputs_BLC: np.ndarray, length: int) -> np.ndarray:
-    return np.pad(outputs_BLC, ((0, 0), (0, length - outputs_BLC.shape[1]), (0, 0)))
 
 
 class Training:
@@ -363,9 +281,8 @@ class Training:
     def _judge(self) -> Generator[Beat, None, dict[str, float]]:
         rows = max(1, EVALUATION_ROWS // self.parts)
         start = time.monotonic()
-        outputs = yield from self._alive(
-            outputs_in_turn(self.model, self.evaluated(), self.validation, self.device, rows)
-        )
+        turns = outputs_in_turn(self.model, self.evaluated(), self.validation, self.device, rows)
+        outputs = yield from self._alive(turns)
         computed = time.monotonic()
         if not np.isfinite(outputs).all():
             return {}
@@ -375,18 +292,14 @@ class Training:
         self.took = computed - start, min(again - computed, time.monotonic() - again)
         return {name: float(each) for name, each in scores.items()}  # NumPy's numbers cannot be sent
 
-    def _alive(self, turns: Generator[None, None, np.ndarray]) -> Generator[Beat, None, np.ndarray]:
+    def _alive(self, turns: Iterator[np.ndarray]) -> Generator[Beat, None, np.ndarray]:
         """Evaluate, with signs of life: many rows may take a large model longer than training from one to the next."""
         said = time.monotonic()
-        while True:
-            try:
-                next(turns)
-            except StopIteration as end:
-                outputs: np.ndarray = end.value
-                return outputs
+        for outputs in turns:  # noqa: B007 the last are whole, and what is asked for
             if time.monotonic() - said > BEAT_SECONDS:
                 yield replace(self._beat(), judges=True)
                 said = time.monotonic()
+        return outputs
 
     def _note(self, value: float, at_rung: bool) -> Generator[Beat, None, str | None]:
         """Tell the techniques, update the best and patience, and write a checkpoint if one is due; return its path in

@@ -13,7 +13,7 @@ from deepmine_auto.contracts import Mixed
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model
 from deepmine_auto.training.batching import Columns
-from deepmine_auto.training.loop import outputs_of
+from deepmine_auto.training.outputs import outputs_of
 from deepmine_plugins.tasks.reversal import Reversal
 
 APART = ["encoder_decoder", "lstm"]

@@ -15,7 +15,7 @@ from deepmine_auto.contracts import Mixed
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment, Message, Reported
 from deepmine_auto.model.assemble import Model
-from deepmine_auto.training import checkpoint, loop, trial
+from deepmine_auto.training import checkpoint, outputs, trial
 from deepmine_auto.training.loop import Training
 
 CERTAIN = {"model/encoder/dropout": 0.0, "data/head_dropout": 0.0}
@@ -65,7 +65,9 @@ def kept_bytes(training: Training) -> int:
 def judged_at_once(training: Training, patch: Any) -> int:
     """The most rows that an evaluation reads at a time."""
     seen: list[int] = []
-    patch.setattr(loop, "evaluation_order", lambda lengths, size, _: seen.append(size) or iter([range(len(lengths))]))
+    patch.setattr(
+        outputs, "evaluation_order", lambda lengths, size, _: seen.append(size) or iter([range(len(lengths))])
+    )
     list(training._judge())
     return seen[0]
 

@@ -10,7 +10,8 @@ from deepmine_auto.data.rows import Extra, Rows
 from deepmine_auto.data.split import split
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment
-from deepmine_auto.training.loop import Training, outputs_of
+from deepmine_auto.training.loop import Training
+from deepmine_auto.training.outputs import outputs_of
 from deepmine_auto.training.step import take_step
 
 TECHNIQUES = sorted(the_host().offered("technique"))

@@ -6,8 +6,9 @@ from tiny_texts import assignment, kept
 
 from deepmine_auto.calibrating import _forward_seconds
 from deepmine_auto.host import the_host
-from deepmine_auto.training.loop import EVALUATION_ROWS, Training
+from deepmine_auto.training.loop import Training
 from deepmine_auto.training.measure import costs_of
+from deepmine_auto.training.outputs import EVALUATION_ROWS
 from deepmine_auto.training.step import OneStep
 
 USE, PARTS = "technique/gradient_accumulation/use", "technique/gradient_accumulation/parts"

@@ -13,7 +13,7 @@ from torch import nn
 
 from deepmine_auto.contracts import Mixed
 from deepmine_auto.training.batching import Columns
-from deepmine_auto.training.loop import outputs_of
+from deepmine_auto.training.outputs import outputs_of
 
 ROWS = Columns.of([[each] for each in range(1, 13)])
 ERRORS = {

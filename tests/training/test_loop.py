@@ -20,7 +20,8 @@ from deepmine_auto import Applied
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import OUT_OF_PATIENCE, Beat, Ended, Reported, Saved, from_plain, to_plain
 from deepmine_auto.training import checkpoint, ends, loop, trial
-from deepmine_auto.training.loop import Training, outputs_of
+from deepmine_auto.training.loop import Training
+from deepmine_auto.training.outputs import outputs_of
 from deepmine_auto.training.step import take_step
 
 OPTIMIZERS = {

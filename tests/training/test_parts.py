@@ -12,7 +12,8 @@ from torch import nn
 from deepmine_auto.classification import TextClassification
 from deepmine_auto.contracts import Mixed
 from deepmine_auto.host import the_host
-from deepmine_auto.training.loop import EVALUATION_ROWS, Training
+from deepmine_auto.training.loop import Training
+from deepmine_auto.training.outputs import EVALUATION_ROWS
 from deepmine_auto.training.parts import InParts
 
 ODD = {"training/batch": 3, "training/epochs": 1}

@@ -13,7 +13,8 @@ from deepmine_auto.contracts import Mixed
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Beat, Reported
 from deepmine_auto.training.batching import Columns
-from deepmine_auto.training.loop import Training, outputs_of
+from deepmine_auto.training.loop import Training
+from deepmine_auto.training.outputs import outputs_of
 
 JUDGED = ["ema", "weight_average", "checkpoint_soup"]
 CPU = torch.device("cpu")
