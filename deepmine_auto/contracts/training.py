@@ -90,6 +90,10 @@ class Step(Protocol):
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss to those that are there."""
 
+    def gradients(self, loss: Tensor, weights: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return the gradient of a loss by each weight, and None where there is none. Of a batch that several workers
+        share it is this worker's part, so what is made of them is to be added up."""
+
 
 class Applied:
     """A technique at work on one trial. Every method is optional; the defaults change nothing.

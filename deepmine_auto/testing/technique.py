@@ -151,6 +151,10 @@ class OneStep:
         """Add gradients."""
         torch.autograd.backward(loss * self.trial.applied.scale())
 
+    def gradients(self, loss: Tensor, weights: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return gradients."""
+        return list(torch.autograd.grad(loss, list(weights), allow_unused=True))
+
     def whole_loss(self) -> Tensor:
         """Return the loss of a step, with what the technique adds to it."""
         outputs_BC = self.outputs()

@@ -7,6 +7,7 @@ processes, is hidden in `Training.forward`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -64,10 +65,19 @@ class OneStep:
             if there is not None:
                 each.grad = there if each.grad is None else each.grad.add_(there)
 
+    def gradients(self, loss: Tensor, weights: Sequence[Tensor]) -> list[Tensor | None]:
+        """The gradients of a loss, of which small ones were large on their way through half floats."""
+        found = torch.autograd.grad(self.scaled(loss), list(weights), allow_unused=True)
+        return [None if each is None else each / self._scale for each in found]
+
     def scaled(self, loss: Tensor) -> Tensor:
         """A loss as gradients are made of it."""
+        return loss * self._scale
+
+    @property
+    def _scale(self) -> float:
         factor: float = math.prod(each.scale() for each in self.training.techniques.values())
-        return loss * factor
+        return factor
 
 
 def take_step(training: Training, batch: Batch, unlabelled: Batch | None = None) -> Tensor:

@@ -60,8 +60,7 @@ class _Smoothed(Applied):
         trained = [each for each in self.facts.model.parameters() if each.requires_grad]
         with moved([words], [self.chosen.epsilon * way_VE]):
             loss = self.chosen.alpha * divergence(outputs.detach(), step.outputs(), step.batch.keep_BL)
-            # not `step.backward`: each worker has its part of them, and the host will add the parts up
-            gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+            gradients = step.gradients(loss, trained)
         # a weight without a gradient is left out: workers do not wait for it
         used = [(weight, each) for weight, each in zip(trained, gradients, strict=True) if each is not None]
         known: Tensor = _Known.apply(loss.detach(), [each for _, each in used], *(weight for weight, _ in used))

@@ -1,5 +1,7 @@
 """Mixed precision is close to float32 for every variant, is for training alone, and rests where it does not pay."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from deepmine_auto.host import the_host
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.testing.technique import STEPS, TechniquePromises, Trial, batch_of
 from deepmine_auto.training.loop import Training
-from deepmine_auto.training.step import take_step
+from deepmine_auto.training.step import OneStep, take_step
 from deepmine_plugins.techniques import mixed_precision
 from deepmine_plugins.techniques.mixed_precision import (
     FIRST_SCALE,
@@ -200,6 +202,18 @@ def test_small_gradients_do_not_vanish_in_float16():
     for found, each in zip(Half(scaled=True).gradients(1e-8), expected, strict=True):
         torch.testing.assert_close(found, each, rtol=0.05, atol=1e-11)
     assert any((each == 0.0).all() for each in Half(scaled=False).gradients(1e-8)), "which is what the scale is for"
+
+
+@pytest.mark.parametrize("factor", [1e-8, 1.0])
+def test_gradients_that_a_technique_asks_for_do_not_vanish_either(factor):
+    """Nor do they come out larger than they are."""
+    half = Half(scaled=True)
+    step = OneStep(SimpleNamespace(techniques={"scaled": half.technique}), None)
+    weights = [*half.model.parameters(), torch.nn.Parameter(torch.ones(1))]
+    *found, unused = step.gradients(factor * half.model.train()(half.x).square().mean(), weights)
+    assert unused is None
+    for each, expected in zip(found, Half(scaled=True).gradients(1.0), strict=True):
+        torch.testing.assert_close(each, factor * expected, rtol=0.05, atol=1e-3 * factor)
 
 
 def test_a_step_that_overflows_moves_nothing_and_the_next_is_scaled_less():
