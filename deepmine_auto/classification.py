@@ -160,6 +160,7 @@ class TextClassification(Task):
     }
     baseline_name: ClassVar[str] = "tf-idf"
     fitted_by: ClassVar[tuple[str, ...]] = ("tokens", "max_len", "subwords")
+    own_words: ClassVar[frozenset[str]] = frozenset({"tokens", "subwords"})
 
     tokens: Annotated[str, Choice("glove", "word", "subword")] = "glove"
     class_weights: Annotated[bool, Choice(False, True)] = False

@@ -54,11 +54,7 @@ class NothingLearned(DeepmineError):
 
 
 class PluginError(DeepmineError):
-    """A plugin raised; carries the plugin's name so that the study can set it aside."""
-
-    def __init__(self, plugin: str, what: str, remedy: str = "") -> None:
-        super().__init__(what, remedy)
-        self.plugin = plugin
+    """A plugin is not what its contract says, and is set aside."""
 
 
 def first_line(error: BaseException) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, distributions, version
@@ -25,15 +26,19 @@ from packaging.utils import canonicalize_name
 
 from deepmine_auto import hookspecs
 from deepmine_auto.contracts import KINDS, Attention, Brought, Plugin, Technique
-from deepmine_auto.errors import BadInput, PluginError, unknown
+from deepmine_auto.errors import BadInput, DeepmineError, PluginError, unknown
 from deepmine_auto.sources import hash_of
 
 OURS = "deepmine-auto"
+DOOR = "door"
+"""The kind of what is set aside before it can say which plugins it brings."""
 SLOW_SECONDS = 2.0
 HOOKS = {"attention": "attentions", "task": "tasks", "backbone": "backbones", "tuning": "tunings",
          "optimizer": "optimizers", "schedule": "schedules", "technique": "techniques", "sampler": "samplers",
          "pruner": "pruners", "command": "commands"}  # fmt: skip
 """The hook that brings each kind."""
+NAME = re.compile(r"[\w.-]+")
+"""What a plugin may be called: a slash would divide its params otherwise, a comma the names of an option."""
 
 T = TypeVar("T")
 
@@ -58,11 +63,14 @@ class Broken:
     what: str
     distribution: str
     why: str
-    kind: str = "door"
+    kind: str = DOOR
 
     def means(self, name: str) -> bool:
-        """Whether a plugin of this name is meant: what failed to load has none yet, and its file is called like it."""
-        return name in (self.what, self.what.partition(":")[0].rpartition(".")[2])
+        """Whether a plugin of this name is meant: what failed to load has none yet, and its package, its file or its
+        class is called like it."""
+        module, _, cls = self.what.partition(":")
+        package, *_, file = f"{module}.{module}".split(".")
+        return name in (self.what, package, file) or (bool(cls) and name.replace("_", "") == cls.lower())
 
 
 @dataclass
@@ -85,10 +93,17 @@ class Host:
         offered = self.offered(kind)
         if name in offered:
             return offered[name]
-        for each in self.broken:
-            if each.kind == kind and each.means(name):
-                raise BadInput(f"The {kind} '{name}' cannot be used: {each.why}", "See `deepmine-auto plugins list`.")
+        self.refuse_broken(name, [kind])
         raise unknown(name, offered, kind, f"`deepmine-auto plugins list --kind {kind}` lists them all.")
+
+    def refuse_broken(self, name: str, kinds: Collection[str]) -> None:
+        """Raise BadInput with the reason where a plugin of this name and one of these kinds was set aside, or the door
+        behind which it would stand."""
+        for each in self.broken:
+            if each.kind in (*kinds, DOOR) and each.means(name):
+                what = "plugin" if each.kind == DOOR else each.kind
+                why = f"The {what} '{name}' cannot be used: {each.why.rstrip('.')}."
+                raise BadInput(why, "See `deepmine-auto plugins list`.")
 
     def get(self, kind: str, name: str) -> type[Any]:
         """The class of one plugin."""
@@ -118,14 +133,14 @@ class Host:
             thing = imported(path)
             why = _unfit_command(thing) if kind == "command" else unfit(kind, thing)
             if why:
-                raise PluginError(path, why)
+                raise PluginError(why)
             source = getattr(thing, "source", "")
             code = "" if kind == "command" else hash_of(path.partition(":")[0])  # no study uses commands
             return Brought(kind, thing.name, thing, door.distribution, door.version, path, source, code)
 
         return self._guarded(door, path, load, kind)
 
-    def _guarded(self, door: Door, what: str, work: Callable[[], T], kind: str = "door") -> T | None:
+    def _guarded(self, door: Door, what: str, work: Callable[[], T], kind: str = DOOR) -> T | None:
         try:
             return work()
         except KeyboardInterrupt:
@@ -150,13 +165,16 @@ def unfit(kind: str, cls: Any) -> str:
     base = KINDS[kind]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         return f"{cls!r} is no subclass of {base.__name__}"
-    if not (is_dataclass(cls) and cls.__dataclass_params__.frozen):
+    own = vars(cls).get("__dataclass_params__")  # of a base it would not know the fields that the class adds
+    if own is None or not own.frozen:
         return f"{cls.__name__} must be a frozen dataclass: write @dataclass(frozen=True, kw_only=True)"
     needed = ["name", "source", *(["caps"] if issubclass(cls, Attention) else [])]
     needed += ["touches"] if issubclass(cls, Technique) else []
     missing = [each for each in needed if not hasattr(cls, each)]
     if missing:
         return f"{cls.__name__} has no class attribute '{missing[0]}'"
+    if not NAME.fullmatch(cls.name):
+        return f"{cls.__name__} is called '{cls.name}': give it letters, digits, dots, dashes and underscores alone"
     return _wrong_signature(cls, base) or _default_outside(cls)
 
 
@@ -195,7 +213,7 @@ def _told(error: BaseException) -> str:
     if isinstance(error, pluggy.PluginValidationError):
         lines = [" ".join(lines)]  # the hook stands in the first line, and what is wrong with it further down
     first = lines[0] if lines else ""
-    return first if isinstance(error, PluginError) else f"{type(error).__name__}: {first}".rstrip(": ")
+    return first if isinstance(error, DeepmineError) else f"{type(error).__name__}: {first}".rstrip(": ")
 
 
 # -- finding doors ---------------------------------------------------------------------------------------------------

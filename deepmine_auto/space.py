@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from deepmine_auto.admission import contradiction
 from deepmine_auto.contracts import AttentionModifier, Plugin
+from deepmine_auto.errors import BadInput
 
 if TYPE_CHECKING:
     import optuna
@@ -31,6 +32,9 @@ class Int:
     log: bool = False
     step: int = 1
     searched: bool = True
+
+    def __post_init__(self) -> None:
+        _refuse_undrawable(self, self.step if self.step != 1 else None)
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
@@ -51,6 +55,9 @@ class Float:
     high: float
     log: bool = False
     step: float | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_undrawable(self, self.step)
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -105,6 +112,20 @@ class Name:
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """Refuse: nothing can be drawn before a space says which there are."""
         raise TypeError(f"'{name}' has no values to draw from")
+
+
+def _refuse_undrawable(each: Int | Float, step: float | None) -> None:
+    """Raise BadInput for a range that nothing can be drawn from: a sampler would say so in the middle of a study."""
+    if not -math.inf < each.low <= each.high < math.inf:
+        raise BadInput(f"The range {each!r} holds no number.", "Give a low that is not above high, both finite.")
+    if each.log and each.low <= 0:
+        raise BadInput(
+            f"The range {each!r} is logarithmic, and begins at {each.low:g}.", "Begin above 0, or leave log out."
+        )
+    if each.log and step is not None:
+        raise BadInput(f"The range {each!r} has a step and is logarithmic.", "Leave one of them out.")
+    if step is not None and not step > 0:
+        raise BadInput(f"The range {each!r} has the step {step:g}.", "Give a step above 0.")
 
 
 Range = Int | Float | Choice
@@ -256,7 +277,7 @@ def join(chosen: Mapping[str, Mapping[str, type[Plugin]]], always: Mapping[str, 
     """Join the ranges of chosen plugins (kind -> name -> class) and of the host's own dataclasses (prefix -> class)."""
     params = [*_attention(chosen["attention"]), *_placement(chosen.get("hybrid", {}), chosen["attention"])]
     params += [*_backbones(chosen["backbone"]), *_tuning(chosen), *_one_of("optimizer", chosen)]
-    params += [*_techniques(chosen["technique"]), *_one_of("schedule", chosen)]
+    params += [*_techniques(chosen), *_one_of("schedule", chosen)]
     for prefix, cls in always.items():
         params += [Param(f"{prefix}/{name}", each, {}) for name, each in ranges(cls).items()]
     return tuple(params)
@@ -305,14 +326,28 @@ def _placement(others: Mapping[str, type[Plugin]], variants: Mapping[str, Any]) 
     ]
 
 
-def _techniques(techniques: Mapping[str, Any]) -> list[Param]:
-    """Each is used or not, and of those that say which weights are judged one at most."""
-    params, others_off = list[Param](), dict[str, tuple[Value, ...]]()
-    for name, each in techniques.items():
-        judges = "judged" in each.touches
-        params += _optional(f"technique/{name}", each, dict(others_off) if judges else {})
-        others_off |= {f"technique/{name}/use": (False,)} if judges else {}
+def _techniques(chosen: Mapping[str, Mapping[str, Any]]) -> list[Param]:
+    """Each is used or not, of those that say which weights are judged one at most, and one that heals where there is
+    something to heal."""
+    params, others_off, operated = list[Param](), dict[str, tuple[Value, ...]](), _operated(chosen)
+    for name, each in chosen["technique"].items():
+        when, judges = operated if each.heals else {}, "judged" in each.touches
+        if when is not None:
+            params += _optional(f"technique/{name}", each, {**when, **(others_off if judges else {})})
+            others_off |= {f"technique/{name}/use": (False,)} if judges else {}
     return params
+
+
+def _operated(chosen: Mapping[str, Mapping[str, Any]]) -> Conditions | None:
+    """Where a pretrained model has other attention than its own; None where it never has."""
+    models = tuple(name for name, each in chosen["backbone"].items() if each.pretrained)
+    cores = {name: each for name, each in chosen["attention"].items() if not issubclass(each, AttentionModifier)}
+    others = tuple(name for name, each in cores.items() if each.neutral != {})
+    modified = len(cores) < len(chosen["attention"])
+    if not models or not (others or modified):
+        return None
+    when: Conditions = {} if len(models) == len(chosen["backbone"]) else {"model/kind": models}
+    return when if modified or len(others) == len(cores) else {**when, "attention/kind": others}
 
 
 def _backbones(backbones: Mapping[str, type[Plugin]]) -> list[Param]:

@@ -28,6 +28,7 @@ from deepmine_auto.space import Int
 UNASKED = "_"
 IGNORED = -100
 SPECIAL = ("[PAD]", "[UNK]")
+UNKNOWN = SPECIAL.index("[UNK]")
 SEPARATOR = "|"
 """The symbol between source and target, in tasks that have both."""
 
@@ -60,6 +61,11 @@ class SymbolsPrepared:
         return self.symbols.index(SEPARATOR) if SEPARATOR in self.symbols else None
 
     @property
+    def unknown(self) -> int:
+        """The id of what stands for symbols that no training row has."""
+        return UNKNOWN
+
+    @property
     def marks(self) -> tuple[int, ...]:
         """What divides source and target, where something does: no symbol that a technique may hide."""
         return () if self.separator is None else (self.separator,)
@@ -67,7 +73,7 @@ class SymbolsPrepared:
     def encode(self, inputs: Sequence[Any]) -> list[list[int]]:
         """Turn lines of symbols into ids. Raises BadInput for what is no text."""
         ids = {symbol: at for at, symbol in enumerate(self.symbols)}
-        return [[ids.get(each, 1) for each in split(line, self.max_len)] or [1] for line in inputs]
+        return [[ids.get(each, UNKNOWN) for each in split(line, self.max_len)] or [UNKNOWN] for line in inputs]
 
     def targets(self, rows: Rows) -> np.ndarray:
         """Return the answers (N, L), -100 where none is asked. Raises BadInput for an answer that no training row has,

@@ -7,7 +7,7 @@ from importlib.metadata import PathDistribution, version
 import pytest
 
 from deepmine_auto.errors import BadInput
-from deepmine_auto.host import HOOKS, find_doors, open_host, the_host
+from deepmine_auto.host import HOOKS, Broken, find_doors, open_host, the_host
 
 NUMBERS = itertools.count()
 GOOD = '''
@@ -161,6 +161,19 @@ UNFIT = {
         GOOD.replace("] = 2", "] = 9"),
         "Good.width is 9 by default, and its range is a whole number from 1 to 4",
     ),
+    "not itself a dataclass": (
+        f"{GOOD.replace('Good', 'Base')}\nclass Good(Base):\n    deeper: Annotated[int, Int(1, 4)] = 2\n",
+        "Good must be a frozen dataclass: write @dataclass(frozen=True, kw_only=True)",
+    ),
+    "name with a slash": (GOOD.replace('"NAME"', '"my/name"'), "Good is called 'my/name': give it letters"),
+    "no logarithm": (
+        GOOD.replace("Int(1, 4)", "Float(0.0, 4.0, log=True)"),
+        "is logarithmic, and begins at 0. Begin above 0, or leave log out.",
+    ),
+    "no logarithm, told late": (
+        f"from __future__ import annotations\n{GOOD.replace('Int(1, 4)', 'Int(1, 4, log=True, step=2)')}",
+        "has a step and is logarithmic. Leave one of them out.",
+    ),
     "not frozen": (GOOD.replace("frozen=True, ", ""), "Good must be a frozen dataclass"),
     "other kind": (GOOD.replace("(AttentionCore)", "(object)"), "is no subclass of Attention"),
     "import": ("import nothing_of_this_name\n", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
@@ -178,6 +191,21 @@ def test_an_unfit_class_is_set_aside_with_its_sentence_and_the_others_still_work
     assert (broken.kind, broken.distribution) == ("attention", "amiss")
     assert why in broken.why
     assert set(host.offered("attention")) == {"birds"}
+
+
+@pytest.mark.parametrize("path", ["a.b.my_plugin:Other", "my_plugin.b:Other", "a.attention:MyPlugin", "my_plugin"])
+def test_what_has_no_name_yet_is_meant_by_its_package_its_file_or_its_class(path):
+    broken = Broken(path, "somebody", "no luck")
+    assert broken.means("my_plugin")
+    assert broken.means(path)
+    assert not broken.means("")
+    assert not broken.means("my_other")
+
+
+def test_a_door_that_did_not_open_is_told_where_what_is_behind_it_is_asked_for(installed):
+    host = opened(installed("birds", door="def ("))
+    with pytest.raises(BadInput, match=r"The plugin 'birds' cannot be used: SyntaxError: .*\. See `deepmine-auto"):
+        host.get("attention", "birds")
 
 
 def test_of_two_plugins_of_one_name_neither_is_used_and_both_are_named(installed):

@@ -8,10 +8,12 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_origin
 
 import pytest
 
 import deepmine_auto
+from deepmine_auto import contracts
 
 HEAVY = ("torch", "transformers", "ray", "optuna", "sklearn", "pandas", "pyarrow", "sqlalchemy")
 
@@ -62,6 +64,12 @@ def test_a_plugin_imports_only_public_names_of_ours(checkout: Path, folder: str)
 
 def test_every_public_name_can_be_had() -> None:
     assert {name: getattr(deepmine_auto, name) is not None for name in deepmine_auto.__all__}
+
+
+def test_every_word_that_the_contracts_are_typed_with_is_public() -> None:
+    words = {name for name in contracts.__all__ if get_origin(getattr(contracts, name)) is Literal}
+    assert len(words) > 5
+    assert words <= set(deepmine_auto.__all__)
 
 
 def test_ray_is_known_in_one_room_alone(checkout: Path) -> None:

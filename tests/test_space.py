@@ -1,6 +1,7 @@
 """Ranges, and what plugins bring to a space."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.space import Choice, Float, Int, Param, Space, defaults, join, plain, plugin_from, ranges, relevant
 from deepmine_auto.training.recipe import Recipe, WarmUp
@@ -50,6 +52,25 @@ def test_a_space_survives_json(found):
 def test_a_value_lies_in_a_range_only_with_its_type(each, inside, outside):
     assert all(value in each for value in inside)
     assert not any(value in each for value in outside)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bounds", "more", "why"),
+    [
+        (Int, (0, 9), {"log": True}, r"is logarithmic, and begins at 0\. Begin above 0, or leave log out"),
+        (Float, (0.0, 1.0), {"log": True}, r"is logarithmic, and begins at 0\. Begin above 0, or leave log out"),
+        (Int, (16, 512), {"log": True, "step": 16}, r"has a step and is logarithmic\. Leave one of them out"),
+        (Float, (1.0, 2.0), {"log": True, "step": 0.5}, r"has a step and is logarithmic\. Leave one of them out"),
+        (Int, (1, 9), {"step": 0}, r"has the step 0\. Give a step above 0"),
+        (Float, (1.0, 9.0), {"step": -1.0}, r"has the step -1\. Give a step above 0"),
+        (Int, (9, 1), {}, r"holds no number\. Give a low that is not above high"),
+        (Float, (0.0, math.inf), {}, r"holds no number\. Give a low that is not above high, both finite"),
+        (Float, (math.nan, 1.0), {}, r"holds no number\. Give a low that is not above high, both finite"),
+    ],
+)
+def test_a_range_that_nothing_can_be_drawn_from_is_refused_where_it_is_written(kind, bounds, more, why):
+    with pytest.raises(BadInput, match=rf"The range {kind.__name__}\(.*\) {why}"):
+        kind(*bounds, **more)
 
 
 # -- what plugins bring ------------------------------------------------------------------------------------------------
@@ -206,3 +227,22 @@ def test_params_count_only_where_their_plugin_is_used():
 )
 def test_params_fit_another_space_where_it_could_have_drawn_them(params, space, found):
     assert space.fit(params) == found
+
+
+@pytest.mark.parametrize(
+    ("attention", "backbone", "when"),
+    [
+        (["multi_head"], ["pretrained"], None),
+        (["multi_head", "sliding_window"], ["encoder"], None),
+        (["sigmoid", "sliding_window"], ["pretrained"], {}),
+        (["multi_head", "sliding_window"], ["pretrained"], {"attention/kind": ("sliding_window",)}),
+        (["multi_head", "learned_temperature"], ["pretrained"], {}),
+        (["multi_head", "sliding_window"], ["encoder", "pretrained"],
+         {"attention/kind": ("sliding_window",), "model/kind": ("pretrained",)}),
+    ],
+)  # fmt: skip
+def test_healing_is_searched_where_there_is_something_to_heal(attention, backbone, when):
+    plugins = chosen(attention=attention, backbone=backbone, technique=["healing"], tuning=["full"])
+    found = {each.name: each.when for each in join(plugins, ALWAYS)}
+    assert found.get("technique/healing/use") == when
+    assert ("technique/healing/share" in found) == (when is not None)

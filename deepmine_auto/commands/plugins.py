@@ -18,7 +18,7 @@ from deepmine_auto import __version__
 from deepmine_auto.commands.options import as_json, print_json, width
 from deepmine_auto.contracts import Brought
 from deepmine_auto.errors import BadInput, DeepmineError, MissingExtra, unknown
-from deepmine_auto.host import HOOKS, Door, Host, the_host
+from deepmine_auto.host import DOOR, HOOKS, Door, Host, the_host
 from deepmine_auto.terminal.words import plain, table
 from deepmine_auto.testing.checks import CHECKED, Promise
 
@@ -78,7 +78,7 @@ def set_aside(host: Host, kinds: list[str]) -> list[dict[str, str]]:
     return [
         {"kind": each.kind, "name": each.what, "distribution": each.distribution, "error": each.why}
         for each in host.broken
-        if each.kind in (*kinds, "door")
+        if each.kind in (*kinds, DOOR)
     ]
 
 
@@ -165,9 +165,7 @@ def _find(host: Host, name: str, kinds: Collection[str], what: str = "plugin") -
         raise BadInput(f"There is a '{name}' among {' and '.join(found)}.", "Say which with --kind.")
     if found or len(kinds) == 1:
         return host.brought([*found, *kinds][0], name)  # raises with the nearest name, or why it was set aside
-    for kind in kinds:
-        if any(each.kind == kind and each.means(name) for each in host.broken):
-            return host.brought(kind, name)
+    host.refuse_broken(name, kinds)
     everything = {each for kind in kinds for each in host.offered(kind)}
     raise unknown(name, everything, what, "`deepmine-auto plugins list` lists them all.")
 

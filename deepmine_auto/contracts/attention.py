@@ -21,14 +21,24 @@ MaskFeature = Literal["padding", "causal", "window", "bias", "dense"]
 
 @dataclass(frozen=True, kw_only=True)
 class Caps:
-    """What a variant can do. Every default refuses; the host enforces them, not the author.
+    """What a variant can do. The host enforces modes, masks, decoding, max_len, devices and dtypes; of these the first
+    three refuse by default, and the others allow what most variants can. The rest is what a search goes by, and what
+    the promises hold a variant to.
 
-    weights: `exact` returns the matrix that multiplies the values, `implicit` can compute an equal one, `none` cannot.
-    fit: how it enters a pretrained model: `exact` (a neutral setting equals the original), `finetune`, `weights` (new).
+    modes, masks: any other is refused where a layer is built or called. max_len: the most tokens, None for any; where
+    inputs are longer, it is not searched. devices, dtypes: any other is refused where a layer is called, but for
+    dtypes in mixed precision, where its weights are float32.
+    weights: `exact` returns the matrix that multiplies the values, which a modifier of the past needs, `implicit` can
+    compute an equal one, `none` cannot.
+    fit: how it enters a pretrained model: `exact`, a neutral setting equals the original, and a search holds the fields
+    there, so that only what learns leads away from it; `finetune`; `weights` (new).
     decoding: `kv`, the last query needs no more than the keys and values before it; `state`, a mixer whose state says
-    all of the past. matrix: its module is a `DenseAttention`, whose scores and weights a modifier may change.
+    all of the past; `none` is refused where a model decodes. matrix: its module is a `DenseAttention`, which is looked
+    at, whose scores and weights a modifier may change.
     saves: costing less than softmax is all that it offers, so where it costs more it is not searched.
     scaling: the exponent of L in its cost, 2 for dense attention.
+    normalized (rows of weights sum to one), position_free (a shuffle of tokens changes their order alone), onnx (a
+    layer exports) and deterministic, which is so unless it says otherwise: the promises alone look at them.
     """
 
     modes: frozenset[Mode] = frozenset()
@@ -65,7 +75,6 @@ class AttentionShape:
     layer: int = 0
     max_len: int = 512
     mode: Mode = "bidirectional"
-    dropout: float = 0.0
 
     @property
     def head_dim(self) -> int:
@@ -86,12 +95,11 @@ START: tuple[()] = ()
 
 class Mixed(NamedTuple):
     """What a variant returns: out (B, H, L, K) for a core or (B, L, D) for a mixer, weights (B, H, L, S) if asked for
-    and known, extra losses (means over the rows of the batch) and statistics by name."""
+    and known, and extra losses by name (means over the rows of the batch)."""
 
     out: Tensor
     weights: Tensor | None = None
     losses: Mapping[str, Tensor] = {}
-    statistics: Mapping[str, float] = {}
 
 
 class Attention(Plugin):
@@ -134,7 +142,7 @@ Needs = Literal["nothing", "bias", "matrix", "past"]
 
 
 class AttentionModifier(Attention):
-    """Changes a core. Its module has any of
+    """Changes a core. Its module has any of these methods:
 
     - `on_qk(q_BHLK, k_BGSK, mask) -> (q_BHLK, k_BGSK)`, before they are compared;
     - `bias(q_BHLK, k_BGSK) -> (B or 1, H, L, S)`, added to the scores, -inf hides; needs = "bias";
@@ -152,8 +160,9 @@ class AttentionModifier(Attention):
     """
 
     needs: ClassVar[Needs] = "nothing"
-    """What a core must have: the mask feature `bias`, `caps.matrix`, or, to know the past, exact weights. The past is
-    known only where a model goes step by step, as two LSTMs do: who needs it declares the cross mode alone."""
+    """What a core must have: the mask feature `bias`, `caps.matrix`, or, to know the past, exact weights. A module with
+    a hook whose need is not declared is refused. The past is known only where a model goes step by step, as two LSTMs
+    do: who needs it declares the cross mode alone."""
     order: ClassVar[int] = 0
     """Modifiers of a lower order go first: what normalises, before what scales."""
     rescales: ClassVar[bool] = False

@@ -23,7 +23,8 @@ class Backbone(Plugin):
 
     kind = "backbone"
     modes: ClassVar[frozenset[Mode]] = frozenset({"bidirectional"})
-    """The modes in which it uses attention; a variant must have all of them."""
+    """The modes in which it uses attention; a variant must have all of them. None where only the model that it is made
+    of knows them, which is then asked."""
     pairs: ClassVar[bool] = False
     """Whether it takes rows apart into source and target."""
     pretrained: ClassVar[bool] = False
@@ -49,6 +50,8 @@ class Tuning(Plugin):
     kind = "tuning"
     neutral: ClassVar[bool] = True
     """Whether a model says at first what it said before."""
+    rate: ClassVar[float] = 1e-3
+    """The learning rate of AdamW that is tried first."""
     needs: ClassVar[str] = ""
     """The library beyond torch and transformers that it imports."""
     counts: ClassVar[str] = ""
@@ -56,8 +59,11 @@ class Tuning(Plugin):
 
     @abstractmethod
     def apply(self, model: nn.Module) -> None:
-        """Freeze weights of a model of transformers, and put into it what learns beside them. A layer that is wrapped
-        becomes the `base_layer` of what wraps it, which may have a `merged_layer()` for the export; a module that wraps
-        nothing, and without which the model says something else, declares `stays = True`. Modules may have
-        `extra_losses()`, by name, as means over rows, and a `step(done)`, called after each training step with the
-        share that is done, while gradients are still there; what they remember must be in their state dict."""
+        """Freeze weights of a `PretrainedStack`, which holds a model of transformers as its `model`, and put into it
+        what learns beside them. Raises BadInput for a model that it cannot tune.
+
+        A layer that is wrapped becomes the `base_layer` of what wraps it, which may have a `merged_layer()` for the
+        export; a module that wraps nothing, and without which the model says something else, declares `stays = True`.
+        Modules may have `extra_losses()`, by name, as means over rows, and a `step(done)`, called after each training
+        step with the share that is done, while gradients are still there; what they remember must be in their state
+        dict."""

@@ -55,8 +55,10 @@ class Pruner(Plugin):
 
     @abstractmethod
     def keep(self, reports: Sequence[Report], trial: int, share: int) -> Verdict:
-        """Judge `trial` at `share`; `reports` holds every report of the study up to and including its own."""
+        """Judge `trial` at its newest report, that of `share`, which is the last of `reports`. Before it stand all that
+        came earlier, in the order of `seq`, but for those of other trials whose models may not win."""
 
     def rungs(self) -> Sequence[int]:
-        """The shares, in thousandths, at which a trial may be stopped; a checkpoint is written there."""
+        """The shares, in thousandths, at which trials are compared: at the first report at or past each a checkpoint is
+        written. `keep` is asked at every report all the same, and may stop a trial at any."""
         return ()

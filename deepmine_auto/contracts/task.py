@@ -36,7 +36,13 @@ class Batch(NamedTuple):
 
 
 class Prepared(Protocol):
-    """What a task fitted on training rows alone: how raw inputs become token ids, and what the head must know."""
+    """What a task fitted on training rows alone: how raw inputs become token ids, and what the head must know.
+
+    It may name tokens besides, by attributes. `unknown` stands for any other, and techniques write it over words:
+    without it that is 1, which is then no word. `marks`, a tuple, are no words, such as those at the ends of a text:
+    techniques leave them alone, and without it hide and exchange every token but padding. `separator` divides source
+    and target: without it, backbones for pairs are refused.
+    """
 
     @property
     def vocabulary(self) -> int:
@@ -85,12 +91,15 @@ class Task(Plugin):
     kind = "task"
     objective: ClassVar[str]
     directions: ClassVar[Mapping[str, Direction]]
-    """The scores that a search may optimise, with their direction; `objective` is the one it does unless told."""
+    """The scores that a search may optimise, with their direction; `objective`, one of them, is what it does unless
+    told."""
     baseline_name: ClassVar[str]
     own_data: ClassVar[str] = ""
     """What the rows are called that it brings, in the names of studies."""
     fitted_by: ClassVar[tuple[str, ...]] = ()
     """The fields on which `prepare` depends: trials that agree in them share what it fitted."""
+    own_words: ClassVar[frozenset[str]] = frozenset()
+    """Of these the fields that change nothing where a pretrained backbone brings the tokenizer."""
     mode: ClassVar[Mode] = "bidirectional"
     """`causal` where a row holds its own answers, so that no token may see a later one."""
     space: ClassVar[str] = ""
@@ -144,7 +153,8 @@ class Task(Plugin):
 
     @abstractmethod
     def scores(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """Score outputs (N, ...) against targets; holds at least `objective`."""
+        """Score outputs (N, ...) against targets, by all of `directions`. For intervals it is asked again of rows that
+        are drawn anew, some of them twice: the order of rows must not matter."""
 
     @abstractmethod
     def baseline(self, train: Rows, test: Rows, prepared: Prepared) -> np.ndarray:

@@ -34,7 +34,8 @@ class Optimizer(Plugin):
 
     @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Make the torch optimizer of these parameters."""
+        """Make the torch optimizer of these parameters. Its `step()` is called without a closure, and each of its
+        groups has a learning rate of its own: techniques divide them, and a schedule moves them."""
 
 
 class Schedule(Plugin):
@@ -151,7 +152,8 @@ class Applied:
         return 1.0
 
     def after_backward(self, step: Step) -> None:
-        """Change the gradients before they are clipped, or add to them what other weights would have."""
+        """Change the gradients before they are clipped, or add to them what other weights would have. One that has a
+        `scale` comes last: all see gradients as large, `step.backward` adds such, and `step.gradients` are plain."""
 
     def after_step(self, model: nn.Module) -> None:
         """Look at, or change, the weights after a step."""
@@ -227,9 +229,13 @@ class Technique(Plugin):
     touches: ClassVar[frozenset[Touches]]
     learns_from: ClassVar[Given | None] = None
     """What it learns from beside the rows, so that there is nothing for it to do where the user gives none."""
+    heals: ClassVar[bool] = False
+    """Whether it changes something only where the attention of a pretrained model was replaced."""
     one_answer: ClassVar[bool] = False
     """Whether it is for rows of one answer alone, and not for those of which each token has its own: because it moves
     or exchanges tokens, or makes something of the answer of a row."""
+    needs_vectors: ClassVar[bool] = False
+    """Whether it needs vectors of words, which a pretrained model has not, because it reads pieces of them."""
 
     @abstractmethod
     def build(self, facts: TrainingFacts) -> Applied:

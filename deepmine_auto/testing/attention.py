@@ -27,6 +27,7 @@ from deepmine_auto.testing.attention_forms import FormPromises
 from deepmine_auto.testing.attention_hosts import HostPromises
 from deepmine_auto.testing.attention_kit import few_examples
 from deepmine_auto.testing.attention_masks import MaskPromises
+from deepmine_auto.testing.attention_training import TrainingPromises
 from deepmine_auto.testing.layers import (
     DIM,
     ROWS,
@@ -42,7 +43,7 @@ from deepmine_auto.testing.layers import (
 )
 
 
-class AttentionPromises(ExportPromises, HostPromises, MaskPromises, FormPromises, BuildingPromises):
+class AttentionPromises(ExportPromises, HostPromises, TrainingPromises, MaskPromises, FormPromises, BuildingPromises):
     """Inherit, name the variant, and pytest holds it to what it declares. The last base is tested first."""
 
     @few_examples

@@ -14,10 +14,15 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from deepmine_auto.contracts import Mixed
+from deepmine_auto.contracts import AttentionModifier, Mixed
+from deepmine_auto.model.dense import hook_of
+from deepmine_auto.model.guard import NEEDED_BY
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.testing.attention_kit import AttentionKit, few_examples
 from deepmine_auto.testing.layers import DIM, LONG, ROWS, SHAPE, TOLERANCE, layer_of, lengths, mixed_by, numbers
+
+HOOKS = ("on_qk", "on_out", "losses", *NEEDED_BY)
+"""What the host asks a modifier's module for."""
 
 
 class BuildingPromises(AttentionKit):
@@ -32,6 +37,12 @@ class BuildingPromises(AttentionKit):
         out = mixed_by(layer, x_BLD, Mask(causal=mode == "causal")).out
         assert out.shape == x_BLD.shape
         assert out.isfinite().all()
+
+    def test_a_modifier_does_what_a_modifier_is_asked_for(self) -> None:
+        """Its module has a hook of the contract: one whose name is misspelt would never be called."""
+        self.needs(issubclass(self.variant, AttentionModifier), "that it changes another")
+        module = self.variant().build(SHAPE)
+        assert any(hook_of(module, each) for each in HOOKS), f"it has none of {', '.join(HOOKS)}"
 
     def test_the_same_seed_gives_the_same_output(self) -> None:
         """A second call, and a second layer of the same seed, change no bit."""

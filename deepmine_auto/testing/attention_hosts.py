@@ -11,13 +11,12 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from deepmine_auto.contracts import AttentionModifier, AttentionShape, Mode
+from deepmine_auto.contracts import Mode
 from deepmine_auto.model.encoder_decoder import PairOfStacks
-from deepmine_auto.model.multi_head import token_mixer
 from deepmine_auto.model.recurrent import RecurrentPair
 from deepmine_auto.model.stack import StackDesign, TransformerStack
 from deepmine_auto.testing.attention_kit import AttentionKit
-from deepmine_auto.testing.layers import LATER, ROWS, SHAPE, SYMBOLS, Softmax, move, rows_of_tokens, set_seed
+from deepmine_auto.testing.layers import LATER, ROWS, SHAPE, SYMBOLS, move, rows_of_tokens, set_seed
 
 
 class HostPromises(AttentionKit):
@@ -26,13 +25,8 @@ class HostPromises(AttentionKit):
     def host_of(self, mode: Mode) -> TransformerStack:
         """A stack of two layers of the variant, on softmax where it is a modifier."""
         set_seed()
-        stack = TransformerStack(SYMBOLS, self._attend, replace(SHAPE, mode=mode), StackDesign(depth=2))
+        stack = TransformerStack(SYMBOLS, self.attend, replace(SHAPE, mode=mode), StackDesign(depth=2))
         return stack.double().eval()
-
-    def _attend(self, shape: AttentionShape) -> nn.Module:
-        variant = self.variant()
-        on = (Softmax(), [variant]) if isinstance(variant, AttentionModifier) else (variant, [])
-        return token_mixer(*on, shape)
 
     def test_in_an_encoder_padding_is_not_seen(self) -> None:
         """Whatever stands at padded places."""
@@ -57,13 +51,13 @@ class HostPromises(AttentionKit):
         needed: set[Mode] = {"bidirectional", "causal", "cross"}
         self.needs(needed <= self.caps.modes and {"padding", "causal"} <= self.caps.masks, "all three modes")
         set_seed()
-        self._compare_rows(PairOfStacks(SYMBOLS, self._attend, SHAPE, StackDesign(depth=1)).double().eval())
+        self._compare_rows(PairOfStacks(SYMBOLS, self.attend, SHAPE, StackDesign(depth=1)).double().eval())
 
     def test_between_two_lstms_nothing_leaks(self) -> None:
         """With input feeding, where each step reads what the last one saw."""
         self.needs({"cross"} <= self.caps.modes and "padding" in self.caps.masks, "the cross mode")
         set_seed()
-        pair = RecurrentPair(SYMBOLS, self._attend, SHAPE, StackDesign(depth=1), feeding=True)
+        pair = RecurrentPair(SYMBOLS, self.attend, SHAPE, StackDesign(depth=1), feeding=True)
         move(pair.crossing)
         self._compare_rows(pair.double().eval())
         tokens_BL, _, keep_BL = rows_of_tokens()

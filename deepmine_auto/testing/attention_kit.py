@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from deepmine_auto.contracts import Attention, Caps, Mode
-from deepmine_auto.testing.layers import layer_of, variants
+from deepmine_auto.contracts import Attention, AttentionModifier, AttentionShape, Caps, Mode
+from deepmine_auto.model.multi_head import token_mixer
+from deepmine_auto.testing.layers import Softmax, layer_of, variants
 
 few_examples = settings(
     max_examples=6,
@@ -50,6 +51,12 @@ class AttentionKit:
         declared: list[Mode] = [mode for mode in ("bidirectional", "causal") if mode in self.caps.modes]
         self.needs(bool(declared), "a mode of self-attention")
         return declared
+
+    def attend(self, shape: AttentionShape) -> nn.Module:
+        """The token mixing of a layer, on softmax where the variant is a modifier."""
+        variant = self.variant()
+        on = (Softmax(), [variant]) if isinstance(variant, AttentionModifier) else (variant, [])
+        return token_mixer(*on, shape)
 
     def draw_layer(self, data: st.DataObject) -> tuple[nn.Module, Mode]:
         """Draw fields and a mode, and build."""

@@ -28,7 +28,7 @@ from deepmine_auto.contracts import (
     Mixed,
     Mode,
 )
-from deepmine_auto.model.dense import DenseAttention, biased, repeated
+from deepmine_auto.model.dense import DenseAttention, biased, hook_of, repeated
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import token_mixer
 from deepmine_auto.testing.drawing import drawn
@@ -146,15 +146,15 @@ def mixing_of(variant: Attention, kv_heads: int = HEADS) -> Callable[[Tensor, Te
 
     def modifier(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, weights: bool) -> Mixed:  # noqa: ARG001
         x_BLD = q_BHLK.transpose(1, 2).flatten(2)
-        if hasattr(module, "on_past"):
+        if hook_of(module, "on_past"):
             k_BGSK, v_BGSK = (repeated(each, HEADS) for each in (k_BGSK, v_BGSK))
             seen_BHS = numbers(ROWS, HEADS, k_BGSK.shape[2], seed=2).softmax(-1)
             k_BGSK = module.on_past(k_BGSK, seen_BHS, 2.0 * seen_BHS)
-        if hasattr(module, "on_qk"):
+        if hook_of(module, "on_qk"):
             q_BHLK, k_BGSK = module.on_qk(q_BHLK, k_BGSK, mask)
         mask = biased(mask, q_BHLK, k_BGSK, [module])
         mixed = DenseAttention().mix(q_BHLK, k_BGSK, v_BGSK, mask, [module])
-        return mixed._replace(out=module.on_out(mixed.out, x_BLD)) if hasattr(module, "on_out") else mixed
+        return mixed._replace(out=module.on_out(mixed.out, x_BLD)) if hook_of(module, "on_out") else mixed
 
     return modifier if isinstance(variant, AttentionModifier) else core
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from deepmine_auto.contracts import Optimizer
 from deepmine_auto.testing.drawing import drawn
 from deepmine_auto.training import checkpoint
+from deepmine_auto.training.groups import split_by_rate
 
 
 class Bowl(nn.Module):
@@ -85,6 +86,16 @@ class OptimizerPromises:
             group["lr"] = 0.0
         train(bowl, optimizer, range(3))
         assert_same_weights(bowl, Bowl())
+
+    def test_each_group_moves_at_its_own_rate(self) -> None:
+        """As where a technique gives layers rates of their own: weights at a rate of 0 stay, and others move."""
+        for still, moving in (("bias", "matrix"), ("matrix", "bias")):
+            bowl, before = Bowl(), Bowl()
+            optimizer = self.optimizer().build(bowl.parameters())
+            split_by_rate(optimizer, {getattr(bowl, still): 0.0})
+            train(bowl, optimizer, range(3))
+            assert torch.equal(getattr(bowl, still), getattr(before, still)), "a rate of 0 moves weights"
+            assert not torch.equal(getattr(bowl, moving), getattr(before, moving)), "the rate of others stops weights"
 
     @given(data=st.data())
     @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.differing_executors])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ from deepmine_auto.data.rows import PARTS, Rows, Source
 from deepmine_auto.data.split import split, without_duplicates
 from deepmine_auto.errors import BadInput
 from deepmine_auto.objectives import COSTS
-from deepmine_auto.testing.drawing import drawn
+from deepmine_auto.testing.drawing import corners, drawn
 
 MOST_ROWS = 400
 DIM = 8
@@ -89,6 +90,17 @@ class TaskPromises:
             assert min(map(len, ids)) > 0, "an input has no token"
             assert all(0 < each < prepared.vocabulary for its in ids for each in its), "an id is out of 1..V-1"
 
+    def test_what_stands_for_unknown_words_is_no_word(self) -> None:
+        """Techniques write it over words. It is `prepared.unknown`; where none is named, token 1, in no row then."""
+        parts = self.parts()
+        prepared: Any = self.task().prepare(parts["train"])
+        if getattr(prepared, "unknown", None) is not None:
+            assert 0 < prepared.unknown < prepared.vocabulary, f"`unknown` is {prepared.unknown}"
+            return
+        for name, rows in parts.items():
+            ids = prepared.encode(rows.inputs)
+            assert not any(1 in its for its in ids), f"no `unknown` is named, and token 1 is in a row of {name}"
+
     def test_the_vectors_fit_the_vocabulary(self) -> None:
         """There is a row for each id, finite, with zeros for padding."""
         prepared = self.task().prepare(self.parts()["train"])
@@ -107,6 +119,16 @@ class TaskPromises:
         task.prepare(parts["train"]).save(fresh(tmp_path / "after"))
         assert contents(tmp_path / "before") == contents(tmp_path / "after"), "other rows changed what was fitted"
 
+    def test_what_is_fitted_depends_on_the_fields_of_fitted_by_alone(self, tmp_path: Path) -> None:
+        """Trials that agree in them share it, whatever their other searched fields are."""
+        train, ends = self.parts()["train"], corners(self.task)
+        for at, (one, other) in enumerate((ends, ends[::-1])):
+            alike: Task = replace(other, **{name: getattr(one, name) for name in self.task.fitted_by})  # type: ignore[type-var]
+            for name, task in (("one", one), ("alike", alike)):
+                task.prepare(train).save(fresh(tmp_path / f"{name}-{at}"))
+            same = contents(tmp_path / f"one-{at}") == contents(tmp_path / f"alike-{at}")
+            assert same, f"{one} and {alike} fit something else, and `fitted_by` is {self.task.fitted_by}"
+
     def test_what_is_saved_is_read_back_the_same(self, tmp_path: Path) -> None:
         """The same ids, targets, sizes and vectors."""
         parts, task = self.parts(), self.task()
@@ -118,12 +140,25 @@ class TaskPromises:
         np.testing.assert_array_equal(again.targets(parts["test"]), prepared.targets(parts["test"]))
         np.testing.assert_array_equal(again.vectors_VE, prepared.vectors_VE)
 
+    def test_the_objective_has_a_direction(self) -> None:
+        """It is one of the scores that a search may optimise."""
+        assert self.task.objective in self.task.directions, f"'{self.task.objective}' is not among `directions`"
+
     def test_the_scores_hold_the_objective(self) -> None:
-        """All are finite numbers, for outputs of the head itself."""
+        """And all others with a direction. All are finite numbers, for outputs of the head itself."""
         task, test, prepared = self.task(), *self.judged()
         scores = task.scores(outputs_of(task, test, prepared), prepared.targets(test))
         assert task.objective in scores, f"'{task.objective}' is not among {sorted(scores)}"
+        assert set(task.directions) <= set(scores), f"{sorted(scores)} are not all of {sorted(task.directions)}"
         assert all(type(each) is float and np.isfinite(each) for each in scores.values()), f"{scores}"
+
+    def test_scores_do_not_depend_on_the_order_of_rows(self) -> None:
+        """Intervals score rows that are drawn anew, some of them twice."""
+        task, test, prepared = self.task(), *self.judged()
+        outputs, targets = outputs_of(task, test, prepared), prepared.targets(test)
+        rows = np.random.default_rng(0).integers(len(test), size=len(test))
+        drawn_anew, sorted_again = (task.scores(outputs[each], targets[each]) for each in (rows, np.sort(rows)))
+        assert drawn_anew == pytest.approx(sorted_again, rel=1e-6, abs=1e-9), "other scores in another order"
 
     def test_no_score_has_the_name_of_a_cost(self) -> None:
         """Every report carries both, by name."""

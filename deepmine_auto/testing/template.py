@@ -134,11 +134,13 @@ ATTENTION = '''
 
     @dataclass(frozen=True, kw_only=True)
     class <CLASS>(AttentionCore):
-        """Each field with a range is searched. `DenseAttention` does masks and modifiers."""
+        """Each field with a range is searched. `DenseAttention` does masks, and, with `matrix`, all modifiers."""
 
         name: ClassVar[str] = "<NAME>"
         source: ClassVar[str] = "arXiv:1706.03762"  # the paper that it follows
-        caps: ClassVar[Caps] = Caps.everywhere(weights="exact", decoding="kv", normalized=True, position_free=True)
+        caps: ClassVar[Caps] = Caps.everywhere(
+            weights="exact", matrix=True, fit="finetune", decoding="kv", normalized=True, position_free=True
+        )
         neutral: ClassVar[dict[str, float]] = {"sharpness": 1.0}  # where it equals softmax attention
 
         sharpness: Annotated[float, Float(0.25, 4.0, log=True)] = 1.0
@@ -190,14 +192,14 @@ TASK = '''
 '''
 
 TUNING = '''
-    """Only the scales learn with which a pretrained model normalizes."""
+    """Only the scales and shifts learn with which a pretrained model normalizes."""
 
     from dataclasses import dataclass
     from typing import ClassVar
 
     from torch import nn
 
-    from deepmine_auto import Tuning
+    from deepmine_auto import BadInput, Tuning
 
 
     @dataclass(frozen=True, kw_only=True)
@@ -208,9 +210,13 @@ TUNING = '''
         source: ClassVar[str] = "arXiv:2312.11420"  # the paper that it follows
 
         def apply(self, model: nn.Module) -> None:
-            """Freeze what shall not learn; what is put around a layer keeps it as its `base_layer`."""
-            for name, each in model.named_parameters():
-                each.requires_grad_("norm" in name.lower())
+            """Freeze what shall not learn; what is put around a layer keeps it as its `base_layer`. Raises BadInput."""
+            model.requires_grad_(False)
+            norms = [each for each in model.modules() if "norm" in type(each).__name__.lower()]
+            if not norms:
+                raise BadInput("This model has no norms.", "Choose another tuning, such as full.")
+            for each in norms:
+                each.requires_grad_(True)
 '''
 
 OPTIMIZER = '''
@@ -260,7 +266,7 @@ SCHEDULE = '''
         power: Annotated[float, Float(0.5, 2.0)] = 0.9
 
         def factor(self, done: float) -> float:
-            """Say what multiplies the learning rate after a share of the steps: 1 at 0, and never below 0."""
+            """Say what multiplies the learning rate after a share of the steps: 1 at 0, never below 0 nor above 1."""
             return (1.0 - done) ** self.power
 '''
 
@@ -273,7 +279,7 @@ TECHNIQUE = '''
     import torch
     from torch import Tensor
 
-    from deepmine_auto import Applied, Batch, Float, Technique, TrainingFacts
+    from deepmine_auto import Applied, Batch, Float, Technique, Touches, TrainingFacts
 
 
     @dataclass(frozen=True, kw_only=True)
@@ -282,7 +288,7 @@ TECHNIQUE = '''
 
         name: ClassVar[str] = "<NAME>"
         source: ClassVar[str] = "https://example.org"  # the paper that it follows
-        touches: ClassVar[frozenset[str]] = frozenset({"loss"})
+        touches: ClassVar[frozenset[Touches]] = frozenset({"loss"})
 
         spread: Annotated[float, Float(0.0, 0.5)] = 0.1
 

@@ -8,6 +8,9 @@ Shapes: B batch, L length, D dim.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -17,53 +20,69 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deepmine_auto.contracts import Tuning
+from deepmine_auto.errors import BadInput
+from deepmine_auto.model.multi_head import token_mixer
 from deepmine_auto.pretrained.merging import merge
+from deepmine_auto.pretrained.stack import PretrainedStack
 from deepmine_auto.testing.drawing import drawn
+from deepmine_auto.testing.layers import Softmax
 
 IDS_BL = torch.tensor([[2, 5, 7, 3], [2, 6, 3, 0]])
 KEEP_BL = torch.tensor([[True, True, True, True], [True, True, True, False]])
 BASE = ".base_layer"
 """Where a wrapped layer stands within what wraps it."""
 
+BERT = {"model_type": "bert", "vocab_size": 12, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "intermediate_size": 32}  # fmt: skip
+GPT2 = {"model_type": "gpt2", "vocab_size": 12, "n_positions": 16, "n_embd": 16, "n_layer": 3, "n_head": 2,
+        "bos_token_id": 1, "eos_token_id": 1}  # fmt: skip
+"""Two architectures that call their parts otherwise; the maps of GPT-2 are no `nn.Linear`."""
 
-def original() -> Any:
-    """A BERT of three small layers, whose weights stand for those that others trained."""
-    from transformers import BertConfig, BertModel
 
-    config = BertConfig(
-        vocab_size=12, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Own(Softmax):
+    """Softmax as a model computes it, which is left to it."""
+
+    neutral: ClassVar[Mapping[str, Any] | None] = {}
+
+
+def original(architecture: Mapping[str, Any] = BERT) -> PretrainedStack:
+    """A stack of three small layers, whose weights stand for those that others trained."""
+    prepared: Any = SimpleNamespace(architecture=architecture, max_len=16)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        return BertModel(config, add_pooling_layer=False)
+        return PretrainedStack(prepared, lambda shape: token_mixer(Own(), [], shape), dropout=0.0)
 
 
-def tuned(tuning: Tuning, seed: int = 1) -> Any:
+def tuned(tuning: Tuning, seed: int = 1, architecture: Mapping[str, Any] = BERT) -> PretrainedStack:
     """The same with the tuning applied."""
-    model = original()
+    model = original(architecture)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         tuning.apply(model)
     return model
 
 
-def out_of(model: Any) -> Tensor:
+def out_of(model: PretrainedStack) -> Tensor:
     """What it says of the real tokens, (tokens, D), in evaluation mode."""
     with torch.no_grad():
-        out_BLD: Tensor = model.eval()(input_ids=IDS_BL, attention_mask=KEEP_BL.long()).last_hidden_state
+        return said(model.eval())
+
+
+def said(model: PretrainedStack) -> Tensor:
+    """What it says of the real tokens, (tokens, D)."""
+    out_BLD: Tensor = model(IDS_BL, KEEP_BL).out
     return out_BLD[KEEP_BL]
 
 
-def train(model: Any, steps: int = 3) -> None:
+def train(model: PretrainedStack, steps: int = 3) -> None:
     """Take some steps of plain gradient descent on what learns; what begins at zero needs two of them to move."""
     learning = [each for each in model.parameters() if each.requires_grad]
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         for _ in range(steps if learning else 0):
             model.train().zero_grad()
-            out_BLD = model(input_ids=IDS_BL, attention_mask=KEEP_BL.long()).last_hidden_state
-            out_BLD[KEEP_BL].pow(3).sum().backward()
+            torch.autograd.backward(said(model).pow(3).sum())
             with torch.no_grad():
                 for each in learning:
                     if each.grad is not None:
@@ -72,7 +91,7 @@ def train(model: Any, steps: int = 3) -> None:
 
 class TuningPromises:
     """Promises of a tuning plugin with its default fields, unless a promise says otherwise. They are held with a BERT
-    of three layers and random weights."""
+    of three layers and random weights, in the stack that a trial gives to a tuning."""
 
     tuning: ClassVar[type[Tuning]]
 
@@ -99,6 +118,16 @@ class TuningPromises:
         model = tuned(self.tuning())
         train(model)
         assert not torch.equal(out_of(model), out_of(tuned(self.tuning())))
+
+    def test_in_another_architecture_something_learns_or_it_is_refused(self) -> None:
+        """In a GPT-2, whose parts have other names; BadInput says what it cannot tune."""
+        try:
+            model = tuned(self.tuning(), architecture=GPT2)
+        except BadInput as refused:
+            pytest.skip(f"it refuses a GPT-2: {refused}")
+        begun = out_of(model)
+        train(model)
+        assert not torch.equal(out_of(model), begun), "nothing learns"
 
     def test_every_weight_that_others_trained_is_still_there(self) -> None:
         """Under its name, or that of the layer that wraps it with `base_layer` in it."""
@@ -142,7 +171,6 @@ class TuningPromises:
         """What is said of a row does not depend on how far it is padded."""
         model = tuned(self.tuning())
         train(model)
-        alone = IDS_BL[1:, :3]
         with torch.no_grad():
-            out_BLD = model.eval()(input_ids=alone, attention_mask=torch.ones_like(alone)).last_hidden_state
+            out_BLD = model.eval()(IDS_BL[1:, :3], KEEP_BL[1:, :3]).out
         torch.testing.assert_close(out_of(model)[4:], out_BLD[0], rtol=1e-4, atol=1e-5)

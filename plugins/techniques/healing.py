@@ -20,6 +20,7 @@ class Healing(Technique):
     name: ClassVar[str] = "healing"
     source: ClassVar[str] = "arXiv:2410.10254"
     touches = frozenset({"loss"})
+    heals: ClassVar[bool] = True
 
     share: Annotated[float, Float(0.1, 0.6)] = 0.3
     weight: Annotated[float, Float(0.1, 10.0, log=True)] = 1.0
@@ -33,8 +34,7 @@ class _Healed(Fading):
     def __init__(self, chosen: Healing, facts: TrainingFacts) -> None:
         super().__init__(chosen.share, facts.steps)
         model: Any = facts.model
-        self.weight, self.healer = chosen.weight, healer_of(model)
-        self.companions = getattr(model, "companions", [])
+        self.weight, self.healer, self.companions = chosen.weight, healer_of(model), model.companions
         if self.healer is not None:
             self.healer.weight = chosen.weight
             self.companions.append(self.healer)

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import re
@@ -7,6 +8,8 @@ import sys
 import pytest
 from typed import PROGRAM
 
+from deepmine_auto import AttentionModifier
+from deepmine_auto.admission import contradiction
 from deepmine_auto.cli import run
 from deepmine_auto.commands.plugins import CHECKED
 from deepmine_auto.errors import BadInput
@@ -57,8 +60,10 @@ def test_a_plugin_that_is_unknown_cannot_be_checked(capsys):
 
 
 def test_why_a_plugin_is_set_aside_is_told_where_it_is_checked(capsys, monkeypatch):
-    monkeypatch.setattr(the_host(), "broken", [Broken("mine.attention:Mine", "mine", "no luck", "attention")])
-    assert "The attention 'attention' cannot be used: no luck" in shown(capsys, "check", "attention", code=2).err
+    broken = Broken("my_attention.attention:MyAttention", "deepmine-auto-my_attention", "no luck", "attention")
+    monkeypatch.setattr(the_host(), "broken", [broken])
+    told = "The attention 'my_attention' cannot be used: no luck. See `deepmine-auto plugins list`.\n"
+    assert shown(capsys, "check", "my_attention", code=2).err == told
 
 
 def test_a_plugin_that_keeps_its_promises_passes(capsys, tmp_path, monkeypatch):
@@ -138,9 +143,36 @@ def test_a_new_plugin_is_found_and_keeps_every_promise(kind, tmp_path):
     assert sum(each["ok"] is True for each in promises) >= 5
 
 
+def test_a_new_attention_variant_takes_every_modifier_of_ours(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(begin("fresh_attention", "attention", tmp_path)))
+    variant = importlib.import_module("fresh_attention.attention").FreshAttention
+    offered = [each.thing for each in the_host().offered("attention").values()]
+    modifiers = [each for each in offered if issubclass(each, AttentionModifier)]
+    assert len(modifiers) > 5
+    assert not [why for each in modifiers if (why := contradiction(variant, each))]
+
+
 def with_path(folder):
     """The environment in which what is in a folder counts as installed."""
     return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize(
+    "args", [["plugins", "check"], ["search", "--trials", "1", "--attention"]], ids=["check", "search"]
+)
+@pytest.mark.parametrize("file", ["attention", "__init__"])
+def test_why_a_new_plugin_cannot_be_imported_is_told_where_it_is_asked_for(file, args, tmp_path):
+    folder = begin("mine", "attention", tmp_path)
+    installed(folder)
+    spoilt = folder / "mine" / f"{file}.py"
+    spoilt.write_text(f"import nothing_of_this_name\n{spoilt.read_text()}")
+    done = subprocess.run(
+        [*PROGRAM, *args, "mine"], cwd=tmp_path, env=with_path(folder), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    what = "plugin" if file == "__init__" else "attention"
+    why = "ModuleNotFoundError: No module named 'nothing_of_this_name'"
+    assert f"The {what} 'mine' cannot be used: {why}. See `deepmine-auto plugins list`." in done.stderr
 
 
 @pytest.mark.slow

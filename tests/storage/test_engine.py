@@ -308,6 +308,7 @@ def test_an_open_reader_does_not_stop_the_writer(desk, place):
     with reader.engine.connect() as connection:
         connection.execute(text("SELECT * FROM studies")).fetchall()
         desk.store.add_event(study.id, "kind", "text")
+    assert [row["text"] for row in reader.rows(tables.events, study.id)] == ["text"]
 
 
 def test_a_study_of_optunas_own_is_no_study_of_ours(desk, place):

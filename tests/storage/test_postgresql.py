@@ -75,9 +75,10 @@ def test_a_server_that_was_killed_is_away_and_the_next_write_after_its_start_wor
 
 def test_a_connection_that_was_cut_is_replaced_before_it_is_used(desk, postgres, database):
     study = desk.begin()
-    for _ in range(3):
+    for at in range(3):
         postgres.terminate_backends(database)
-        desk.store.storage.set_study_user_attr(study.id, "key", 1)
+        desk.store.storage.set_study_user_attr(study.id, "key", at)
+        assert desk.store.storage.get_study_user_attrs(study.id)["key"] == at
 
 
 def test_a_server_that_is_not_there_is_told_in_a_sentence(postgres):

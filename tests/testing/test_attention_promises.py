@@ -186,6 +186,92 @@ class LeaksWhenExported(FusedSoftmax):
         return super().forward(q, k, v, mask, weights=weights)
 
 
+class SeesPaddingInTraining(FusedSoftmax):
+    """It takes the mean off values, over all tokens of a batch: in evaluation, off nothing."""
+
+    def forward(self, q, k, v, mask, *, weights=False):
+        mean = v.mean((0, 2), keepdim=True) if self.training else 0.0
+        return super().forward(q, k, v - mean, mask, weights=weights)
+
+
+class CountsPaddingInTraining(FusedSoftmax):
+    """The more padding, the less it says, whatever stands there."""
+
+    def forward(self, q, k, v, mask, *, weights=False):
+        share = mask.padding.float().mean() if self.training and mask.padding is not None else 1.0
+        return super().forward(q, k, v * share, mask, weights=weights)
+
+
+class DropsKeysInTraining(DenseAttention):
+    """It draws for every key, also for those that are padding, and does no harm."""
+
+    def normalize(self, scores):
+        return nn.functional.dropout(scores.softmax(-1), 0.5, self.training)
+
+
+class Anneals(FusedSoftmax):
+    """Its temperature falls, and stands in no checkpoint."""
+
+    def __init__(self):
+        super().__init__()
+        self.tau = 2.0
+
+    def step(self, done):
+        self.tau = 2.0 - done
+
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q / self.tau, k, v, mask, weights=weights)
+
+
+class AnnealsTrainingAlone(Anneals):
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q if self.training else self.tau * q, k, v, mask, weights=weights)
+
+
+class AnnealsInABuffer(Anneals):
+    """As it should."""
+
+    def __init__(self):
+        super().__init__()
+        del self.tau
+        self.register_buffer("tau", torch.tensor(2.0))
+
+    def step(self, done):
+        self.tau.fill_(2.0 - done)
+
+
+class CountsBatches(FusedSoftmax):
+    """A number under the name of a hook is none, and is left alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("step", torch.zeros(()))
+
+
+class KeepsNoDraw(FusedSoftmax):
+    """What it drew when it was built is gone with the process."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("noise", torch.rand(()), persistent=False)
+
+    def forward(self, q, k, v, mask, *, weights=False):
+        return super().forward(q * self.noise, k, v, mask, weights=weights)
+
+
+class FailsInMixedPrecision(FusedSoftmax):
+    """It puts what was computed in half floats among numbers of the weights' type."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, q, k, v, mask, *, weights=False):
+        out, all_of_it = torch.zeros_like(q, dtype=self.weight.dtype), torch.arange(len(q))
+        out[all_of_it] = super().forward(q, k, v, mask).out
+        return Mixed(self.weight * out)
+
+
 class ForgetsItsState(nn.Module):
     """A running mean that begins anew at each call."""
 
@@ -240,6 +326,12 @@ def test_a_mixer_that_forgets_its_state_is_found_out():
         (LeaksFuture, "between encoder and decoder nothing leaks"),
         (LeaksPadding, "between two lstms nothing leaks"),
         (LeaksPadding, "between encoder and decoder nothing leaks"),
+        (SeesPaddingInTraining, "padding is not seen in training"),
+        (CountsPaddingInTraining, "padding is not seen in training"),
+        (Anneals, "all that training changes stands in the state dict"),
+        (AnnealsTrainingAlone, "all that training changes stands in the state dict"),
+        (KeepsNoDraw, "all that training changes stands in the state dict"),
+        (FailsInMixedPrecision, "it trains in mixed precision"),
         (ErrsOnOneToken, "the fast form equals the definition at both ends of every range"),
         (LoopsOverTokens, "it exports for any batch and length"),
         (LooksAtPadding, "it exports for any batch and length"),
@@ -251,6 +343,19 @@ def test_a_mixer_that_forgets_its_state_is_found_out():
 )
 def test_a_broken_variant_breaks_the_promise_that_names_its_fault(module, promise):
     assert broken(core(module), promise)
+
+
+OF_TRAINING = [
+    "padding is not seen in training",
+    "all that training changes stands in the state dict",
+    "it trains in mixed precision",
+]
+
+
+@pytest.mark.parametrize("module", [FusedSoftmax, DropsKeysInTraining, AnnealsInABuffer, CountsBatches])
+@pytest.mark.parametrize("promise", OF_TRAINING)
+def test_what_is_drawn_annealed_or_counted_as_it_should_be_is_trained(module, promise):
+    assert not broken(core(module), promise)
 
 
 @pytest.mark.parametrize(
@@ -319,13 +424,33 @@ def test_a_modifier_is_tested_on_softmax():
     class Modifier(AttentionModifier):
         name: ClassVar[str] = "sharpens_padding"
         source: ClassVar[str] = "a test"
+        needs = "matrix"
         caps: ClassVar[Caps] = Caps.everywhere(weights="exact", normalized=True, scaling=1.0)
+        needs = "matrix"
 
         def build(self, shape):
             return SharpensPadding()
 
     assert broken(Modifier, "padding never leaks")
     assert broken(Modifier, "rows of weights sum to one")
+
+
+HOOK = "a modifier does what a modifier is asked for"
+
+
+@pytest.mark.parametrize(("hook", "found"), [("on_logits", True), ("on_weights", False)])
+def test_a_modifier_whose_hook_is_misspelt_is_found_out(hook, found):
+    @dataclass(frozen=True, kw_only=True)
+    class Modifier(AttentionModifier):
+        name: ClassVar[str] = "sharpens"
+        source: ClassVar[str] = "a test"
+        needs = "matrix"
+        caps: ClassVar[Caps] = Caps.everywhere(weights="exact")
+
+        def build(self, shape):
+            return type("Sharpens", (nn.Module,), {hook: lambda self, weights: weights + 0.1})()
+
+    assert broken(Modifier, HOOK) is found
 
 
 def test_a_promise_that_is_not_given_is_skipped_with_its_reason():

@@ -74,6 +74,21 @@ class IgnoresTheSchedule(Momentum):
         return Fixed(decay_groups(parameters, 0.0), lr=rate, momentum=0.9)
 
 
+class ReadsTheFirstRate(Momentum):
+    def build(self, parameters):
+        class OfOneRate(torch.optim.SGD):
+            def step(self, closure=None):
+                rates = [group["lr"] for group in self.param_groups]
+                for group in self.param_groups:
+                    group["lr"] = rates[0]
+                loss = super().step(closure)
+                for group, rate in zip(self.param_groups, rates, strict=True):
+                    group["lr"] = rate
+                return loss
+
+        return OfOneRate(decay_groups(parameters, 0.0), lr=self.lr, momentum=0.9)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExplodesAtTheEdge(Momentum):
     lr: Annotated[float, Float(1e-3, 1e30, log=True)] = 0.01
@@ -120,6 +135,7 @@ def test_an_optimizer_that_does_its_work_breaks_no_promise(tmp_path):
         (MovesTheUnused, "weights_without_a_gradient_stay"),
         (HidesItsRate, "the_schedule_finds_the_learning_rate_in_every_group"),
         (IgnoresTheSchedule, "the_schedule_finds_the_learning_rate_in_every_group"),
+        (ReadsTheFirstRate, "each_group_moves_at_its_own_rate"),
         (ExplodesAtTheEdge, "every_range_can_be_drawn_and_built"),
         (PlaysDice, "the_same_seed_gives_the_same_weights"),
     ],

@@ -2,13 +2,13 @@
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-from deepmine_auto import Rows, Source, TextClassification
+from deepmine_auto import Choice, Rows, Source, TextClassification
 from deepmine_auto.testing.task import ClassificationPromises
 
 MOODS = Rows([f"{word} {i} days" for i in range(20) for word in ("good", "bad")], ["up", "down"] * 20)
@@ -93,6 +93,31 @@ class IdsBeyond(Mood):
         return Changed(inner, ids=[[inner.vocabulary]])
 
 
+@dataclass(frozen=True)
+class Nameless(Changed):
+    """It does not say which token stands for unknown words."""
+
+    def __getattr__(self, name):
+        if name == "unknown":
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+
+class WritesWordsAtOne(Mood):
+    def prepare(self, train):
+        return Nameless(super().prepare(train), ids=[[1]])
+
+
+@dataclass(frozen=True)
+class Padded(Changed):
+    unknown: int = 0
+
+
+class HidesWordsAsPadding(Mood):
+    def prepare(self, train):
+        return Padded(super().prepare(train))
+
+
 class FewVectors(Mood):
     def prepare(self, train):
         return Changed(super().prepare(train), vectors=np.zeros((3, 2)))
@@ -121,6 +146,33 @@ class ForgetsLength(Mood):
 class NoObjective(Mood):
     def scores(self, outputs, targets):
         return {"accuracy": 1.0}
+
+
+class OneScore(Mood):
+    def scores(self, outputs, targets):
+        return {"macro_f1": 1.0}
+
+
+class NoDirection(Mood):
+    directions: ClassVar[dict] = {"accuracy": "maximize"}
+
+
+class ScoresTheFirstRow(Mood):
+    def scores(self, outputs, targets):
+        return {**super().scores(outputs, targets), "accuracy": float(outputs[0, 0])}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadsASearchedField(Mood):
+    loud: Annotated[bool, Choice(False, True)] = False
+
+    def prepare(self, train):
+        return super().prepare(Rows([each.upper() * (1 + self.loud) for each in train.inputs], train.labels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclaresASearchedField(ReadsASearchedField):
+    fitted_by: ClassVar[tuple[str, ...]] = (*Mood.fitted_by, "loud")
 
 
 class OfTokens(Mood):
@@ -179,9 +231,14 @@ class Lenient:
         ("token_ids_lie_in_the_vocabulary", EmptyIds, "an input has no token"),
         ("token_ids_lie_in_the_vocabulary", PaddingIds, "an id is out of"),
         ("token_ids_lie_in_the_vocabulary", IdsBeyond, "an id is out of"),
+        ("what_stands_for_unknown_words_is_no_word", WritesWordsAtOne, "and token 1 is in a row of train"),
+        ("what_stands_for_unknown_words_is_no_word", HidesWordsAsPadding, "`unknown` is 0"),
         ("the_vectors_fit_the_vocabulary", FewVectors, "other rows than the vocabulary"),
         ("the_vectors_fit_the_vocabulary", PaddingVector, "padding has a vector"),
         ("the_scores_hold_the_objective", NoObjective, "'macro_f1' is not among"),
+        ("the_scores_hold_the_objective", OneScore, "are not all of"),
+        ("the_objective_has_a_direction", NoDirection, "'macro_f1' is not among `directions`"),
+        ("scores_do_not_depend_on_the_order_of_rows", ScoresTheFirstRow, "other scores in another order"),
         ("the_scores_equal_those_of_scikit_learn", MicroF1, "macro_f1 is .* and should be"),
         ("the_baseline_is_judged_as_the_model_is_and_never_sees_the_labels", Peeks, "not equal"),
         ("the_description_can_be_printed_as_json", Sets, "JSON changes the description"),
@@ -212,9 +269,14 @@ def test_a_task_that_accepts_any_label_is_noticed():
     ("promise", "cls", "why"),
     [
         ("what_is_fitted_depends_on_the_training_rows_alone", Remembers, "other rows changed what was fitted"),
+        ("what_is_fitted_depends_on_the_fields_of_fitted_by_alone", ReadsASearchedField, "and `fitted_by` is"),
         ("what_is_saved_is_read_back_the_same", ForgetsLength, "other token ids"),
     ],
 )
 def test_a_promise_about_files_is_noticed_when_broken(promise, cls, why, tmp_path):
     with pytest.raises(AssertionError, match=why):
         broken(f"test_{promise}", cls, tmp_path)
+
+
+def test_a_task_that_declares_what_it_fits_by_keeps_its_promise(tmp_path):
+    broken("test_what_is_fitted_depends_on_the_fields_of_fitted_by_alone", DeclaresASearchedField, tmp_path)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepmine_auto import Float, Tuning, blocks_of
+from deepmine_auto import Float, PretrainedStack, Tuning, blocks_of
 from deepmine_auto.host import the_host
 from deepmine_auto.pretrained.parts import ends_of, wrap
 from deepmine_auto.testing.tuning import TuningPromises
@@ -117,6 +117,20 @@ class LooksAtPadding(Plain):
             return self.base_layer(x) + self.more(x) + self.more(x).sum(1, keepdim=True)
 
 
+class KnowsOneNameOfNorms(Plain):
+    def apply(self, model):
+        for name, each in model.named_parameters():
+            each.requires_grad_("norm" in name.lower())
+
+
+class LooksAtItsStack(Plain):
+    """What a trial gives to a tuning holds the model of transformers."""
+
+    def apply(self, model):
+        assert isinstance(model, PretrainedStack)
+        super().apply(model.model)
+
+
 class ExplodesAtTheEdge(Plain):
     strength: Annotated[float, Float(0.0, 1e38)] = 0.0
 
@@ -138,8 +152,9 @@ def broken_promises(tuning):
     return broken
 
 
-def test_a_tuning_that_does_its_work_breaks_no_promise():
-    assert broken_promises(Works) == set()
+@pytest.mark.parametrize("tuning", [Works, LooksAtItsStack])
+def test_a_tuning_that_does_its_work_breaks_no_promise(tuning):
+    assert broken_promises(tuning) == set()
 
 
 @pytest.mark.parametrize(
@@ -155,6 +170,7 @@ def test_a_tuning_that_does_its_work_breaks_no_promise():
         (HidesItsState, "loaded_again_it_says_the_same"),
         (PlaysDice, "the_same_seed_gives_the_same_weights"),
         (LooksAtPadding, "padding_changes_nothing"),
+        (KnowsOneNameOfNorms, "in_another_architecture_something_learns_or_it_is_refused"),
         (ExplodesAtTheEdge, "every_range_can_be_drawn_and_trained"),
     ],
 )

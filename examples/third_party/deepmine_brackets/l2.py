@@ -20,7 +20,9 @@ class L2(AttentionCore):
 
     name: ClassVar[str] = "l2"
     source: ClassVar[str] = "arXiv:2006.04710"
-    caps: ClassVar[Caps] = Caps.everywhere(weights="exact", fit="finetune", normalized=True, position_free=True)
+    caps: ClassVar[Caps] = Caps.everywhere(
+        weights="exact", matrix=True, fit="finetune", decoding="kv", normalized=True, position_free=True
+    )
 
     width: Annotated[float, Float(0.5, 4.0, log=True)] = 1.0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepmine_auto import Float, Optimizer
 
@@ -37,7 +37,14 @@ class _Signum(torch.optim.Optimizer):
         loss = None if closure is None else closure()
         for group in self.param_groups:
             for weight in (each for each in group["params"] if each.grad is not None):
-                velocity = self.state[weight].setdefault("velocity", torch.zeros_like(weight))
+                velocity = self._velocity(weight)
                 velocity.mul_(group["momentum"]).add_(weight.grad, alpha=1 - group["momentum"])
                 weight.add_(velocity.sign(), alpha=-group["lr"])
         return loss
+
+    def _velocity(self, weight: Tensor) -> Tensor:
+        state = self.state[weight]
+        if "velocity" not in state:
+            state["velocity"] = torch.zeros_like(weight)
+        velocity: Tensor = state["velocity"]
+        return velocity

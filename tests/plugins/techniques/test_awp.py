@@ -18,7 +18,7 @@ from deepmine_auto.testing.technique import (
 )
 from deepmine_plugins.techniques.awp import Awp
 
-MATRICES = {"table.weight", "to_classes.weight"}
+MATRICES = {"backbone.table.weight", "head.to_classes.weight"}
 """The weights of the model that are trained and are no vectors."""
 
 
@@ -30,7 +30,7 @@ def stepped(trial):
     """Gradients in the trial's model: first those of the loss, then with what the technique adds."""
     trial.model.zero_grad()
     step = OneStep(trial, batch_of(0))
-    step.backward(step.whole_loss())
+    step.backward(step.loss(step.outputs()))
     before = copied(gradients(trial.model))
     trial.applied.after_backward(step)
     return before, gradients(trial.model)
@@ -42,7 +42,7 @@ def test_the_gradients_are_those_here_and_those_with_every_matrix_moved():
     batch, weights = batch_of(0), dict(trial.model.named_parameters())
 
     def slope(at):
-        outputs_BC = functional_call(trial.model, at, (batch.tokens_BL, batch.keep_BL))
+        outputs_BC = functional_call(trial.model, at, (batch.tokens_BL, batch.keep_BL)).out
         trained = {name: each for name, each in at.items() if each.requires_grad}
         found = torch.autograd.grad(loss_of(outputs_BC, batch.targets), list(trained.values()))
         return dict(zip(trained, found, strict=True))

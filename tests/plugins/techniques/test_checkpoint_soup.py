@@ -6,7 +6,7 @@ import torch
 from deepmine_auto.testing.technique import STEPS, TechniquePromises, Trial, copied, same_tensors
 from deepmine_plugins.techniques.checkpoint_soup import CheckpointSoup
 
-WEIGHTS = ("table.weight", "to_classes.weight", "to_classes.bias")
+WEIGHTS = ("backbone.table.weight", "head.to_classes.weight", "head.to_classes.bias")
 SCORES = [0.1, 0.5, 0.3, 0.6, 0.2, 0.6, 0.7, 0.4]
 
 
@@ -87,5 +87,5 @@ def test_frozen_weights_and_buffers_pass_through():
     trial = soup()
     for state, found in judged(trial, SCORES):
         same = {name for name in state if torch.equal(found[name], state[name])}
-    assert same == {"frozen.weight", "frozen.bias", "ids"}
+    assert same == {"backbone.frozen.weight", "backbone.frozen.bias", "backbone.ids"}
     assert not any("frozen" in name for name in trial.applied.state_dict())

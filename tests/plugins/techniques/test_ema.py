@@ -12,12 +12,12 @@ class TestEma(TechniquePromises):
 
 def test_it_follows_the_average_written_as_a_loop():
     trial = Trial(Ema(decay=0.3))  # reached in the third step, so that both halves of the rule are seen
-    expected = trial.model.to_classes.weight.detach().double()
+    expected = trial.model.head.to_classes.weight.detach().double()
     for step in range(STEPS):
         trial.train(range(step, step + 1))
         decay = min(0.3, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * trial.model.to_classes.weight.detach().double()
-    ours = trial.applied.evaluated(trial.model)["to_classes.weight"]
+        expected = decay * expected + (1 - decay) * trial.model.head.to_classes.weight.detach().double()
+    ours = trial.applied.evaluated(trial.model)["head.to_classes.weight"]
     torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -32,7 +32,7 @@ def test_frozen_weights_and_buffers_pass_through():
     trial.train(range(STEPS))
     judged, state = trial.applied.evaluated(trial.model), trial.model.state_dict()
     same = {name for name in state if torch.equal(judged[name], state[name])}
-    assert same == {"frozen.weight", "frozen.bias", "ids"}
+    assert same == {"backbone.frozen.weight", "backbone.frozen.bias", "backbone.ids"}
     assert not any("frozen" in name for name in trial.applied.state_dict())
 
 

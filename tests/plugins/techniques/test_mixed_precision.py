@@ -31,6 +31,7 @@ VARIANTS = sorted(the_host().offered("attention"))
 
 class TestMixedPrecision(TechniquePromises):
     technique = MixedPrecision
+    at_rest = "" if half_floats("cpu") else "here half floats do not pay"
 
 
 class TestWhereItPays(TechniquePromises):
@@ -91,11 +92,11 @@ class Plain:
 def test_training_computes_in_bfloat16_and_judging_in_float32():
     seen = []
     model = Trial(Plain()).model
-    model.to_classes.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    model.head.to_classes.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
     autocast(model, "cpu", torch.bfloat16)
     batch = batch_of(0)
     for training in (True, False):
-        assert model.train(training)(batch.tokens_BL, batch.keep_BL).dtype == torch.float32
+        assert model.train(training)(batch.tokens_BL, batch.keep_BL).out.dtype == torch.float32
     assert seen == [torch.bfloat16, torch.float32]
     assert all(each.dtype == torch.float32 for each in model.parameters())
 
@@ -278,3 +279,18 @@ def test_a_step_that_overflows_while_others_look_for_the_worst_moves_nothing_and
     before = [each.detach().clone() for each in training.model.parameters()]
     assert take_step(training, *training.draw()).isfinite()
     assert all(torch.equal(*each) for each in zip(training.model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("name", ["a_name_before", "z_name_after"])
+def test_gradients_are_divided_after_all_others_added_to_them_whatever_their_names(folder, name, monkeypatch):
+    class Again(Applied):
+        def after_backward(self, step):
+            step.backward(step.loss(step.outputs()))
+
+    learned = []
+    for factor in (1.0, 1024.0):
+        training = scaled_training(folder, monkeypatch, factor, **{"training/clip": 10.0})
+        training.techniques = dict(sorted({**training.techniques, name: Again()}.items()))
+        take_step(training, *training.draw())
+        learned.append(torch.cat([each.grad.flatten() for each in training.model.parameters()]))
+    torch.testing.assert_close(*learned, rtol=1e-4, atol=1e-6)

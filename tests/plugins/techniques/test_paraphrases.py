@@ -54,3 +54,24 @@ def test_targets_and_rows_stay():
 def test_without_knowing_its_rows_a_batch_is_refused():
     with pytest.raises(BadInput, match=r"hides which rows a batch holds\. Search paraphrases without it"):
         Trial(Paraphrases()).applied.on_batch(Batch(*batch_of(0)[:3]))
+
+
+class Away:
+    """A tensor of a GPU, where each look at a row would be waited for; it counts how often it is fetched."""
+
+    device, fetched = torch.device("cpu"), 0
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def cpu(self):
+        self.fetched += 1
+        return self.tensor
+
+
+def test_a_batch_is_fetched_from_a_gpu_as_a_whole():
+    batch = batch_of(1)
+    away = batch._replace(tokens_BL=Away(batch.tokens_BL), keep_BL=Away(batch.keep_BL))
+    changed = Trial(Paraphrases(share=0.5)).applied.on_batch(away)
+    assert texts(changed) == texts(Trial(Paraphrases(share=0.5)).applied.on_batch(batch))
+    assert (away.tokens_BL.fetched, away.keep_BL.fetched) == (1, 1)

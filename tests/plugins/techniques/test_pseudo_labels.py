@@ -26,7 +26,7 @@ def more(at_work, loose):
 def test_the_model_s_sure_answers_are_learned_as_labels():
     at_work, loose = begun(PseudoLabels(weight=0.5, sure=0.34, share=0.05)), batch_of(7)
     at_work.applied._hidden = lambda batch: batch
-    logits_BC = at_work.model(loose.tokens_BL, loose.keep_BL)
+    logits_BC = at_work.model(loose.tokens_BL, loose.keep_BL).out
     sure_B, label_B = logits_BC.softmax(-1).max(-1)
     loss_B = torch.stack([loss_of(row[None], label[None]) for row, label in zip(logits_BC, label_B, strict=True)])
     torch.testing.assert_close(more(at_work, loose), 0.5 * (loss_B * (sure_B >= 0.34)).mean())

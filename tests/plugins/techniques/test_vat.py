@@ -53,7 +53,7 @@ class Frozen(nn.Module):
 
     def forward(self, tokens_BL, keep_BL):
         x_BLD = torch.tanh(self.first(self.table(tokens_BL) * self.scale))
-        return self.second((x_BLD * keep_BL[..., None]).sum(1))
+        return Mixed(self.second((x_BLD * keep_BL[..., None]).sum(1)))
 
 
 class Placed(nn.Module):
@@ -66,23 +66,14 @@ class Placed(nn.Module):
 
     def forward(self, tokens_BL, keep_BL):
         far = self.positions(torch.arange(5)).sum() * torch.arange(CLASSES)
-        return self.rest(tokens_BL, keep_BL) + far
+        return Mixed(self.rest(tokens_BL, keep_BL).out + far)
 
 
 class Tagger(Classifier):
     """A model with an answer for each token, also where there is none."""
 
-    def forward(self, tokens_BL, keep_BL):
-        return self.to_classes(self.frozen(self.table(tokens_BL)))
-
-
-class AsMixed(nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens_BL, keep_BL):
-        return Mixed(self.model(tokens_BL, keep_BL))
+    def __init__(self):
+        super().__init__(each_token=True)
 
 
 def step_of(technique, model, forward, seed=0):
@@ -101,7 +92,7 @@ def more_of(step, outputs=None):
 
 
 def whole(technique, model, parts=1):
-    return step_of(technique, model, InParts(AsMixed(model), parts))
+    return step_of(technique, model, InParts(model, parts))
 
 
 # -- the same, written plainly -----------------------------------------------------------------------------------------
@@ -118,7 +109,7 @@ def plainly(chosen, model, name, rows):
     batch, weights = batch_of(0), dict(model.named_parameters())
 
     def outputs(weights, way):
-        return functional_call(model, {**weights, name: weights[name] + way}, (batch.tokens_BL, batch.keep_BL))
+        return functional_call(model, {**weights, name: weights[name] + way}, (batch.tokens_BL, batch.keep_BL)).out
 
     clean = outputs(weights, 0.0).detach()
     way = torch.zeros_like(weights[name])
@@ -131,9 +122,9 @@ def plainly(chosen, model, name, rows):
 
 READ = batch_of(0).tokens_BL.unique()[1:]
 MODELS = {
-    "a table": (Classifier, "table.weight", READ),
+    "a table": (Classifier, "backbone.table.weight", READ),
     "a frozen table": (Frozen, "first.weight", torch.arange(6)),
-    "an answer for each token": (Tagger, "table.weight", READ),
+    "an answer for each token": (Tagger, "backbone.table.weight", READ),
 }
 
 
@@ -196,7 +187,7 @@ def tables(technique, model):
     """The tables of words with which the four passes are made."""
     seen = []
     step = whole(technique, model)
-    model.register_forward_pre_hook(lambda model, _: seen.append(model.table.weight.detach().clone()))
+    model.register_forward_pre_hook(lambda model, _: seen.append(model.backbone.table.weight.detach().clone()))
     more_of(step)
     return seen
 
@@ -214,7 +205,8 @@ def test_padding_does_not_move_where_its_vector_has_a_say():
     class Padded(Classifier):
         def __init__(self):
             super().__init__()
-            self.table = nn.Embedding.from_pretrained(self.table.weight.detach() + 1.0, freeze=False)
+            table = self.backbone.table
+            self.backbone.table = nn.Embedding.from_pretrained(table.weight.detach() + 1.0, freeze=False)
 
         def forward(self, tokens_BL, keep_BL):
             return super().forward(tokens_BL, torch.ones_like(keep_BL))
@@ -247,14 +239,14 @@ class Dropping(Classifier):
 
     def forward(self, tokens_BL, keep_BL):
         real_BL1 = keep_BL[..., None]
-        mean_BD = self.dropout((self.table(tokens_BL) * real_BL1).sum(1) / real_BL1.sum(1))
-        return self.to_classes(self.frozen(mean_BD))
+        mean_BD = self.dropout((self.backbone.table(tokens_BL) * real_BL1).sum(1) / real_BL1.sum(1))
+        return Mixed(self.head.to_classes(self.backbone.frozen(mean_BD)))
 
 
 def test_the_passes_that_are_compared_for_the_way_have_one_dropout_and_those_of_the_loss_have_their_own():
     model, seen = Dropping(0.5), []
     step = whole(Vat(xi=0.0), model)
-    model.register_forward_hook(lambda _, __, out: seen.append(out.detach()))
+    model.register_forward_hook(lambda _, __, mixed: seen.append(mixed.out.detach()))
     torch.manual_seed(0)
     more_of(step)
     clean_BC, here_BC, close_BC, far_BC = seen
@@ -269,7 +261,7 @@ def way_of(share, seed=0):
     step = whole(Vat(), model)
     torch.manual_seed(seed)
     (applied,) = step.training.techniques.values()
-    return applied._worst(step, model.table.weight).flatten()
+    return applied._worst(step, model.backbone.table.weight).flatten()
 
 
 def test_the_way_with_dropout_is_near_the_one_without():
@@ -282,10 +274,10 @@ class Overflowing(Classifier):
     """A model whose gradients are too large for its numbers."""
 
     def forward(self, tokens_BL, keep_BL):
-        logits_BC = super().forward(tokens_BL, keep_BL)
-        if logits_BC.requires_grad:
-            logits_BC.register_hook(lambda slope_BC: slope_BC * torch.inf)
-        return logits_BC
+        mixed = super().forward(tokens_BL, keep_BL)
+        if mixed.out.requires_grad:
+            mixed.out.register_hook(lambda slope_BC: slope_BC * torch.inf)
+        return mixed
 
 
 def test_where_gradients_overflow_no_word_moves_and_the_loss_is_finite():
@@ -309,7 +301,7 @@ def work(rank, size, meeting, found):
     for kind in (Classifier, Frozen):
         model = kind().double()
         team = Ranks(rank, size, torch.device("cpu"), SimpleNamespace(value=NEVER))
-        torch.save(learned(model, team.over(InParts(AsMixed(model), 2))), f"{found}-{kind.__name__}-{rank}")
+        torch.save(learned(model, team.over(InParts(model, 2))), f"{found}-{kind.__name__}-{rank}")
     dist.destroy_process_group()
 
 
@@ -335,7 +327,7 @@ def test_several_workers_have_the_gradients_of_one(tmp_path):
     assert [each.exitcode for each in ranks] == [0, 0, 0]
     for kind in (Classifier, Frozen):
         model = kind().double()
-        one = learned(model, InParts(AsMixed(model), 1))
+        one = learned(model, InParts(model, 1))
         for rank in range(3):
             several = torch.load(tmp_path / f"found-{kind.__name__}-{rank}")
             torch.testing.assert_close(several, one, rtol=1e-9, atol=1e-12)

@@ -4,6 +4,8 @@ import torch
 from deepmine_auto.testing.technique import STEPS, TechniquePromises, Trial, copied, same_tensors
 from deepmine_plugins.techniques.weight_average import WeightAverage
 
+WEIGHTS = ("backbone.table.weight", "head.to_classes.weight", "head.to_classes.bias")
+
 
 class TestWeightAverage(TechniquePromises):
     technique = WeightAverage
@@ -20,7 +22,7 @@ def steps_of(trial):
 def test_from_the_start_on_it_is_the_mean_of_the_weights_after_each_step(start, first):
     states, judged = zip(*steps_of(Trial(WeightAverage(start=start))), strict=True)
     for step in range(first, STEPS):
-        for name in ("table.weight", "to_classes.weight", "to_classes.bias"):
+        for name in WEIGHTS:
             mean = torch.stack([each[name].double() for each in states[first : step + 1]]).mean(0)
             torch.testing.assert_close(judged[step][name].double(), mean, rtol=1e-5, atol=1e-6)
 
@@ -52,4 +54,5 @@ def test_frozen_weights_and_buffers_pass_through():
     trial = Trial(WeightAverage())
     trial.train(range(STEPS))
     judged, state = trial.weights(), trial.model.state_dict()
-    assert {name for name in state if torch.equal(judged[name], state[name])} == {"frozen.weight", "frozen.bias", "ids"}
+    same = {name for name in state if torch.equal(judged[name], state[name])}
+    assert same == {"backbone.frozen.weight", "backbone.frozen.bias", "backbone.ids"}
