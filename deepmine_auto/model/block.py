@@ -62,4 +62,4 @@ class CrossBlock(nn.Module):
         losses = dict(mixed.losses)
         for name, loss in crossed.losses.items():
             losses[name] = losses[name] + loss if name in losses else loss
-        return Mixed(out_BLD, crossed.weights, losses, crossed.statistics)
+        return Mixed(out_BLD, crossed.weights, losses)

@@ -23,25 +23,33 @@ from deepmine_auto.model.flex import Pattern
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.softmax import FusedSoftmax, fused_softmax
 
-MOST_BLOCK_MASKS = 16
-"""So many are kept, each of a length."""
+MOST_BLOCK_MASKS = 128
+"""So many are kept, each of a pattern and a length."""
+
+_block_masks: dict[tuple[object, ...], Any] = {}
+"""Those of all layers, and of all trials of a process."""
 
 
 class SparseSoftmax(FusedSoftmax):
     """Softmax attention over the pairs of positions that `pattern` allows; where it is not causal, queries at the first
-    `rows` positions may see every key besides. A variant says its pattern by `pattern` and, to be fast, by `reads`.
-    On inputs of up to `whole` tokens it hides nothing."""
+    `rows` positions may see every key besides. A variant says its pattern by `pattern` and, to be fast, by `reads` and
+    `alike`. On inputs of up to `whole` tokens it hides nothing."""
 
     def __init__(self, block: int, whole: int, rows: int = 0) -> None:
         super().__init__()
         self.block = block
         self.whole = whole
         self.rows = rows
-        self._block_masks: dict[tuple[object, ...], Any] = {}
+        self._alone = object()
 
     def pattern(self, source: int, device: torch.device) -> Pattern:
         """Return what says whether queries at positions i see keys at positions j; here they see all."""
         return lambda i, j: torch.ones_like(i + j, dtype=torch.bool)
+
+    def alike(self) -> object:
+        """Return what is equal for modules of the same pattern and `rows` alone: they share their block masks. Here a
+        module shares with none."""
+        return self._alone
 
     def reads(self, n_N: Tensor, source: int, causal: bool) -> Tensor:
         """Return the positions of the keys that each block of queries needs, (N, W), none of them twice; what is
@@ -70,28 +78,36 @@ class SparseSoftmax(FusedSoftmax):
         if weights or max(length, source) <= self.whole:  # `weigh` narrows
             return super().forward(q_BHLK, k_BGSK, v_BGSK, mask, weights=weights)
         if flex.serves(q_BHLK, v_BGSK, mask):
-            return Mixed(flex.flex_softmax(q_BHLK, k_BGSK, v_BGSK, self._blocks(q_BHLK, k_BGSK, mask), mask.padding))
+            blocks, padding = self._blocks(q_BHLK, k_BGSK, mask), flex.score_mod(mask.padding)
+            out_BHLK = flex.compiled_softmax(q_BHLK, k_BGSK, v_BGSK, blocks, padding)
+            if out_BHLK is not None:
+                return Mixed(out_BHLK)
+        return Mixed(self._without_flex(q_BHLK, k_BGSK, v_BGSK, mask))
+
+    def _without_flex(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+        """By blocks of our own, or by a mask on inputs where these do not pay."""
+        length, source = q_BHLK.shape[2], k_BGSK.shape[2]
         n_N = torch.arange((source - length) // self.block, -(-source // self.block), device=q_BHLK.device)
         j_NW = self.reads(n_N, source, mask.causal)
         if 2 * max(length, source) <= 3 * j_NW.shape[1]:  # as for windows: blocks pay on longer inputs alone
-            return Mixed(fused_softmax(q_BHLK, k_BGSK, v_BGSK, self.narrowed(q_BHLK, k_BGSK, mask)))
+            return fused_softmax(q_BHLK, k_BGSK, v_BGSK, self.narrowed(q_BHLK, k_BGSK, mask))
         out_BHLK = self._by_blocks(q_BHLK, k_BGSK, v_BGSK, mask, j_NW)
         free = self._free(length, source, mask)
         if not free:
-            return Mixed(out_BHLK)
-        return Mixed(torch.cat((self._first(q_BHLK, k_BGSK, v_BGSK, mask, free), out_BHLK[:, :, free:]), 2))
+            return out_BHLK
+        return torch.cat((self._first(q_BHLK, k_BGSK, v_BGSK, mask, free), out_BHLK[:, :, free:]), 2)
 
     @torch.inference_mode(False)
     def _blocks(self, q_BHLK: Tensor, k_BGSK: Tensor, mask: Mask) -> Any:
-        """The block mask of a length, made once: it takes longer than the kernel that reads it. It may be judging that
-        needs it first, and what is made in inference mode cannot be trained with."""
+        """The block mask of a pattern and a length, made once: it takes longer than the kernel that reads it. It may be
+        judging that needs it first, and what is made in inference mode cannot be trained with."""
         length, source, device = q_BHLK.shape[2], k_BGSK.shape[2], q_BHLK.device
-        key = (length, source, mask.causal, mask.window, device)
-        if key not in self._block_masks:
-            if len(self._block_masks) == MOST_BLOCK_MASKS:
-                self._block_masks.clear()
-            self._block_masks[key] = flex.blocks_of(self._seen(length, source, mask, device), length, source, device)
-        return self._block_masks[key]
+        key = (self.alike(), length, source, mask.causal, mask.window, device)
+        if key not in _block_masks:
+            if len(_block_masks) >= MOST_BLOCK_MASKS:
+                _block_masks.clear()
+            _block_masks[key] = flex.blocks_of(self._seen(length, source, mask, device), length, source, device)
+        return _block_masks[key]
 
     def _seen(self, length: int, source: int, mask: Mask, device: torch.device) -> Pattern:
         """The pattern with what the mask says of positions."""
@@ -154,6 +170,11 @@ class WindowSoftmax(SparseSoftmax):
         """Near tokens and the first."""
         window, first = self.window, self.rows
         return lambda i, j: ((j >= i - window) & (j <= i + window)) | (j < first)
+
+    def alike(self) -> object:
+        """Windows of one width; a variant with a pattern of its own may depend on more."""
+        own = type(self).pattern is WindowSoftmax.pattern
+        return ("window", self.window, self.rows) if own else super().alike()
 
     def reads(self, n_N: Tensor, source: int, causal: bool) -> Tensor:
         """The first tokens, and what lies around a block."""

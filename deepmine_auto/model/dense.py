@@ -8,8 +8,9 @@ Shapes: B batch, H heads, G key-value heads, L length, S source length, K dim of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +25,26 @@ def repeated(x_BGSK: Tensor, heads: int) -> Tensor:
     return x_BGSK if groups == heads else x_BGSK.repeat_interleave(heads // groups, dim=1)
 
 
-def changed(x: Tensor, hook: str, modifiers: Iterable[nn.Module]) -> Tensor:
+def hook_of(modifier: nn.Module, name: str) -> Callable[..., Any] | None:
+    """What a modifier does at a point of the road, or None; what it learns may have the name of a hook too."""
+    found: Any = getattr(modifier, name, None)
+    return found if callable(found) else None
+
+
+def changed(x: Tensor, name: str, modifiers: Iterable[nn.Module]) -> Tensor:
     """Pass a tensor through the hook of every modifier that has it."""
     for each in modifiers:
-        x = getattr(each, hook)(x) if hasattr(each, hook) else x
+        hook = hook_of(each, name)
+        x = x if hook is None else hook(x)
     return x
 
 
 def biased(mask: Mask, q_BHLK: Tensor, k_BGSK: Tensor, modifiers: Iterable[nn.Module]) -> Mask:
     """The mask with what modifiers add to the scores."""
     for each in modifiers:
-        if hasattr(each, "bias"):
-            bias = getattr(each, "bias")(q_BHLK, k_BGSK)  # noqa: B009 - a module's attributes are tensors to mypy
+        hook = hook_of(each, "bias")
+        if hook is not None:
+            bias = hook(q_BHLK, k_BGSK)
             mask = replace(mask, bias=bias if mask.bias is None else mask.bias + bias)
     return mask
 

@@ -55,4 +55,4 @@ class PairOfStacks(nn.Module):
         for block in self.blocks:
             mixed = block(mixed.out, own, encoded.out, source, weights=weights)
             add_losses(losses, mixed)
-        return Mixed(both.back(self.norm(mixed.out), tokens_BL.shape[1]), mixed.weights, losses, mixed.statistics)
+        return Mixed(both.back(self.norm(mixed.out), tokens_BL.shape[1]), mixed.weights, losses)

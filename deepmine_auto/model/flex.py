@@ -37,6 +37,12 @@ MOST_BANDS = 16
 MOST_COMPILED = 64
 """The kernel is compiled for each pattern, with and without padding, and again until lengths count as variable."""
 
+_spent = False
+"""Whether torch has refused to compile for one more, in this process."""
+
+ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Changes a score of a row, a head, a query and a key."""
+
 Change = Callable[[Tensor], Tensor]
 """Changes a score, whatever the others are. A compiler reads it."""
 
@@ -53,6 +59,7 @@ def serves(q_BHLK: Tensor, v_BGSK: Tensor, mask: Mask) -> bool:
         and v_BGSK.shape[-1] >= LEAST_DIM
         and min(q_BHLK.shape[2], v_BGSK.shape[2]) >= LEAST_LENGTH
         and mask.features <= FEATURES
+        and not _spent
         and kernel() is not None
     )
 
@@ -128,17 +135,54 @@ def flex_softmax(
     change: Change | None = None,
 ) -> Tensor:
     """Return softmax(q k / sqrt(K)) v, (B, H, L, K), within a pattern, with `change` made to each score; rows that see
-    nothing are zero. Padding changes from batch to batch: it hides scores, so that the blocks can be kept."""
-    from torch._dynamo import config
+    nothing are zero. Where torch compiles for no more patterns, all scores are kept this one time."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    asked = (q_BHLK, k_BGSK, v_BGSK, blocks, score_mod(padding_BS, change))
+    out_BHLK = compiled_softmax(*asked)
+    return _called(flex_attention, *asked) if out_BHLK is None else out_BHLK
+
+
+def score_mod(padding_BS: Tensor | None, change: Change | None = None) -> ScoreMod | None:
+    """What the kernel does to each score. Padding changes from batch to batch: it hides scores, so that the blocks can
+    be kept."""
 
     def changed(score: Tensor, b: Tensor, _h: Tensor, _i: Tensor, j: Tensor) -> Tensor:
         score = score if change is None else change(score)
         return score if padding_BS is None else torch.where(padding_BS[b, j], score, -torch.inf)
 
-    run, grouped = kernel(), q_BHLK.shape[1] != k_BGSK.shape[1]
+    return None if padding_BS is None and change is None else changed
+
+
+def compiled_softmax(
+    q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, blocks: BlockMask | None, each: ScoreMod | None
+) -> Tensor | None:
+    """Return what the kernel computes; or None, with a warning, where torch compiles for no more patterns. Nothing is
+    served then any more: a sound trial goes on by another way."""
+    global _spent
+    from torch._dynamo import config
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    run = kernel()
     assert run is not None
-    each = None if padding_BS is None and change is None else changed
+    try:
+        with config.patch(recompile_limit=MOST_COMPILED):
+            return _called(run, q_BHLK, k_BGSK, v_BGSK, blocks, each)
+    except FailOnRecompileLimitHit:
+        _spent = True
+        warnings.warn("FlexAttention is compiled as often as torch allows; what follows is slower.", stacklevel=2)
+        return None
+
+
+def _called(
+    run: Callable[..., Any],
+    q_BHLK: Tensor,
+    k_BGSK: Tensor,
+    v_BGSK: Tensor,
+    blocks: BlockMask | None,
+    each: ScoreMod | None,
+) -> Tensor:
+    grouped = q_BHLK.shape[1] != k_BGSK.shape[1]
     q_BHLK, k_BGSK = q_BHLK.to(v_BGSK.dtype), k_BGSK.to(v_BGSK.dtype)  # in mixed precision they may differ
-    with config.patch(recompile_limit=MOST_COMPILED):
-        out_BHLK: Tensor = run(q_BHLK, k_BGSK, v_BGSK, score_mod=each, block_mask=blocks, enable_gqa=grouped)
+    out_BHLK: Tensor = run(q_BHLK, k_BGSK, v_BGSK, score_mod=each, block_mask=blocks, enable_gqa=grouped)
     return out_BHLK

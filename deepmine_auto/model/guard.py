@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepmine_auto.admission import contradiction
-from deepmine_auto.contracts import Attention, AttentionModifier, AttentionShape
+from deepmine_auto.contracts import Attention, AttentionModifier, AttentionShape, Needs
 from deepmine_auto.errors import BadInput
+from deepmine_auto.model.dense import hook_of
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.precision import in_mixed_precision
+
+DENSE_HOOKS = ("on_score", "on_scores", "on_weights")
+PAST_HOOKS = ("on_past", "alignment_losses")
+NEEDED_BY: Mapping[str, Needs] = {
+    "bias": "bias",
+    **dict.fromkeys(DENSE_HOOKS, "matrix"),
+    **dict.fromkeys(PAST_HOOKS, "past"),
+}
+"""What a hook of a modifier needs of a core, which without that would never call it."""
 
 
 class Refused(BadInput):
@@ -59,3 +69,16 @@ def check_set(core: Attention, modifiers: Iterable[AttentionModifier]) -> None:
     for each in modifiers:
         if why := contradiction(type(core), type(each)):
             raise Refused(f"{why}.", "Leave one of them out.")
+
+
+def check_hooks(modifier: AttentionModifier, module: nn.Module) -> None:
+    """Refuse a module with a hook whose need its plugin does not declare: some cores would drop it. Raises Refused."""
+    needed = {hook: need for hook, need in NEEDED_BY.items() if hook_of(module, hook)}
+    undeclared = [hook for hook, need in needed.items() if need != modifier.needs]
+    if not undeclared:
+        return
+    remedy = f'Declare needs = "{needed[undeclared[0]]}".'
+    if len({*needed.values()}) > 1:
+        remedy = "Make one plugin for each need."
+    what = f"'{modifier.name}' has the hook '{undeclared[0]}', and declares that it needs {modifier.needs}."
+    raise Refused(what, remedy)

@@ -9,11 +9,13 @@ K dim of one head, M features, N chunks, C tokens of one chunk.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from deepmine_auto.contracts import Mixed
 from deepmine_auto.model.mask import Mask
+from deepmine_auto.model.precision import full_precision, in_mixed_precision
 
 CHUNK = 64
 """Smaller ones waste time on sums between them, larger ones on pairs within them (measured)."""
@@ -22,7 +24,12 @@ CHUNK = 64
 def kernel_attention(
     phi_q_BHLM: Tensor, phi_k_BGSM: Tensor, v_BGSK: Tensor, mask: Mask, *, weights: bool = False
 ) -> Mixed:
-    """Mix values by features, under a mask of padding and causal; weights (B, H, L, S) come when asked for."""
+    """Mix values by features, under a mask of padding and causal; weights (B, H, L, S) come when asked for. What would
+    be summed in float16 is summed in float32."""
+    if _in_float16(v_BGSK):
+        with full_precision(v_BGSK):
+            mixed = kernel_attention(phi_q_BHLM.float(), phi_k_BGSM.float(), v_BGSK.float(), mask, weights=weights)
+        return mixed._replace(out=mixed.out.half())
     phi_q_BGRLM = phi_q_BHLM.unflatten(1, (phi_k_BGSM.shape[1], -1))
     if mask.padding is not None:
         phi_k_BGSM = phi_k_BGSM * mask.padding[:, None, :, None]
@@ -31,6 +38,14 @@ def kernel_attention(
         return kernel_by_definition(phi_q_BGRLM, phi_k, v, mask)
     mix = kernel_mix_causal if mask.causal else kernel_mix
     return Mixed(mix(phi_q_BGRLM, phi_k, v).flatten(1, 2))
+
+
+def _in_float16(x: Tensor) -> bool:
+    """Whether products are made in float16, where a sum over some thousand keys may be infinite, and what is divided by
+    it zero, without a word."""
+    if in_mixed_precision(x):
+        return torch.get_autocast_dtype(x.device.type) is torch.float16
+    return x.dtype is torch.float16
 
 
 def kernel_mix(phi_q: Tensor, phi_k: Tensor, v: Tensor) -> Tensor:

@@ -13,13 +13,18 @@ from torch import Tensor, nn
 
 from deepmine_auto.contracts import Attention, AttentionCore, AttentionMixer, AttentionModifier, AttentionShape, Mixed
 from deepmine_auto.model import flex
-from deepmine_auto.model.dense import DenseAttention, biased, changed, repeated
-from deepmine_auto.model.guard import Refused, check_call, check_decoding, check_set, check_shape
+from deepmine_auto.model.dense import DenseAttention, biased, changed, hook_of, repeated
+from deepmine_auto.model.guard import (
+    DENSE_HOOKS,
+    Refused,
+    check_call,
+    check_decoding,
+    check_hooks,
+    check_set,
+    check_shape,
+)
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.softmax import FusedSoftmax
-
-DENSE_HOOKS = ("on_score", "on_scores", "on_weights")
-PAST_HOOKS = ("on_past", "alignment_losses")
 
 KeysValues = tuple[()] | tuple[Tensor, Tensor]
 """What decoding goes on from: nothing, or keys (B, G, S, K), as they were projected, and values (B, G, S, K)."""
@@ -54,11 +59,12 @@ class MultiHead(nn.Module):
         self.to_out = nn.Linear(shape.dim, shape.dim)
         self.core = core.build(shape)
         self.modifiers = nn.ModuleList(each.build(shape) for each in modifiers)
-        self.dense = any(hasattr(each, hook) for each in self.modifiers for hook in DENSE_HOOKS)
-        others = any(hasattr(each, hook) for each in self.modifiers for hook in DENSE_HOOKS[1:])
+        for modifier, module in zip(modifiers, self.modifiers, strict=True):
+            check_hooks(modifier, module)
+        self.dense = any(map(self._hooks, DENSE_HOOKS))
+        others = any(map(self._hooks, DENSE_HOOKS[1:]))
         self.score_by_score = self.dense and not others and type(self.core) is FusedSoftmax
-        built = zip(modifiers, self.modifiers, strict=True)
-        self.looking_back = [each.name for each, module in built if any(hasattr(module, hook) for hook in PAST_HOOKS)]
+        self.looking_back = [each.name for each in modifiers if each.needs == "past"]
         if core.caps.matrix and not isinstance(self.core, DenseAttention):
             raise Refused(f"'{core.name}' declares a weight matrix, and is no DenseAttention.", "Declare none.")
 
@@ -153,7 +159,8 @@ class MultiHead(nn.Module):
 
     def _hooks(self, name: str) -> list[Callable[..., Any]]:
         """What the modifiers that have it do at a point of the road."""
-        return [getattr(each, name) for each in self.modifiers if hasattr(each, name)]
+        found = [hook_of(each, name) for each in self.modifiers]
+        return [each for each in found if each is not None]
 
 
 def looks_back(mixing: nn.Module) -> TypeGuard[MultiHead]:

@@ -54,7 +54,7 @@ class RecurrentPair(nn.Module):
             assert mixed.weights is not None
             losses |= self.crossing.alignment_losses(mixed.weights, both.keep_BT)
         out_BLD, shown = both.back(mixed.out, tokens_BL.shape[1]), mixed.weights if weights else None
-        return Mixed(out_BLD, shown, losses, mixed.statistics)
+        return Mixed(out_BLD, shown, losses)
 
     def _read(self, both: Sides) -> tuple[Tensor, LSTMState]:
         x_BSD = self.dropout(self.embedding(both.source_BS))
@@ -90,4 +90,4 @@ class RecurrentPair(nn.Module):
         maps = [each.weights for each in steps if each.weights is not None]
         losses = {name: torch.stack([each.losses[name] for each in steps]).mean() for name in steps[0].losses}
         out_BTD = torch.cat([each.out for each in steps], 1)
-        return Mixed(out_BTD, torch.cat(maps, 2) if maps else None, losses, steps[-1].statistics)
+        return Mixed(out_BTD, torch.cat(maps, 2) if maps else None, losses)

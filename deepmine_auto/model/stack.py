@@ -71,7 +71,7 @@ class TransformerStack(nn.Module):
         for block in self.blocks:
             mixed, _ = block(mixed.out, mask, weights=weights)
             add_losses(losses, mixed)
-        return Mixed(self.norm(mixed.out), mixed.weights, losses, mixed.statistics)
+        return Mixed(self.norm(mixed.out), mixed.weights, losses)
 
     def vectors(self, tokens_N: Tensor) -> Tensor:
         """What the stack knows of tokens before it reads a text, (N, D)."""

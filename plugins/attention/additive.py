@@ -16,6 +16,8 @@ from deepmine_auto import AttentionCore, AttentionShape, Caps, Choice, Cost, Den
 
 HIDDEN_AT_ONCE = 2**20
 """Hidden units that exist at one time (4 MB in float32); the backward pass computes them again."""
+HIDDEN_ON_CUDA = 2**26
+"""A GPU needs as long to begin a step as for millions of them; 256 MB are little beside what it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,8 @@ class Additive(AttentionCore):
         return _Judge(shape.heads, shape.head_dim, self.width)
 
     def cost(self, shape: AttentionShape, length: int) -> Cost:
-        """Ten operations, which is what a tanh takes, for each hidden unit of each pair."""
+        """Ten operations, which is what a tanh takes, for each hidden unit of each pair. On CUDA more of them exist at
+        one time, whatever the length."""
         pairs = float(length**2 * shape.heads)
         return Cost(flops=pairs * (10.0 * self.width + 2.0 * shape.head_dim), peak_bytes=4.0 * (pairs + HIDDEN_AT_ONCE))
 
@@ -81,7 +84,8 @@ class Judgement(torch.autograd.Function):
 
 
 def _few(q_BHLA: Tensor, k_BHSA: Tensor) -> tuple[Tensor, ...]:
-    parts: tuple[Tensor, ...] = q_BHLA.split(max(1, HIDDEN_AT_ONCE // max(1, k_BHSA.numel())), 2)
+    at_once = HIDDEN_ON_CUDA if k_BHSA.device.type == "cuda" else HIDDEN_AT_ONCE
+    parts: tuple[Tensor, ...] = q_BHLA.split(max(1, at_once // max(1, k_BHSA.numel())), 2)
     return parts
 
 

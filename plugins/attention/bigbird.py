@@ -67,6 +67,9 @@ class _BigBird(SparseSoftmax):
         seen_NM = (_always(m_N) | (chosen_NR[..., None] == m_N).any(1)).to(device)
         return lambda i, j: seen_NM[(i // block).clamp(0, last), (j // block).clamp(0, last)]
 
+    def alike(self) -> object:
+        return "bigbird", self.block, self.random, self.seed, self.most
+
     def reads(self, n_N: Tensor, source: int, causal: bool) -> Tensor:
         near_N3 = n_N[:, None] + torch.arange(-1, 2, device=n_N.device)
         chosen_NR = self._chosen(source).to(n_N.device)[n_N.clamp(0)]

@@ -22,7 +22,9 @@ STEPS = 8
 """Newton steps; the threshold is then as exact as the dtype (tested against bisection)."""
 
 SCORES_AT_ONCE = 2**17
-"""So many stay in the processor's cache from step to step."""
+"""So many stay in a processor's cache from step to step."""
+SCORES_ON_CUDA = 2**26
+"""A GPU needs as long to begin a step as for millions of scores. The backward pass holds more numbers yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,7 @@ class EntmaxFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, alpha: Tensor) -> Tensor:
         """Return weights like scores."""
-        queries = max(1, SCORES_AT_ONCE * scores.shape[-2] // max(1, scores.numel()))
-        p = torch.cat([_solved(part, alpha) for part in scores.split(queries, -2)], -2)
+        p = torch.cat([_solved(part, alpha) for part in _few(scores)], -2)
         ctx.save_for_backward(p, alpha)
         return p
 
@@ -91,6 +92,12 @@ class EntmaxFunction(torch.autograd.Function):
         h = -torch.xlogy(p, p)
         by_alpha = (p - s_normal) / (alpha - 1.0) ** 2 + (h - s_normal * h.sum(-1, keepdim=True)) / (alpha - 1.0)
         return grad_scores, (grad * by_alpha).sum_to_size(alpha.shape)
+
+
+def _few(scores: Tensor) -> tuple[Tensor, ...]:
+    at_once = SCORES_ON_CUDA if scores.device.type == "cuda" else SCORES_AT_ONCE
+    parts: tuple[Tensor, ...] = scores.split(max(1, at_once * scores.shape[-2] // max(1, scores.numel())), -2)
+    return parts
 
 
 def _solved(scores: Tensor, alpha: Tensor) -> Tensor:

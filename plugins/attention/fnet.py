@@ -1,6 +1,6 @@
 """FNet: tokens are mixed by a Fourier transform, which learns nothing.
 
-Shapes: B batch, L length, D dim, S real tokens of one row.
+Shapes: B batch, L length, D dim, R rows of one length, S real tokens of one row.
 """
 
 from __future__ import annotations
@@ -42,10 +42,21 @@ class _FNet(nn.Module):
         if mask.padding is None:
             return Mixed(_transformed(x_BLD)), state
         out_BLD = torch.zeros_like(x_BLD)
-        for row, real_L in enumerate(mask.padding):
-            if real_L.any():  # of no token there is no transform
-                out_BLD[row, real_L] = _transformed(x_BLD[row, real_L])
+        for at in _alike(mask.padding):
+            out_BLD[at] = _transformed(x_BLD[at])
         return Mixed(out_BLD), state
+
+
+def _alike(keep_BL: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Rows with as many real tokens as each other, (R, 1), and where these stand, (R, S), so that one transform serves
+    them all; of no token there is none. A GPU is waited for once."""
+    lengths, real_first_BL = keep_BL.sum(-1).tolist(), (~keep_BL).byte().argsort(dim=-1, stable=True)
+    found = []
+    for length in sorted({*lengths} - {0}):
+        rows = [[row] for row, each in enumerate(lengths) if each == length]
+        row_R1 = torch.tensor(rows, device=keep_BL.device)
+        found.append((row_R1, real_first_BL[row_R1[:, 0], :length]))
+    return found
 
 
 def _transformed(x: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from deepmine_auto import AttentionMixer, AttentionShape, Caps, Choice, Cost, DenseAttention, Int, Mask, Mixed
 
-ALONE = -1e5
-"""The score of a token with itself: below every other one, so that it counts only where there is no other."""
+ALONE = -6e4
+"""The score of a token with itself: below every other one, so that it counts only where there is no other. float16 has
+it, and no number below -65504."""
 
 
 @dataclass(frozen=True, kw_only=True)

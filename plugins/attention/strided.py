@@ -58,6 +58,9 @@ class _Strided(SparseSoftmax):
         block, columns = self.block, self.columns
         return lambda i, j: (i // block == j // block) | (j % block >= block - columns)
 
+    def alike(self) -> object:
+        return "strided", self.block, self.columns
+
     def reads(self, n_N: Tensor, source: int, causal: bool) -> Tensor:
         own_NC = n_N[:, None] * self.block + torch.arange(self.block - self.columns, device=n_N.device)
         ends_M = torch.arange(self.block, source + self.block, self.block, device=n_N.device)

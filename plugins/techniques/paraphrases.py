@@ -42,12 +42,13 @@ class _Reworded(Applied):
             what = "A technique of this trial hides which rows a batch holds."
             raise BadInput(what, "Search paraphrases without it.")
         chance_B2 = torch.rand((len(batch.rows_B), 2), generator=self.facts.generator).tolist()
-        each_B = zip(batch.rows_B.tolist(), chance_B2, batch.tokens_BL, batch.keep_BL, strict=True)
+        # row by row a GPU would be waited for once a row: the batch comes from it and goes back as a whole
+        each_B = zip(batch.rows_B.tolist(), chance_B2, batch.tokens_BL.cpu(), batch.keep_BL.cpu(), strict=True)
         texts = [self._words(row, use, which, tokens_L[keep_L]) for row, (use, which), tokens_L, keep_L in each_B]
-        lengths_B = torch.tensor([len(each) for each in texts], device=batch.tokens_BL.device)
         tokens_BL: Tensor = pad_sequence(texts, batch_first=True)
-        keep_BL = torch.arange(tokens_BL.shape[1], device=tokens_BL.device) < lengths_B[:, None]
-        return batch._replace(tokens_BL=tokens_BL, keep_BL=keep_BL)
+        keep_BL = torch.arange(tokens_BL.shape[1]) < torch.tensor([[len(each)] for each in texts])
+        device = batch.tokens_BL.device
+        return batch._replace(tokens_BL=tokens_BL.to(device), keep_BL=keep_BL.to(device))
 
     def _words(self, row: int, use: float, which: float, tokens_L: Tensor) -> Tensor:
         """The tokens of a row, or of one of its paraphrases, by two numbers from 0 to 1."""

@@ -24,6 +24,7 @@ class Prefix(Tuning):
 
     name: ClassVar[str] = "prefix"
     source: ClassVar[str] = "arXiv:2101.00190"
+    rate: ClassVar[float] = 5e-3
 
     length: Annotated[int, Choice(4, 8, 16, 32)] = 16
     top: Annotated[float, Choice(0.25, 0.5, 1.0)] = 1.0
@@ -48,7 +49,8 @@ class _Prefix(nn.Module):
         without_BHLK = fused_softmax(q_BHLK, k_BGSK, v_BGSK, mask)
         k_BGSK, v_BGSK = _before(self.k_GPK, k_BGSK), _before(self.v_GPK, v_BGSK)
         with_BHLK = fused_softmax(q_BHLK, k_BGSK, v_BGSK, _behind(mask, self.length))
-        return without_BHLK.lerp(with_BHLK, self.gate_H[:, None, None].to(q_BHLK.dtype))
+        # in mixed precision attention may return other floats than its queries are
+        return without_BHLK.lerp(with_BHLK, self.gate_H[:, None, None].to(with_BHLK.dtype))
 
 
 def _before(prefix_GPK: Tensor, x_BGSK: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 gradients, which is all that it can do there."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._dynamo.utils import counters
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
@@ -13,8 +15,8 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepmine_auto import AttentionShape, Mask
-from deepmine_auto.model import flex
-from deepmine_auto.model.blocks import MOST_BLOCK_MASKS, SparseSoftmax
+from deepmine_auto.model import blocks, flex
+from deepmine_auto.model.blocks import SparseSoftmax, WindowSoftmax
 from deepmine_auto.model.multi_head import token_mixer
 from deepmine_plugins.attention.bigbird import BigBird
 from deepmine_plugins.attention.dilated import Dilated
@@ -59,6 +61,15 @@ def calls(monkeypatch):
     monkeypatch.setattr(flex, "DEVICES", {"cpu"})
     monkeypatch.setattr(flex, "LEAST_LENGTH", 2)
     monkeypatch.setattr(flex, "kernel", lambda: counted)
+    return found
+
+
+@pytest.fixture
+def found_blocks(monkeypatch):
+    """The lengths for which blocks were found, while none of other tests are kept."""
+    found = []
+    monkeypatch.setattr(flex, "blocks_of", lambda *args, made=flex.blocks_of: found.append(args[1]) or made(*args))
+    monkeypatch.setattr(blocks, "_block_masks", {})
     return found
 
 
@@ -121,16 +132,55 @@ def test_rows_that_see_nothing_are_zero(calls):
 
 @pytest.mark.filterwarnings(f"ignore:{SAID}")
 @torch.no_grad()
-def test_blocks_are_found_once_a_length_and_few_are_kept(calls, monkeypatch):
-    found, module = [], SlidingWindow(window=16).build(SHAPE)
-    monkeypatch.setattr(flex, "blocks_of", lambda *args, made=flex.blocks_of: found.append(args[1]) or made(*args))
+def test_blocks_are_found_once_a_length_and_few_are_kept(calls, found_blocks, monkeypatch):
+    module = SlidingWindow(window=16).build(SHAPE)
+    monkeypatch.setattr(blocks, "MOST_BLOCK_MASKS", 4)
     for padding in (None, PADDING, ~PADDING):
         module(*inputs(), Mask(padding=padding), weights=False)
     module(*inputs(), Mask(causal=True), weights=False)
-    assert found == [LENGTH, LENGTH], "one for each pattern, whatever is padded"
-    for length in range(100, 101 + MOST_BLOCK_MASKS):
+    assert found_blocks == [LENGTH, LENGTH], "one for each pattern, whatever is padded"
+    for length in range(100, 105):
         module(*inputs(length, length), Mask(), weights=False)
-    assert len(module._block_masks) <= MOST_BLOCK_MASKS
+    assert len(blocks._block_masks) <= 4
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:4], ids=lambda each: each.name)
+def test_layers_of_one_pattern_share_their_blocks(variant, found_blocks):
+    q, k, _ = inputs()
+    one, other = (variant.build(SHAPE)._blocks(q, k, Mask()) for _ in range(2))
+    assert one is other
+    assert found_blocks == [LENGTH]
+
+
+class EveryOther(WindowSoftmax):
+    """A window of which a part alone is seen, and which does not say so by `alike`."""
+
+    def __init__(self, part):
+        super().__init__(16)
+        self.part = part
+
+    def pattern(self, source, device):
+        near, part = super().pattern(source, device), self.part
+        return lambda i, j: near(i, j) & (j % part == 0)
+
+
+def test_layers_of_other_patterns_do_not(found_blocks):
+    q, k, _ = inputs()
+    others = [
+        SlidingWindow(window=17),
+        GlobalWindow(window=16),
+        GlobalWindow(window=16, first=2),
+        BigBird(block=16, seed=1),
+        BigBird(block=16, random=2),
+        BigBird(block=32),
+        Strided(block=64),
+        Strided(block=32, columns=4),
+    ]
+    modules = [each.build(SHAPE) for each in (*VARIANTS[:4], *others)]
+    modules.append(BigBird(block=16).build(replace(SHAPE, max_len=4096)))
+    modules += [EveryOther(2), EveryOther(3), SparseSoftmax(block=16, whole=0)]
+    found = [each._blocks(q, k, Mask()) for each in modules]
+    assert len({*map(id, found)}) == len(modules) == len(found_blocks)
 
 
 def tensors_of(thing):
@@ -289,3 +339,59 @@ def test_where_it_does_not_compile_blocks_go_on_and_it_is_said_once(monkeypatch)
     q, _, v = inputs(flex.LEAST_LENGTH, flex.LEAST_LENGTH)
     with pytest.warns(UserWarning, match=r"does not compile here \(RuntimeError: Cannot find a working triton inst"):
         assert not flex.serves(q, v, Mask())
+
+
+# -- when torch compiles no more
+
+
+@pytest.fixture
+def spent(calls, monkeypatch):
+    """A kernel that torch does not compile once more, and how often it was asked."""
+    asked = []
+
+    def refusing(*_, **__):
+        asked.append(1)
+        raise FailOnRecompileLimitHit("Hard failure due to fullgraph=True")
+
+    monkeypatch.setattr(flex, "_spent", False)
+    monkeypatch.setattr(flex, "kernel", lambda: refusing)
+    return asked
+
+
+REFUSED = "FlexAttention is compiled as often as torch allows"
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda each: each.name)
+def test_where_torch_compiles_no_more_blocks_of_our_own_go_on(variant, spent):
+    module, (q, k, v), mask = variant.build(SHAPE), inputs(), Mask(padding=PADDING)
+    expected = module(q, k, v, mask, weights=True).out
+    with pytest.warns(UserWarning, match=REFUSED):
+        assert_close(module(q.requires_grad_(), k, v, mask, weights=False).out, expected)
+    assert not flex.serves(q, v, mask)
+    module(q, k, v, mask, weights=False).out.sum().backward()
+    assert len(spent) == 1
+
+
+@pytest.mark.filterwarnings(f"ignore:{SAID}")
+@torch.no_grad()
+def test_where_torch_compiles_no_more_changes_of_scores_go_on(spent):
+    mixing, x_BLD, mask = capped(), numbers(2, LENGTH, 64), Mask(causal=True, padding=PADDING)
+    expected = mixing(x_BLD, mask, weights=True)[0].out
+    with pytest.warns(UserWarning, match=REFUSED):
+        assert_close(mixing(x_BLD, mask)[0].out, expected)
+    assert_close(mixing(x_BLD, mask)[0].out, expected)
+    assert len(spent) == 1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+@torch.no_grad()
+def test_what_torch_raises_at_its_limit_is_what_is_caught(calls, monkeypatch):
+    compiled, module = torch.compile(flex_attention, fullgraph=True), Strided(block=32).build(SHAPE)
+    monkeypatch.setattr(flex, "_spent", False)
+    monkeypatch.setattr(flex, "MOST_COMPILED", 1)
+    monkeypatch.setattr(flex, "kernel", lambda: compiled)
+    torch._dynamo.reset()
+    SlidingWindow(window=16).build(SHAPE)(*inputs(), Mask(), weights=False)
+    with pytest.warns(UserWarning, match=REFUSED):
+        found = module(*inputs(), Mask(), weights=False).out
+    assert_close(found, module(*inputs(), Mask(), weights=True).out)

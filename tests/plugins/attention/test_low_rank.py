@@ -402,6 +402,20 @@ def test_fnet_equals_the_authors_model_up_to_its_scale():
     assert_close(built(FNet())(x_BLD, Mask())[0].out, theirs / math.sqrt(9 * 8))
 
 
+def test_one_transform_of_fnet_serves_all_rows_of_a_length(monkeypatch):
+    shapes, once = [], torch.fft.fft2
+    monkeypatch.setattr(torch.fft, "fft2", lambda x, **told: shapes.append(tuple(x.shape)) or once(x, **told))
+    padding = torch.arange(9) < torch.tensor([[9], [4], [0], [9], [4], [9]])
+    padding[4] = padding[4].flip(-1)
+    x_BLD = numbers(6, 9, 8)
+    out_BLD = built(FNet())(x_BLD, Mask(padding=padding))[0].out
+    assert sorted(shapes) == [(2, 4, 8), (3, 9, 8)]
+    for row, real_L in enumerate(padding):
+        assert (out_BLD[row, ~real_L] == 0.0).all()
+        if real_L.any():
+            assert_close(out_BLD[row, real_L], once(x_BLD[row, real_L], norm="ortho").real)
+
+
 def test_padding_anywhere_changes_nothing_for_fnet():
     x_BLD = numbers(2, 40, 8)
     padding = torch.cat((GAPS, torch.zeros_like(GAPS)))

@@ -198,3 +198,27 @@ def test_sorting_gives_the_same_output_each_time_and_for_each_module_of_a_seed()
     first, again, other = (each(x, Mask(), None)[0].out for each in (module, module, twin))
     assert torch.equal(first, again)
     assert torch.equal(first, other)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [9, 40])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_floats_know_the_score_of_a_token_with_itself(dtype, length, causal):
+    module, x = module_of(chunk=16), numbers(2, length, 16)
+    real = torch.arange(length) < torch.tensor([[length], [1]])
+    # fewer digits would bring some tokens into other buckets: here there is one
+    bucket_BHRL = torch.zeros(2, 2, 2, length, dtype=torch.long).masked_fill(~real[:, None, None], -1)
+    module.buckets = lambda q_BHLK, mask: bucket_BHRL
+    expected = module(x, Mask(padding=real, causal=causal), None)[0].out
+    found = module.to(dtype)(x.to(dtype), Mask(padding=real, causal=causal), None)[0].out
+    assert_close(found.double()[real], expected[real], rtol=0.05, atol=0.05)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("padding", [None, padded(40)])
+def test_a_token_by_itself_scores_as_it_did_with_a_lower_score(padding, monkeypatch):
+    module, x = module_of(chunk=16).float(), numbers(2, 40, 16).float()
+    found = module(x, Mask(padding=padding), None)[0].out
+    monkeypatch.setattr("deepmine_plugins.attention.reformer.ALONE", -1e5)
+    assert torch.equal(found, module(x, Mask(padding=padding), None)[0].out)

@@ -69,3 +69,13 @@ def test_keys_and_values_learn_as_soon_as_the_gate_has_moved():
 def test_it_computes_in_the_precision_of_the_layer():
     made, (q, k, v) = prefix().float(), (each.bfloat16() for each in inputs())
     assert made(q, k, v, Mask()).dtype == torch.bfloat16
+
+
+def test_in_mixed_precision_it_goes_by_what_attention_returns():
+    """Where positions are turned, queries are float32, and what attention makes of them is not."""
+    made, (q, k, v) = prefix(gate=0.5).float(), (each.float() for each in inputs())
+    expected = made(q, k, v, Mask())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = made(q, k, v, Mask())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
