@@ -39,7 +39,8 @@ def unsuited(backbone: type[Backbone], task: type[Task]) -> str:
     """Say why a backbone cannot learn a task, or return an empty string."""
     if backbone.pairs and not task.pairs:
         return f"'{backbone.name}' takes apart source and target, and rows of '{task.name}' are one text"
-    if task.mode == "causal" and "bidirectional" in backbone.modes and not backbone.pairs:
+    sees_all = backbone.pretrained or "bidirectional" in backbone.modes  # of what others trained some do
+    if task.mode == "causal" and sees_all and not backbone.pairs:
         return f"'{backbone.name}' would see the answers of '{task.name}', which stand in its rows"
     return ""
 
@@ -48,6 +49,13 @@ def unusable(technique: type[Technique], task: type[Task]) -> str:
     """Say why a technique cannot change the training of a task, or return an empty string."""
     if technique.one_answer and task.each_token:
         return f"'{technique.name}' is for rows of one answer, and in '{task.name}' each token has its own"
+    return ""
+
+
+def wordless(technique: type[Technique], backbones: Collection[type[Backbone]]) -> str:
+    """Say why a technique cannot change the training of one of these backbones, or return an empty string."""
+    if technique.needs_vectors and any(each.pretrained for each in backbones):
+        return f"'{technique.name}' needs vectors of words, and a pretrained model reads pieces of them"
     return ""
 
 

@@ -143,7 +143,7 @@ def before_words(model: nn.Module, build: Callable[[nn.Embedding], nn.Module]) -
     own.register_forward_hook(before.cut)
     before.hidden = True
     if not torch.allclose(_said(own), untouched_ND, rtol=1e-3, atol=1e-4):
-        what = f"Vectors before the words change what {type(own).__name__} says even where nobody looks at them."
+        what = "Vectors before the words change what a model says even where nobody looks at them."
         raise Refused(what, "Choose multi_head, or another tuning.")
     before.hidden = False
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deepmine_auto.contracts import Attention, Backbone
 from deepmine_auto.errors import BadInput, unknown
@@ -19,7 +19,7 @@ ORIGIN = "model/pretrained/origin"
 """The param that names a pretrained model."""
 SPACE, SOFTMAX = "pretrained", "multi_head"
 WHERE = f"{SPACE}.toml"
-"""The bundled space for them, and what it is called in errors."""
+"""The bundled space for them, which has the name of their backbone, and what it is called in errors."""
 
 ALIKE = 0.7
 """How alike a name and that of a backbone are where it is a slip: encodr is, and no well-known model of the hub."""
@@ -43,8 +43,15 @@ class Chosen(NamedTuple):
             return file
         origins = {ORIGIN: self.origins[0] if len(self.origins) == 1 else [*self.origins]} if self.origins else {}
         chosen = replace(file, plugins={**file.plugins, "backbone": self.names}, ranges={**file.ranges, **origins})
-        operates = self.origins and file.where == WHERE and {*file.plugins["attention"]} != {SOFTMAX}
-        return _operating(chosen, host) if operates else chosen
+        if not self.origins or file.where != WHERE:
+            return chosen
+        chosen = replace(chosen, recipes=self._for_each(file.recipes))
+        return _operating(chosen, host) if {*file.plugins["attention"]} != {SOFTMAX} else chosen
+
+    def _for_each(self, recipes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The recipes of pretrained models, each for all of these."""
+        models = [{"model/kind": SPACE, ORIGIN: each} for each in self.origins]
+        return [{**model, **each} for each in recipes for model in models]
 
 
 def _operating(file: SpaceFile, host: Host) -> SpaceFile:
@@ -52,7 +59,8 @@ def _operating(file: SpaceFile, host: Host) -> SpaceFile:
     were published, with softmax."""
     asked: dict[str, type[Attention]] = {name: host.get("attention", name) for name in file.plugins["attention"]}
     plain = {"attention/kind": SOFTMAX} if SOFTMAX in asked else {}
-    plugins = {**file.plugins, "technique": (*file.plugins["technique"], "healing"), HYBRID: (SOFTMAX,)}
+    techniques = dict.fromkeys((*file.plugins["technique"], "healing"))
+    plugins = {**file.plugins, "technique": (*techniques,), HYBRID: (SOFTMAX,)}
     begun = {key: value for name, each in asked.items() for key, value in _neutral(name, each)}
     recipes = [{**plain, **each} for each in file.recipes]
     return replace(file, plugins=plugins, ranges={**begun, **file.ranges}, recipes=recipes)
@@ -93,15 +101,15 @@ def _refuse_misspelt(name: str, known: Collection[str]) -> None:
 
 def origins_of(space: Space) -> list[str]:
     """The pretrained models that a space may draw."""
-    return _options(space, ORIGIN)
+    return options_of(space, ORIGIN)
 
 
 def chosen_in(space: Space) -> Chosen:
     """The choice of backbones that a space was built with."""
-    return Chosen(tuple(_options(space, "model/kind")), tuple(origins_of(space)))
+    return Chosen(tuple(options_of(space, "model/kind")), tuple(origins_of(space)))
 
 
-def _options(space: Space, name: str) -> list[str]:
+def options_of(space: Space, name: str) -> list[str]:
     """What a space may draw for a param, or the one that it fixes."""
     fixed = [space.fixed[name]] if name in space.fixed else []
     drawn = [each.range.options for each in space.params if each.name == name and isinstance(each.range, Choice)]

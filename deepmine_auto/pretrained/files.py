@@ -28,6 +28,13 @@ DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
 
 AGAIN = "Download the model again."
 CHECK = "Check the path, or give a name of the hub."
+WHOLE = "A pretrained model is a folder with config.json, tokenizer.json and model.safetensors."
+SAVED = ".from_pretrained(MODEL).save_pretrained(FOLDER)` writes it; save"
+WRITTEN = {
+    "tokenizer.json": f"Where there is a fast tokenizer, `AutoTokenizer{SAVED} the model there too, and give FOLDER.",
+    WEIGHTS: f"Where other weights may be unpickled, `AutoModel{SAVED} the tokenizer there too, and give FOLDER.",
+}
+"""How transformers writes a file that a model was published without."""
 
 
 def pinned(name: str) -> str:
@@ -57,19 +64,26 @@ def folder_of(name: str) -> Path:
             if _is_whole(cached):  # another library may have fetched a part of it
                 return cached
         return Path(str(fetch()))
-    except HFValidationError as error:
-        raise _not_given(name, error, CHECK) from error
-    except (HTTPError, OSError, RuntimeError) as error:
+    except (HFValidationError, HTTPError, OSError, RuntimeError) as error:
         # a proxy or a line that is cut is an error of the HTTP library, and a RuntimeError where Xet fetches
-        raise _not_given(name, error, _by_hand(repository, revision)) from error
+        why, remedy = _why_not(name, error)
+        raise BadInput(f"The model '{name}' is no folder, and the hub did not give it: {why}.", remedy) from error
 
 
-def _not_given(name: str, error: Exception, remedy: str) -> BadInput:
-    return BadInput(f"The model '{name}' is no folder, and the hub did not give it: {first_line(error)}.", remedy)
+def _why_not(name: str, error: Exception) -> tuple[str, str]:
+    """Why the hub does not give a model, and what helps; what it says itself of a request would tell neither."""
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):  # which is a RepositoryNotFoundError too
+        return "it is gated", "Accept its licence on its page there, and log in here: `hf auth login`."
+    if isinstance(error, RepositoryNotFoundError):
+        return "it shows you none of this name", "Check the name, or log in where it is private: `hf auth login`."
+    return first_line(error), CHECK if isinstance(error, HFValidationError) else _by_hand(name)
 
 
-def _by_hand(repository: str, revision: str) -> str:
+def _by_hand(name: str) -> str:
     """How a model comes to a machine that does not reach the hub."""
+    repository, _, revision = name.partition("@")
     asked = f"{repository} --revision {revision}" if revision else repository
     fetch = f"`hf download {asked} --local-dir FOLDER`"
     return f"Check the name, or fetch it where there is a network, {fetch}, and give that folder."
@@ -78,7 +92,8 @@ def _by_hand(repository: str, revision: str) -> str:
 def original_of(name: str) -> Original:
     """How a model reads and is built. Raises BadInput where a file is missing, foreign, or asks for code."""
     folder = folder_of(name)
-    return Original(load_foreign(_there(folder, "tokenizer.json")), architecture(folder))
+    plain = architecture(folder)  # first, because it knows a bundle, whose tokenizer is none of others
+    return Original(load_foreign(_there(folder, "tokenizer.json")), plain)
 
 
 def architecture(folder: Path) -> dict[str, Any]:
@@ -140,6 +155,5 @@ def _files(folder: Path) -> list[Path]:
 
 def _there(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
-        remedy = "A pretrained model is a folder with config.json, tokenizer.json and model.safetensors."
-        raise BadInput(f"{folder} has no {name}.", remedy)
+        raise BadInput(f"{folder} has no {name}.", WRITTEN.get(name, WHOLE))
     return folder / name

@@ -34,20 +34,25 @@ def top_blocks(model: nn.Module, top: float) -> list[nn.Module]:
 
 
 def linears_of(model: nn.Module, targets: str, top: float = 1.0) -> list[str]:
-    """The names of the model's own linear maps within the highest share `top` of the blocks: all (`linear`), or those
-    that mix tokens (`attention`). Raises BadInput where there is none, and Refused where there are others."""
+    """The names of the model's own linear maps within the highest share `top` of the blocks: all (`linear`), those that
+    mix tokens (`attention`), or those of another name. Raises BadInput where there is none, and Refused where there are
+    others."""
     inside = {id(each) for block in top_blocks(model, top) for each in block.modules() if isinstance(each, nn.Linear)}
     names = [name for name, each in _own(model) if id(each) in inside]
     if not names:  # GPT-2 has maps of a kind of its own
         what = f"{_called(model)} has no nn.Linear in the blocks to be tuned."
         raise BadInput(what, "Choose another tuning, such as full.")
-    found = [each for each in names if targets == "linear" or _mixes(each)]
+    found = [each for each in names if _meant(each, targets)]
     if not found:
         near = get_close_matches(targets, {each.rpartition(".")[2] for each in names}, cutoff=0.0)
         what = f"{_called(model)} has no such layer as '{targets}' in the blocks to be tuned, but {', '.join(near)}."
         # no plugin is to blame: its other targets may be there
         raise Refused(what, "Choose another tuning, or other targets where it has them.")
     return found
+
+
+def _meant(name: str, targets: str) -> bool:
+    return targets == "linear" or (_mixes(name) if targets == "attention" else name.rpartition(".")[2] == targets)
 
 
 def ends_of(block: nn.Module) -> tuple[str, str]:

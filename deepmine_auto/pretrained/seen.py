@@ -99,7 +99,7 @@ def _said(model: Any, words: SeenWords) -> Tensor:
     """What a model says of tokens of which some learn."""
     ids_1L = torch.stack((words.seen_V.nonzero()[-1], (~words.seen_V).nonzero()[-1])).T
     was = model.training
-    with torch.inference_mode(), torch.random.fork_rng():
+    with torch.inference_mode(), torch.random.fork_rng([ids_1L.device] if ids_1L.is_cuda else []):
         out_1LD: Tensor = model.eval()(input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L)).last_hidden_state
     model.train(was)
     return out_1LD

@@ -6,33 +6,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
 
 from deepmine_auto.admission import contradiction
 from deepmine_auto.bundle.weights import shapes_of
-from deepmine_auto.contracts import (
-    Attention,
-    AttentionCore,
-    AttentionModifier,
-    AttentionShape,
-    Prepared,
-    Tuning,
-)
+from deepmine_auto.contracts import Attention, AttentionCore, AttentionModifier, Prepared
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
 from deepmine_auto.model.meta import lacks_numbers, on_meta
-from deepmine_auto.model.multi_head import token_mixer
 from deepmine_auto.pretrained.choosing import SOFTMAX, named_in
 from deepmine_auto.pretrained.files import AGAIN, architecture, folder_of, weights_of
-from deepmine_auto.pretrained.parts import blocks_of
+from deepmine_auto.pretrained.pairs import matched
 from deepmine_auto.pretrained.stack import PretrainedStack, weights_for
-from deepmine_auto.pretrained.surgery import operate
-from deepmine_auto.space import Int, ranges
+from deepmine_auto.pretrained.suiting import refusal_of, suited, without_wordless
+from deepmine_auto.pretrained.surgery import Call, attend, calls_of, operate
 from deepmine_auto.space_file import SpaceFile
 
 Change = Callable[[PretrainedStack], object]
@@ -68,19 +58,19 @@ class Skeleton:
     def refusal(self, change: Change) -> BadInput | None:
         """Why the model cannot be changed so, or None."""
         stack = deepcopy(self.stack)
-        try:
+
+        def work() -> None:
             with self.making():
                 change(stack)
-        except BadInput as refused:
-            return refused
-        except Exception:  # a plugin may want to see numbers, or have a fault: what becomes of it its trials tell
-            return None
-        return None
 
+        return refusal_of(work)
 
-def attend(core: Attention, modifiers: Sequence[AttentionModifier]) -> Callable[[AttentionShape], nn.Module]:
-    """What makes the token mixing of a layer of a core with modifiers."""
-    return lambda shape: token_mixer(core, modifiers, shape)
+    @property
+    def causal(self) -> bool:
+        """Whether tokens see the past alone; not so where it computes its attention by itself, which is not known."""
+        calls: list[Call] = []
+        self.refusal(lambda stack: calls.extend(calls_of(stack.model)))
+        return any(each.causal for each in calls)
 
 
 def _refuse_other_weights(stack: PretrainedStack, name: str) -> None:
@@ -114,7 +104,8 @@ def misfits(models: Collection[Skeleton], variants: Mapping[str, type[Attention]
     for model in models:
         refused = {name: why for name, each in cores.items() if (why := _refused(model, each))}
         if cores and len(refused) == len(cores):
-            raise next(iter(refused.values()))
+            what = f"{', '.join(cores)} cannot stand in {model.name}: {next(iter(refused.values())).what}"
+            raise BadInput(what, "Add one that can, such as multi_head.")
         fitting = [each for name, each in cores.items() if name not in refused]
         refused |= {name: why for name, each in modifiers.items() if (why := _refused_beside(model, each, fitting))}
         yield from (f"{name} cannot stand in {model.name}: {why.what}" for name, why in refused.items())
@@ -137,29 +128,10 @@ def _refused_beside(
 
 
 def tunable(file: SpaceFile, models: Sequence[Skeleton], left_out: list[str], host: Host) -> SpaceFile:
-    """The file without tunings that find nothing to change in one of these models; adds why. Raises BadInput where none
-    is left."""
+    """The file without what cannot change how these models train: techniques, tunings and options of these, and what of
+    tunings and attention variants goes with none of the others. Adds why. Raises BadInput where no tuning is left, or
+    where a technique is fixed on that cannot."""
     if not models:
         return file
-    names = file.plugins.get("tuning") or sorted(host.offered("tuning"))
-    tunings: dict[str, type[Tuning]] = {name: host.get("tuning", name) for name in names}
-    tried = {(name, model): model.refusal(each().apply) for name, each in tunings.items() for model in models}
-    refused = {name: (model, why) for (name, model), why in tried.items() if why}
-    if len(refused) == len(tunings):
-        raise next(why for _, why in refused.values())
-    left_out.extend(
-        f"left out: {name} does not suit {model.name}: {why.what}" for name, (model, why) in refused.items()
-    )
-    left = {name: each for name, each in tunings.items() if name not in refused}
-    return replace(file, plugins={**file.plugins, "tuning": [*left]}, ranges={**_counted(models, left), **file.ranges})
-
-
-def _counted(models: Sequence[Skeleton], tunings: Mapping[str, type[Tuning]]) -> dict[str, Any]:
-    """Ranges of the fields that count blocks, up to as many as the deepest of the models has."""
-    found = {}
-    for name, each in tunings.items():
-        if each.counts:
-            own = cast(Int, ranges(each)[each.counts])
-            deepest = max(len(blocks_of(model.stack.model)) for model in models)
-            found[f"tuning/{name}/{each.counts}"] = {"low": own.low, "high": min(deepest, own.high)}
-    return found
+    file = suited(without_wordless(file, left_out, host), models, left_out, host)
+    return matched(file, models, left_out, host)

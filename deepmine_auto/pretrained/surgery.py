@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto.contracts import AttentionShape
+from deepmine_auto.contracts import Attention, AttentionModifier, AttentionShape
 from deepmine_auto.errors import BadInput
+from deepmine_auto.model.dense import hook_of
 from deepmine_auto.model.guard import Refused, check_call
 from deepmine_auto.model.mask import Mask
-from deepmine_auto.model.multi_head import Mixer, MultiHead
+from deepmine_auto.model.multi_head import Mixer, MultiHead, token_mixer
 from deepmine_auto.pretrained.parts import PUT_IN, blocks_of
 from deepmine_auto.training.parts import total
 
@@ -37,9 +38,14 @@ IGNORED = ("output_attentions", "use_cache", "cache_position", "position_ids", "
 
 REPLACEABLE = ("bert", "distilbert", "llama", "roberta")
 """Architectures whose attention can be replaced, as a test shows of each. They are not all: T5 is another, but takes
-only variants that take a bias."""
+only variants that take a bias, and ViT one that reads no text."""
 
 Attend = Callable[[AttentionShape], nn.Module]
+
+
+def attend(core: Attention, modifiers: Sequence[AttentionModifier]) -> Attend:
+    """What makes the token mixing of a layer of a core with modifiers."""
+    return lambda shape: token_mixer(core, modifiers, shape)
 
 
 class Call(NamedTuple):
@@ -114,9 +120,10 @@ def operate(model: Any, attend: Attend, max_len: int) -> bool:
 def _some_calls(model: Any) -> list[Call]:
     calls = calls_of(model)
     if not calls:
-        what = f"{type(model).__name__} computes its attention by itself, so no variant can take its place."
         named = ", ".join(REPLACEABLE)
-        raise BadInput(what, f"Search it with --attention multi_head alone, or choose another model, such as {named}.")
+        what = f"{type(model).__name__} computes its attention by itself, so no variant can take its place"
+        remedy = "Search it with --attention multi_head alone, or choose such a model."
+        raise BadInput(f"{what} as it can in {named}.", remedy)
     return calls
 
 
@@ -200,7 +207,7 @@ def _mixing(attend: Attend, call: Call, layer: int, max_len: int) -> MultiHead:
         raise Refused(
             f"'{mixing.variants[0].name}' wants other heads than the pretrained layer has.", "Choose another."
         )
-    seeing = [each for each in mixing.modifiers if hasattr(each, "on_out")]
+    seeing = [each for each in mixing.modifiers if hook_of(each, "on_out")]
     if seeing:
         raise Refused("A modifier wants to see what a layer reads, which is not known here.", "Leave it out.")
     return mixing
@@ -300,11 +307,21 @@ def calls_of(model: Any) -> list[Call]:
 
 
 def _try_out(model: Any) -> None:
-    ids_BL = torch.ones((1, 2), dtype=torch.long, device=next(model.parameters()).device)
     was = model.training
     with torch.inference_mode():
-        model.eval()(input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL))
+        model.eval()(**_least_input(model))
     model.train(was)
+
+
+def _least_input(model: Any) -> dict[str, Tensor]:
+    """Two tokens, or a black picture for a model that looks at pictures."""
+    device = next(model.parameters()).device
+    if model.main_input_name == "pixel_values":
+        size = model.config.image_size
+        height_width = (size, size) if isinstance(size, int) else tuple(size)
+        return {"pixel_values": torch.zeros((1, model.config.num_channels, *height_width), device=device)}
+    ids_BL = torch.ones((1, 2), dtype=torch.long, device=device)
+    return {"input_ids": ids_BL, "attention_mask": torch.ones_like(ids_BL)}
 
 
 def _register() -> None:

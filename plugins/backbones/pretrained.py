@@ -29,7 +29,7 @@ class Pretrained(Backbone):
 
     name: ClassVar[str] = "pretrained"
     source: ClassVar[str] = "arXiv:1810.04805"
-    modes: ClassVar[frozenset[Mode]] = frozenset({"bidirectional"})
+    modes: ClassVar[frozenset[Mode]] = frozenset()  # those of the model, which is asked itself
     pretrained: ClassVar[bool] = True
     fitted_by: ClassVar[tuple[str, ...]] = ("origin",)
 

@@ -32,6 +32,7 @@ class Synonyms(Technique):
     source: ClassVar[str] = "arXiv:1907.03752"
     touches = frozenset({"input"})
     one_answer = True
+    needs_vectors = True
 
     share: Annotated[float, Float(0.02, 0.4)] = 0.1
     nearest: Annotated[int, Int(1, 10)] = 5

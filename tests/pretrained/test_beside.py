@@ -154,7 +154,7 @@ def test_a_model_reads_as_long_texts_as_before(tmp_path, kind):
 def test_a_model_whose_words_would_move_is_refused(tmp_path, monkeypatch):
     stack, positions = stack_of(originals.bert(tmp_path / "bert")), Before._positions
     monkeypatch.setattr(Before, "_positions", lambda self, ids_BL: positions(self, ids_BL) + 1)
-    with pytest.raises(Refused, match=r"Vectors before the words change what BertModel says even where nobody looks"):
+    with pytest.raises(Refused, match=r"Vectors before the words change what a model says even where nobody looks"):
         before_words(stack, Vectors)
 
 

@@ -290,6 +290,24 @@ def test_a_hub_that_cannot_be_reached_is_told_in_a_sentence(monkeypatch, kind):
         pinned("some/bert")
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("GatedRepoError", r"it is gated\. Accept its licence on its page there, and log in here: `hf auth login`\.$"),
+        ("RepositoryNotFoundError", r"it shows you none of this name\. Check the name, or .* `hf auth login`\.$"),
+    ],
+)
+def test_what_the_hub_does_not_show_to_everybody_is_told_with_how_to_be_let_in(monkeypatch, kind, told):
+    from huggingface_hub import errors
+    from huggingface_hub.utils import httpx
+
+    answer = httpx.Response(401, request=httpx.Request("GET", "https://the.hub/some/bert"))
+    error = getattr(errors, kind)("401 Client Error. (Request ID: x)\n\nCannot access it.", response=answer)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub_without(error))
+    with pytest.raises(BadInput, match=rf"^The model 'some/bert' is no folder, and the hub did not give it: {told}"):
+        folder_of("some/bert")
+
+
 def test_a_line_that_is_cut_while_weights_come_is_told_in_a_sentence(monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub_without(RuntimeError("CAS service error")))
     with pytest.raises(BadInput, match=r"the hub did not give it: CAS service error\. Check the name"):
@@ -322,10 +340,37 @@ def test_a_missing_file_is_named(bert, name):
         original_of(str(bert))
 
 
+def unpickled(folder):
+    """Leave the weights as a pickle, and the vocabulary as a list of words."""
+    torch.save(originals.weights(folder), folder / "pytorch_model.bin")
+    (folder / "vocab.txt").write_text("\n".join(originals.WORDS))
+    for name in ("model.safetensors", "tokenizer.json"):
+        (folder / name).unlink()
+
+
 def test_weights_that_must_be_unpickled_are_not_read(bert):
     (bert / "model.safetensors").rename(bert / "pytorch_model.bin")
-    with pytest.raises(BadInput, match=r"has no model\.safetensors"):
+    told = r"has no model\.safetensors\. Where .* `AutoModel\.from_pretrained\(MODEL\)\.save_pretrained\(FOLDER\)`"
+    with pytest.raises(BadInput, match=told):
         plan(Request(task="text_classification", data="moods.csv", backbone=str(bert), trials=1), the_host())
+
+
+def test_a_model_without_tokenizer_json_is_told_what_writes_it(bert):
+    (bert / "tokenizer.json").unlink()
+    told = r"has no tokenizer\.json\. .* `AutoTokenizer\.from_pretrained\(MODEL\)\.save_pretrained\(FOLDER\)` writes it"
+    with pytest.raises(BadInput, match=told):
+        plan(Request(task="text_classification", data="moods.csv", backbone=str(bert), trials=1), the_host())
+
+
+def test_what_an_old_model_lacks_is_written_as_it_is_told(tmp_path, bert):
+    given = originals.weights(bert)
+    unpickled(bert)
+    for kind in (AutoModel, AutoTokenizer):
+        kind.from_pretrained(bert).save_pretrained(tmp_path / "again")
+    prepared, stack = stack_of(tmp_path / "again")
+    own = stack.model.state_dict()
+    assert all(torch.equal(each, given[name]) for name, each in own.items())
+    assert prepared.encode(["good day"]) == [[2, *(originals.WORDS.index(each) for each in ("good", "day")), 3]]
 
 
 def sharded(folder):
@@ -447,6 +492,23 @@ def test_weights_that_come_under_other_names_are_missed(bert, monkeypatch):
 def test_an_architecture_that_nobody_knows_is_refused(bert, kind):
     originals.rewrite(bert / "config.json", model_type=kind)
     with pytest.raises(BadInput, match=f"names the architecture {re.escape(repr(kind))}"):
+        original_of(str(bert))
+
+
+@pytest.mark.parametrize("kind", ["deepmine_auto", "deepmine_auto_ensemble"])
+def test_a_bundle_is_no_model_to_train_on_and_the_one_it_was_made_from_is_named(bert, kind):
+    params = {"model/kind": "pretrained", "model/pretrained/origin": "some/bert@v1"}
+    originals.rewrite(bert / "config.json", model_type=kind, deepmine={"task": "sentiment", "params": params})
+    (bert / "tokenizer.json").unlink()
+    told = r"a bundle, which is trained no further\. Begin with the model .*, --backbone some/bert@v1, or what its"
+    with pytest.raises(BadInput, match=told):
+        original_of(str(bert))
+
+
+@pytest.mark.parametrize("ours", [{}, {"deepmine": {"params": {"model/kind": "encoder"}}}, {"deepmine": ["x"]}])
+def test_a_bundle_that_was_made_from_nothing_is_named_with_the_way_to_what_its_study_found(bert, ours):
+    originals.rewrite(bert / "config.json", model_type="deepmine_auto", **ours)
+    with pytest.raises(BadInput, match=r"trained no further\. Begin with what its study found: --warm-start STUDY\.$"):
         original_of(str(bert))
 
 

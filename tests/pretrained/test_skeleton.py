@@ -9,6 +9,7 @@ from deepmine_auto.host import the_host
 from deepmine_auto.planning import Request, plan
 from deepmine_auto.pretrained import skeleton
 from deepmine_auto.pretrained.skeleton import Skeleton, misfits
+from deepmine_auto.pretrained.surgery import REPLACEABLE
 from deepmine_auto.space import Space
 
 SIZES = {"vocab_size": len(originals.WORDS), "max_position_embeddings": 64}
@@ -141,9 +142,15 @@ def test_what_cannot_stand_in_a_model_is_left_out_with_the_reason(tmp_path, kind
     assert said.startswith(f"{variant} cannot stand in {folder}: {why}")
 
 
-def test_where_none_can_stand_in_it_a_model_is_refused(tmp_path):
-    with pytest.raises(BadInput, match=r"MPNetModel computes its attention by itself.*multi_head alone, or choose"):
+def test_where_none_can_stand_in_it_a_model_is_refused_with_those_in_which_one_can(tmp_path):
+    told = r"^sliding_window, linear cannot .*: MPNetModel computes its attention by itself, .* in bert, .* Add one"
+    with pytest.raises(BadInput, match=told):
         refused(mpnet(tmp_path / "mpnet"), "sliding_window", "linear")
+
+
+def test_the_note_of_what_is_left_out_says_too_in_which_models_a_variant_can_stand(tmp_path):
+    (said,) = refused(mpnet(tmp_path / "mpnet"), "multi_head", "sliding_window")
+    assert said.endswith(f"so no variant can take its place as it can in {', '.join(REPLACEABLE)}.")
 
 
 def test_what_raises_anything_else_is_left_to_its_trials(bert):
@@ -161,6 +168,23 @@ def test_a_plan_leaves_out_what_one_of_its_models_refuses(tmp_path, bert):
     found = planned(tmp_path, bert, llama, attention=["multi_head", "nystrom", "sliding_window"])
     assert ranges_of(found)["attention/kind"].options == ("multi_head", "sliding_window")
     assert any(note.startswith(f"left out: nystrom cannot stand in {llama}") for note in found.notes)
+
+
+def test_a_variant_that_sees_the_past_alone_is_searched_in_a_causal_model(tmp_path):
+    llama = originals.llama(tmp_path / "llama")
+    found = planned(tmp_path, llama, attention=["retention", "multi_head"])
+    assert ranges_of(found)["attention/kind"].options == ("retention", "multi_head")
+    assert refused(llama, "moba") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "variant", "mode"), [(originals.bert, "moba", "bidirectional"), (originals.llama, "nystrom", "causal")]
+)
+def test_a_variant_that_looks_otherwise_than_a_model_is_refused_with_how_it_looks(tmp_path, kind, variant, mode):
+    folder = kind(tmp_path / "model")
+    told = rf"^{variant} cannot stand in {folder}: '{variant}' cannot be used in {mode} mode\. Add one that can"
+    with pytest.raises(BadInput, match=told):
+        planned(tmp_path, folder, attention=[variant])
 
 
 def test_a_plan_refuses_a_model_before_anything_is_written(tmp_path):

@@ -207,6 +207,15 @@ def test_a_block_without_attention_is_told_in_a_sentence():
         ends_of(torch.nn.Sequential(torch.nn.Linear(2, 2)))
 
 
+def test_layers_are_found_by_their_own_name_too(bert):
+    stack = model_of(bert, "full").backbone
+    names = [f"model.encoder.layer.{layer}.attention.self.query" for layer in range(3)]
+    assert linears_of(stack, "query") == names
+    assert linears_of(stack, "query", 0.25) == names[2:]
+    with pytest.raises(Refused, match=r"BertModel has no such layer as 'qurey' in the blocks to be tuned, but query, "):
+        linears_of(stack, "qurey")
+
+
 def test_targets_that_are_not_there_are_told_with_the_nearest_that_are():
     block = nn.ModuleDict({each: nn.Linear(2, 2) for each in ("up", "down", "mix", "attend")})
     told = r"ModuleDict has no such layer as 'attention' in .*, but attend, down, mix\. Choose another tuning, or other"
