@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto.contracts import Prepared
+from deepmine_auto.asked_for import KIND, asked_for, refuse_idle
+from deepmine_auto.contracts import Prepared, Task
 from deepmine_auto.data.kept import SEARCH, extra_of, rows_of
 from deepmine_auto.host import Host
-from deepmine_auto.planning import WORKERS, admission, check_workers, faults, listed
-from deepmine_auto.pretrained.choosing import chosen_in, kept_origins, longest_reader
+from deepmine_auto.planning import WORKERS, admission, check_workers, faults
+from deepmine_auto.pretrained.choosing import chosen_in, kept_origins, longest_reader, options_of
 from deepmine_auto.pretrained.skeleton import skeletons_of, tunable
 from deepmine_auto.space import Space
 from deepmine_auto.space_file import SpaceFile, build_space, bundled, read_space, reading_longest, with_learners
@@ -36,6 +37,8 @@ class Change:
     max_gpu_hours: float | None = None
     space: str | None = None
     attention: Sequence[str] | str = ()
+    tuning: Sequence[str] | str = ()
+    technique: Sequence[str] | str = ()
     gpus: int | None = None
     gpus_per_trial: float | None = None
     workers: int | None = None
@@ -57,7 +60,7 @@ class Change:
     @property
     def another_space(self) -> bool:
         """Whether a search space is given."""
-        return self.space is not None or bool(self.attention)
+        return self.space is not None or any((self.attention, self.tuning, self.technique))
 
     @property
     def budget(self) -> Budget:
@@ -70,12 +73,13 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     """The name and search space with which a study goes on, and what was left out of it. Raises BadInput."""
     if not change.another_space:
         return spaces.name_now, spaces.now, ()
-    file, left_out = _file(spaces, change, host), list[str]()
+    task = host.get("task", study.spec["task"])
+    file, left_out = _file(spaces, change, task, host), list[str]()
     if change.space and not _agrees(file, study):
         left_out.append(f"sampler, pruner and budget of {file.where} are not used: a study keeps its own")
     given = [name for name, each in extra_of(Path(study.folder))._asdict().items() if each]
     file = with_learners(file, given, host)
-    task = host.get("task", study.spec["task"])
+    refuse_idle(file, change, host)
     prepared = prepared_by(
         reading_longest(file, task), longest_reader(file, host), rows_of(Path(study.folder), SEARCH, "train")
     )
@@ -93,14 +97,22 @@ def _agrees(file: SpaceFile, study: StudyRow) -> bool:
     return all(study.spec.get(name) == each for name, each in asked.items())
 
 
-def _file(spaces: Spaces, change: Change, host: Host) -> SpaceFile:
-    """The new file, or the one that the study has, with its backbones; with the attentions that are asked for, and the
-    study's pretrained models."""
+def _file(spaces: Spaces, change: Change, task: type[Task], host: Host) -> SpaceFile:
+    """The new file, or the one that the study has, with its backbones, tunings and techniques; with what is asked for
+    instead or beside, and the study's pretrained models."""
     own = spaces.name_now.removesuffix(".toml")
     file = read_space(change.space or (own if own in bundled() else spaces.name_now))
-    if change.attention:
-        file = replace(file, plugins={**file.plugins, "attention": listed(change.attention)})
-    return kept_origins(file if change.space else chosen_in(spaces.now).over(file, host), spaces.now)
+    if change.space:
+        return kept_origins(asked_for(file, change, task, host), spaces.now)
+    file = asked_for(asked_for(file, _asked_before(spaces.now), task, host), change, task, host)
+    return kept_origins(chosen_in(spaces.now).over(file, host), spaces.now)
+
+
+def _asked_before(space: Space) -> Change:
+    """The tunings and techniques of a space, which the file that it was made of need not name."""
+    names = (name.split("/") for name in (*space.fixed, *(each.name for each in space.params)))
+    techniques = [each[1] for each in names if each[0] == "technique" and each[-1] == "use"]
+    return Change(tuning=options_of(space, KIND), technique=techniques)
 
 
 def _lengths(folder: Path, prepared: Prepared) -> list[int]:

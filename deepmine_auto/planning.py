@@ -13,6 +13,7 @@ from typing import Any
 
 from deepmine_auto import paying
 from deepmine_auto.admission import admitted, strangers
+from deepmine_auto.asked_for import asked_for, listed, refuse_idle
 from deepmine_auto.conformance import fault
 from deepmine_auto.contracts import Attention, AttentionModifier, Backbone, MaskFeature, Mode, Task
 from deepmine_auto.data.fingerprint import fingerprint
@@ -52,8 +53,9 @@ class Request:
 
     data: files (`FILE`, or `train=FILE` and so on) or one folder; none is the task's own data. unlabelled: a file of
     texts without labels, which techniques such as `pseudo_labels` learn from. paraphrases: a table of texts of the
-    data, each with a `paraphrase` beside it. attention: variants to choose from instead of the space's. backbone:
-    backbones by name, or pretrained models: folders, or names of the hub. time_budget: seconds, or text such as 5m.
+    data, each with a `paraphrase` beside it. attention, tuning: what to choose from instead of the space's variants
+    and tunings. technique: techniques to search beside the space's. backbone: backbones by name, or pretrained models:
+    folders, or names of the hub. time_budget: seconds, or text such as 5m.
     storage: a SQLite file or a PostgreSQL URL without password; none is that of the environment. output: the study's
     folder. gpus: in all; None is as many as there are. objective: one or several scores or costs; trials are pruned by
     the first. limit: bounds such as `latency_ms<=5`. warm_start: earlier studies of the task, by name in this storage,
@@ -68,6 +70,8 @@ class Request:
     paraphrases: str | None = None
     space: str | None = None
     attention: Sequence[str] | str = ()
+    tuning: Sequence[str] | str = ()
+    technique: Sequence[str] | str = ()
     backbone: Sequence[str] | str = ()
     trials: int | None = None
     time_budget: str | float | None = None
@@ -116,7 +120,8 @@ def plan(request: Request, host: Host) -> Plan:
     backbones = chosen_from(listed(request.backbone), host)
     file = _overridden(read_space(request.space or backbones.space or space_for(task_class)), request, host)
     given = [each for each in Extra._fields if getattr(request, each) is not None]
-    file = with_learners(backbones.over(file, host), given, host)
+    file = with_learners(backbones.over(asked_for(file, request, task_class, host), host), given, host)
+    refuse_idle(file, request, host)
     storage, folder, name = _places(request, task_class.own_data)
     task = reading_longest(file, task_class)
     rows = without_duplicates(task.read(_source(request)))
@@ -204,14 +209,8 @@ def _refuse_beside_inline(asked: Mapping[str, Any]) -> None:
             raise BadInput(what, "Use --executor ray.")
 
 
-def listed(given: Sequence[str] | str) -> list[str]:
-    """Several texts, of which one may be given as it is."""
-    return [given] if isinstance(given, str) else list(given)
-
-
 def _overridden(file: SpaceFile, request: Request, host: Host) -> SpaceFile:
-    """The space file with what the command line says instead."""
-    plugins = {**file.plugins, **({"attention": listed(request.attention)} if request.attention else {})}
+    """The space file with the sampler, pruner and budget that the command line says instead."""
     sampler, pruner = request.sampler or file.sampler, request.pruner or file.pruner
     host.get("sampler", sampler)
     host.get("pruner", pruner)
@@ -220,7 +219,7 @@ def _overridden(file: SpaceFile, request: Request, host: Host) -> SpaceFile:
     budget = given if given.set else file.budget
     if not budget.set:
         raise BadInput(f"{file.where} sets no budget.", "Give --trials or --time-budget.")
-    return replace(file, plugins=plugins, sampler=sampler, pruner=pruner, budget=budget.check())
+    return replace(file, sampler=sampler, pruner=pruner, budget=budget.check())
 
 
 def _places(request: Request, own_data: str) -> tuple[Place, Path, str]:

@@ -14,7 +14,20 @@ from deepmine_auto.admission import natural, unsuited, unusable
 from deepmine_auto.contracts import Attention, Backbone, Given, Plugin, Task
 from deepmine_auto.errors import BadInput, MissingExtra, unknown
 from deepmine_auto.host import Host
-from deepmine_auto.space import Choice, Float, Name, Param, Range, Space, Value, join, plugin_from, ranges, usual_values
+from deepmine_auto.space import (
+    Choice,
+    Float,
+    Name,
+    Param,
+    Range,
+    Space,
+    Value,
+    defaults,
+    join,
+    plugin_from,
+    ranges,
+    usual_values,
+)
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.training.recipe import Recipe, WarmUp
 
@@ -157,12 +170,12 @@ def with_learners(file: SpaceFile, given: Collection[str], host: Host) -> SpaceF
             raise BadInput(f"The technique '{each}' learns from {SPOKEN_GIVEN[needed]}.", f"Give --{needed} FILE.")
     for each, learner in LEARNERS.items():
         if each in given and each not in named.values():
-            file = _with_technique(file, learner)
+            file = with_technique(file, learner)
     return file
 
 
-def _with_technique(file: SpaceFile, name: str) -> SpaceFile:
-    """The file with one technique more, and its first recipe without and with it."""
+def with_technique(file: SpaceFile, name: str) -> SpaceFile:
+    """A file with one technique more, and its first recipe without and with it."""
     use = f"technique/{name}/use"
     recipes = [{use: False, **each} for each in file.recipes]
     recipes[1:1] = [{**each, use: True} for each in recipes[:1]]
@@ -252,13 +265,24 @@ def build_space(file: SpaceFile, host: Host, task: type[Task], admit: Admit) -> 
     _refuse_lacking(chosen)
     always = {"schedule": WarmUp, "training": Recipe, "data": task}
     params = join(chosen, always)
+    file = _without_idle_words(file, backbones, task)
     file = _for_task(file, {each.name: each.range for each in params if each.name.startswith(DATA)})
     _refuse_unknown_params(file, params, host, always)
     _refuse_two_judging(file, chosen["technique"])
     kept, fixed = narrowed(params, file.ranges, file.where)
     _refuse_unsearched(file, params)
     usual = usual_values(chosen, always)
-    return Space(kept, fixed, tuple(_recipe(each, usual, kept, fixed, file.where) for each in file.recipes))
+    # a recipe's learning rate is that of its tuning
+    recipes = [each for each in file.recipes if each.get("tuning/kind") in (None, *chosen["tuning"])]
+    return Space(kept, fixed, tuple(_recipe(each, usual, kept, fixed, file.where) for each in recipes))
+
+
+def _without_idle_words(file: SpaceFile, backbones: Mapping[str, Any], task: type[Task]) -> SpaceFile:
+    """The file with one value for what only says how a task cuts words, where pretrained models alone do that."""
+    if not all(each.pretrained for each in backbones.values()):
+        return file
+    usual = {f"{DATA}{name}": value for name, value in defaults(task).items() if name in task.own_words}
+    return replace(file, ranges={**usual, **file.ranges})
 
 
 def _refuse_unsearched(file: SpaceFile, params: Iterable[Param]) -> None:

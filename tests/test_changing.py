@@ -74,7 +74,8 @@ def test_a_cluster_is_joined_by_ray():
 def test_other_attention_is_searched_with_the_backbones_that_the_study_has(given):
     space = Space((Param("model/kind", Choice("lstm"), {}),), {})
     spaces = Spaces({"space": space.to_json(), "space_name": "default.toml"}, ())
-    file = _file(spaces, Change(attention=given), the_host())
+    task = the_host().get("task", "sentiment")
+    file = _file(spaces, Change(attention=given), task, the_host())
     assert (file.plugins["backbone"], file.plugins["attention"]) == (("lstm",), ["additive"])
 
 
@@ -121,6 +122,15 @@ def test_another_space_that_no_trial_would_be_drawn_from_is_refused(tmp_path, mo
     with pytest.raises(BadInput, match=told):
         opening.onward(desk.store.study("study"), desk.store, Change(attention=["linear"]), the_host())
     assert desk.store.rows(tables.spaces, study.id) == []
+
+
+def test_another_space_is_refused_where_the_time_is_used_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "used", lambda _: (40.0, 2.0))
+    desk = Desk(tmp_path)
+    study = desk.begin()
+    desk.store.reopen(study.id, {**study.spec, "workers": BEFORE, "budget": asdict(Budget(seconds=30.0))})
+    with pytest.raises(BadInput, match=r"has taken 40 seconds\. Give --trials or --time-budget too"):
+        opening.onward(desk.store.study("study"), desk.store, Change(attention=["linear"]), the_host())
 
 
 def test_a_study_that_cannot_go_on_keeps_what_it_found(tmp_path, monkeypatch):

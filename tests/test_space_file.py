@@ -418,3 +418,31 @@ def test_what_a_range_does_not_hold_is_refused_with_the_range(wishes, told):
 def test_what_a_user_may_give_beside_the_rows_has_one_name_in_every_room():
     assert get_args(Given) == Extra._fields
     assert {*get_args(Given)} == {*LEARNERS} == {*SPOKEN_GIVEN}
+
+
+PRETRAINED = """
+[plugins]
+attention = ["multi_head"]
+backbone = [{backbones}]
+tuning = ["full", "top_layers"]
+[ranges]
+"model/pretrained/origin" = "somewhere"
+[[recipes]]
+"tuning/kind" = "lora"
+"optimizer/adamw/lr" = 1e-3
+[[recipes]]
+"tuning/kind" = "full"
+"""
+
+
+def test_a_recipe_of_a_tuning_that_is_not_searched_is_not_tried(file):
+    """Its learning rate would be far too large for the others."""
+    space = space_of(file(PRETRAINED.format(backbones='"pretrained"')))
+    assert [each["tuning/kind"] for each in space.recipes] == ["full"]
+
+
+@pytest.mark.parametrize(("backbones", "searched"), [('"pretrained"', False), ('"pretrained", "encoder"', True)])
+def test_how_words_are_cut_is_not_searched_where_pretrained_models_do_that(file, backbones, searched):
+    space = space_of(file(PRETRAINED.format(backbones=backbones)))
+    assert ("data/tokens" in {each.name for each in space.params}) == searched
+    assert ("data/tokens" in space.fixed) != searched

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from deepmine_auto.commands.options import as_json, database, print_json, storage_options
@@ -18,14 +20,12 @@ from deepmine_auto.commands.options import as_json, database, print_json, storag
 @as_json
 def distil(
     study: str,
-    members: int,
-    alpha: float,
-    temperature: float,
     keep: bool,
     output: str | None,
     storage: str | None,
     storage_file: str | None,
     as_json: bool,
+    **lesson: Any,
 ) -> None:
     """Train the winner of STUDY once more, with an ensemble of its trials as the teacher.
 
@@ -37,9 +37,8 @@ def distil(
     from deepmine_auto.ensemble.distilling import Lesson
     from deepmine_auto.ensemble.distilling import distil as teach
 
-    folder = Path(output).expanduser() if output else None
-    lesson = Lesson(members, alpha, temperature)
-    found = teach(study, database(storage, storage_file), lesson, folder, keep=keep)
+    folder, place = Path(output).expanduser() if output else None, database(storage, storage_file)
+    found = teach(study, place, Lesson(**lesson), folder, keep=keep, tell=lambda text: click.echo(text, err=True))
     if as_json:
         print_json(found)
     else:

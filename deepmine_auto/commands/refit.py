@@ -1,4 +1,4 @@
-"""`deepmine-auto refit`: the winner, trained on all rows."""
+"""`deepmine-auto refit`: the winner, trained on training and validation rows."""
 
 from __future__ import annotations
 

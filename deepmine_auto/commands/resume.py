@@ -17,6 +17,8 @@ from deepmine_auto.commands.options import as_json, database, listed, storage_op
 @click.option("--max-gpu-hours", type=float, metavar="X", help="End after so many hours in all, over all GPUs held.")
 @click.option("--space", metavar="NAME|FILE", help="Search this space from here on.")
 @click.option("--attention", metavar="A,B", multiple=True, help="Choose from these attention variants from here on.")
+@click.option("--tuning", metavar="A,B", multiple=True, help="Choose from these tunings from here on.")
+@click.option("--technique", metavar="A,B", multiple=True, help="Search these techniques too from here on.")
 @workers_options
 @click.option("--take-over", is_flag=True, help="End the process that holds the study, and go on in its place.")
 @as_json
@@ -29,5 +31,5 @@ def resume(
     from deepmine_auto.searching import resume as go_on
 
     place = database(storage, storage_file)
-    change = {**options, "attention": listed(options["attention"])}
+    change = {**options, **{each: listed(options[each]) for each in ("attention", "tuning", "technique")}}
     conducted(lambda watcher: go_on(study, place, watcher, take_over=take_over, **change), as_json)

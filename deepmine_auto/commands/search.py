@@ -19,6 +19,9 @@ from deepmine_auto.commands.options import (
 if TYPE_CHECKING:
     from deepmine_auto.storage.place import Place
 
+SEVERAL = ("attention", "backbone", "tuning", "technique")
+"""Options that take names with commas between them."""
+
 
 @click.command()
 @click.option("--task", metavar="NAME", help="What is to be learned. [default: sentiment]")
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 @click.option("--space", metavar="NAME|FILE", help="Plugins and ranges to search: a bundled space or a TOML file.")
 @click.option("--attention", metavar="A,B", multiple=True, help="Attention variants to choose from instead.")
 @click.option("--backbone", metavar="A,B", multiple=True, help="Backbones, or pretrained models: folders, hub names.")
+@click.option("--tuning", metavar="A,B", multiple=True, help="What of a pretrained model learns, to choose from.")
+@click.option("--technique", metavar="A,B", multiple=True, help="Techniques to search beside those of the space.")
 @click.option("--trials", type=int, metavar="N", help="End after so many trials.")
 @click.option("--time-budget", metavar="TIME", help="End after this time: 90s, 5m, 1h30m.")
 @click.option("--max-gpu-hours", type=float, metavar="X", help="End after so many hours, counted over all GPUs held.")
@@ -50,7 +55,7 @@ def search(as_json: bool, dry_run: bool, storage: str | None, storage_file: str 
     """Search, name a winner, check it on the locked test, and export it."""
     place = database(storage, storage_file)
     fields = {name: value for name, value in options.items() if value not in (None, ())}
-    fields |= {name: listed(fields[name]) for name in ("attention", "backbone") if name in fields}
+    fields |= {name: listed(fields[name]) for name in SEVERAL if name in fields}
     (_foretell if dry_run else _conduct)(place, fields, as_json)
 
 

@@ -16,6 +16,7 @@ class Bitfit(Tuning):
 
     name: ClassVar[str] = "bitfit"
     source: ClassVar[str] = "arXiv:2106.10199"
+    rate: ClassVar[float] = 3e-3
 
     def apply(self, model: nn.Module) -> None:
         """Freeze all but the biases. Raises BadInput where the model has none."""

@@ -16,6 +16,7 @@ class Full(Tuning):
 
     name: ClassVar[str] = "full"
     source: ClassVar[str] = "arXiv:1810.04805"
+    rate: ClassVar[float] = 5e-5
 
     def apply(self, model: nn.Module) -> None:
         """Leave all as it is."""

@@ -23,6 +23,7 @@ class Prompt(Tuning):
 
     name: ClassVar[str] = "prompt"
     source: ClassVar[str] = "arXiv:2104.08691"
+    rate: ClassVar[float] = 1e-2
     neutral: ClassVar[bool] = False
 
     length: Annotated[int, Choice(4, 8, 16, 32)] = 16

@@ -17,6 +17,7 @@ class TopLayers(Tuning):
 
     name: ClassVar[str] = "top_layers"
     source: ClassVar[str] = "arXiv:1911.03090"
+    rate: ClassVar[float] = 2e-4
     counts: ClassVar[str] = "layers"
 
     layers: Annotated[int, Int(0, 12)] = 2
