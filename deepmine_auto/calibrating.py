@@ -30,6 +30,7 @@ from deepmine_auto.training.measure import costs_of
 from deepmine_auto.training.outputs import outputs_of
 from deepmine_auto.training.state import collect
 from deepmine_auto.training.step import take_step
+from deepmine_auto.training.trial import let_go
 
 T = TypeVar("T")
 
@@ -164,21 +165,22 @@ class Bench:
 
     def size(self, params: Mapping[str, Value]) -> Sized | None:
         """Build a model and count; None, and a reason more, where it cannot be built."""
-        return self._tried(lambda halvings: self._sized(params, halvings))
+        return self._tried(lambda halvings: self._sized(params, halvings), params)
 
     def measure(self, sized: Sized) -> Measured | None:
         """Train a model for a few steps; None, and a reason more, where that fails."""
-        return self._tried(lambda halvings: self._measured(sized, halvings), sized.halvings)
+        return self._tried(lambda halvings: self._measured(sized, halvings), sized.params, sized.halvings)
 
-    def _tried(self, work: Callable[[int], T], halvings: int = 0) -> T | None:
-        """Work, and as a search does once more with halved batches where they do not fit into memory."""
+    def _tried(self, work: Callable[[int], T], params: Mapping[str, Any], halvings: int = 0) -> T | None:
+        """Work, and as a search does again with halved batches as long as they do not fit into memory."""
         try:
             return work(halvings)
         except Exception as error:  # plugins may raise anything; a search goes on without these models too
-            short = out_of_memory(error) and not halvings
+            short = out_of_memory(error) and params["training/batch"] >> halvings > 1
             why = str(error) if isinstance(error, DeepmineError) else f"{type(error).__name__}: {error}"
         if short:  # out here the error is gone, and with it the memory that its frames held
-            return self._tried(work, 1)
+            let_go()
+            return self._tried(work, params, halvings + 1)
         self.refused[why] += 1
         return None
 

@@ -109,7 +109,7 @@ def _nothing(agenda: Agenda) -> NothingLearned:
         return NothingLearned(f"No trial keeps the limits: {limits}.", f"Ease them in a new study, or go on: {remedy}")
     del causes["deadline"]
     if {*causes} == {"memory"}:
-        what = "Every trial ran out of memory, also where its batch was worked off in parts."
+        what = "Every trial ran out of memory, also where its batch was worked off row by row."
         others = 'a smaller model, a tuning such as lora, or shorter texts ("data/max_len" in a space)'
         return NothingLearned(what, f"Search {others}; see `deepmine-auto trials {ledger.study.typed}`.")
     if causes:
@@ -175,7 +175,7 @@ def examine(training: Training, chosen: Chosen, study: StudyRow, seed: int) -> E
     baseline = task.baseline(rows_to_fit(task, train), rows, prepared)
     targets = prepared.targets(rows)
     evidence = weigh(task, study.spec["objective"], outputs, baseline, targets, seed_of(seed, "bootstrap"))
-    return Examined(rows, replace(evidence, baseline_name=name_of(task, train)), outputs, targets)
+    return Examined(rows, replace(evidence, baseline_name=name_of(task, len(train))), outputs, targets)
 
 
 def outputs_for(training: Training, inputs: Sequence[Any]) -> np.ndarray:
@@ -191,7 +191,8 @@ def export(bundle: Path, training: Training, story: Story, rows: Rows) -> float:
     judged, model = training.evaluated(), training.model
     prepared: Prepared = training.prepared
     asked = list(rows.inputs[:INPUTS])
-    with forgotten(model):  # a reload remembers nothing of these rows
+    exactly = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
+    with forgotten(model), exactly:  # a reload remembers nothing of these rows, and a CPU does not round as TF32 does
         learned = outputs_for(training, asked)
         model.load_state_dict({**model.state_dict(), **({} if judged is None else judged)})
         params = model_params(story.params, merged=merge(model.backbone))

@@ -13,7 +13,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def code_of(error: Exception) -> int | None:
-    """The number of the system's error behind this one; safetensors has it in its text alone."""
+    """The number of the system's error behind this one; safetensors and tokenizers have it in their text alone."""
     if isinstance(error, OSError):
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error))

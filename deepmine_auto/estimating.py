@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.calibrating import Sample, megabytes, sample
 from deepmine_auto.data import kept
-from deepmine_auto.executors.gpus import seeing
+from deepmine_auto.executors.gpus import gpus_here, seeing
 from deepmine_auto.executors.resources import Node, cores_here, shared_out
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import task_of
@@ -115,7 +114,7 @@ def crew_of(asked: Mapping[str, Any]) -> Crew:
     if asked["executor"] == "inline":
         with workers(asked) as on:
             return Crew(on.slots, on.gpus)
-    gpus = torch.cuda.device_count()
+    gpus = gpus_here()
     if asked["address"]:
         gpus = max(gpus, asked["gpus"] or 0)
     here = Node(float(cores_here()), gpus)

@@ -144,8 +144,11 @@ def _draws_no_more(study: StudyRow, store: Store) -> str:
     reruns, trials = len(store.rows(tables.reruns, study.id)), len(store.trials(study.id))
     if reruns > study.spec.get("reopened", 0):
         return "is in its finals"
-    most = study.spec["budget"].get("trials")
-    return f"has all its {most} trials" if most is not None and trials >= most else ""
+    budget = Budget(**study.spec["budget"])
+    if budget.trials is not None and trials >= budget.trials:
+        return f"has all its {budget.trials} trials"
+    used_up = (said for _, most, there, said in _used(study, store, budget) if most is not None and most <= there)
+    return next(used_up, "")
 
 
 def _used(study: StudyRow, store: Store, budget: Budget) -> list[tuple[str, float | None, float, str]]:

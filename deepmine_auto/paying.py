@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 LENGTHS = (64, 1024)
 """Lengths that are measured; others are reckoned between and beyond them by the variant's own `cost`."""
 
-TOKENS = 2048
+TOKENS = {"cpu": 2_048, "cuda": 32_768}
+"""So many are computed at a time: a GPU takes as long for fewer."""
+
 REPEATS = 5
 DIM, HEADS = 64, 4
 MEMORY_SHARE = 0.5
@@ -152,7 +154,9 @@ def measured(variant: Attention) -> Pace:
 
 
 def _seconds_a_row(variant: Attention, length: int) -> float:
-    rows = max(1, TOKENS // length)
+    from deepmine_auto.training.loop import device_here
+
+    rows = max(1, TOKENS[device_here().type] // length)
     return statistics.median(_times(_step(variant, rows, length))) / rows
 
 
@@ -165,9 +169,10 @@ def _step(variant: Attention, rows: int, length: int) -> Callable[[], None]:
 
     modes: tuple[Mode, ...] = ("bidirectional", "causal")
     mode = next(each for each in modes if each in variant.caps.modes)
-    with torch.random.fork_rng():
-        layer = token_mixer(variant, [], replace(_shape(length), mode=mode)).to(device_here())
-        x_BLD = torch.randn(rows, length, DIM, device=device_here(), requires_grad=True)
+    device = device_here()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        layer = token_mixer(variant, [], replace(_shape(length), mode=mode)).to(device)
+        x_BLD = torch.randn(rows, length, DIM, device=device, requires_grad=True)
 
     def step() -> None:
         layer(x_BLD, Mask(causal=mode == "causal"))[0].out.sum().backward()

@@ -36,7 +36,7 @@ from deepmine_auto.training.loop import Training
 from deepmine_auto.training.prepared import ready
 from deepmine_auto.training.recipe import MOST_REPORTS
 
-HOW = "on all rows"
+HOW = "on the rows of training and validation"
 BESIDE = "which was fitted on the training rows alone"
 
 
@@ -148,7 +148,7 @@ def _exported(folder: Path, training: Training, beside: Training, row: StudyRow,
 def _evidence(training: Training, beside: Training, row: StudyRow, store: Store) -> Evidence:
     """Its scores with the winner's beside them, in the place where a trial's evidence has the baseline's."""
     trial = beside.assignment.number
-    store.add_event(row.id, "test opened", f"the locked test was opened for trial {trial}, trained on all rows")
+    store.add_event(row.id, "test opened", f"the locked test was opened for trial {trial}, trained {HOW}")
     rows = test_rows(Path(row.folder))
     outputs, others = (outputs_for(each, rows.inputs) for each in (training, beside))
     targets, seed = training.prepared.targets(rows), seed_of(int(row.spec["seed"]), "bootstrap")

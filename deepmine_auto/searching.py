@@ -128,16 +128,15 @@ class Workers(NamedTuple):
 
 def _prove(folder: Path, on: Workers) -> None:
     """Raise BadInput where the study's folder is not seen by all workers, before anything is written: a study that has
-    begun keeps its folder."""
+    begun keeps its folder. Nothing of it is left, because the study may not begin for another reason."""
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         on.prove(folder)
-    except BaseException:
+    finally:
         if made:
             with suppress(OSError):
                 folder.rmdir()
-        raise
 
 
 def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Result:
@@ -151,7 +150,7 @@ def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Resul
         ledger,
         opened.budget,
         on.slots,
-        lambda: closing_seconds(baseline.seconds(), agenda.took.values(), study.spec["parts"]),
+        lambda: closing_seconds(baseline.seconds(), agenda.took, study.spec["parts"]),
         lambda params: unavailable(study, params, host),
     )
     watcher.opened(agenda, opened.notes, baseline.value)

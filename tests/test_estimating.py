@@ -66,11 +66,11 @@ def test_without_gpus_there_is_a_worker_a_core_unless_fewer_are_asked_for(monkey
 
 
 def test_gpus_are_those_asked_for_or_those_that_torch_sees(monkeypatch):
-    monkeypatch.setattr(estimating.torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(estimating, "gpus_here", lambda: 8)
     assert crew_of({**ASKED, "gpus": 8}) == Crew(8, 8.0)
     assert crew_of({**ASKED, "gpus": 8, "gpus_per_trial": 0.25}) == Crew(32, 8.0)
     assert crew_of({**ASKED, "gpus": 8, "gpus_per_trial": 4.0, "workers": 1}) == Crew(1, 4.0)
-    monkeypatch.setattr(estimating.torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(estimating, "gpus_here", lambda: 3)
     assert crew_of({**ASKED, "gpus": None}) == Crew(3, 3.0)
     assert crew_of({**ASKED, "gpus": 2, "gpus_per_trial": 0.6}) == Crew(2, 1.2), "a trial keeps to one GPU"
 

@@ -1,11 +1,12 @@
 """What a search leaves where it ends without a result."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_texts import rows
 
-from deepmine_auto import concluding
+from deepmine_auto import concluding, searching
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.executors import inline
 from deepmine_auto.searching import search
@@ -63,6 +64,16 @@ def test_room_is_asked_for_before_the_locked_test_is_opened(here, monkeypatch):
     monkeypatch.setattr(concluding, "refuse_without_room", full)
     store, study = searched(error)
     assert "test opened" not in {row["kind"] for row in store.rows(tables.events, study)}
+
+
+def test_a_folder_that_is_proven_is_not_left_where_the_study_does_not_begin(tmp_path):
+    there = tmp_path / "there"
+    there.mkdir()
+    for folder in (tmp_path / "new", there):
+        seen = []
+        searching._prove(folder, SimpleNamespace(prove=lambda each, seen=seen: seen.append(each.is_dir())))
+        assert seen == [True]
+    assert [*tmp_path.iterdir()] == [there]
 
 
 def test_a_trial_that_broke_the_device_of_this_process_is_not_begun_again(here, monkeypatch):

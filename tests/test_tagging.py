@@ -23,6 +23,7 @@ def test_symbols_and_answers_are_those_of_the_training_rows():
     assert PREPARED.symbols == ("[PAD]", "[UNK]", "a", "b", "c")
     assert PREPARED.answers == ("x", "y")
     assert PREPARED.encode(["a z", ""]) == [[2, 1], [1]]
+    assert PREPARED.unknown == 1
     assert PREPARED.targets(ROWS).tolist() == [[-100, 0, 1, -100], [0, -100, -100, -100], [-100, 1, -100, 0]]
 
 

@@ -95,7 +95,9 @@ def _built(place: Path, ours: Mapping[str, Any], host: Host) -> tuple[Task, Prep
     task = task_of(ours["task"], ours["params"], host)
     prepared = task.load(place)
     _refuse_too_large(place, partial(build_model, ours["params"], task, prepared, host))
-    with torch.random.fork_rng():  # drawing weights that are replaced at once shall not move the caller's seed
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # drawing weights that are replaced at once shall not move the caller's seed
         model = build_model(ours["params"], task, prepared, host)
     model.load_state_dict(load_weights(place / WEIGHTS))
     return task, prepared, model.eval()

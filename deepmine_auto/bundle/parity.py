@@ -9,6 +9,7 @@ Shapes: N inputs.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,13 @@ def verify(folder: Path, inputs: Sequence[Any], outputs: np.ndarray) -> float:
         # -P: a file torch.py in the folder where the user works must not be taken for the library
         command = [sys.executable, "-P", "-m", "deepmine_auto.bundle.parity", str(folder), asked]
         command.append(str(torch.get_num_threads()))  # other threads would sum in another order
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        on_cpu = {
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+        }  # a GPU may have no room beside the training, or take one process alone
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=on_cpu
+        )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise NotEqual(f"The exported model cannot be reloaded: {last}", UNNAMED)

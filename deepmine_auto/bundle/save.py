@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from deepmine_auto import failpoints
@@ -61,7 +60,8 @@ def refuse_unmakeable(folder: Path) -> None:
 
 def refuse_without_room(folder: Path, model: nn.Module) -> None:
     """Raise DeepmineError if the disk has no room for a model's bundle. Ask before the locked test is opened."""
-    needed, nearest = 4 * sum(each.numel() for each in model.parameters()) + BESIDE_WEIGHTS, _nearest(folder)
+    weights = model.state_dict().values()  # one that is shared is written under each of its names
+    needed, nearest = sum(each.nbytes for each in weights) + BESIDE_WEIGHTS, _nearest(folder)
     if shutil.disk_usage(nearest).free < needed:
         raise DeepmineError(f"There is no room for {folder}, which takes {needed / 1e6:,.0f} MB.", MAKE_ROOM)
 
@@ -107,7 +107,7 @@ def named_when_whole(folder: Path) -> Iterator[Path]:
         unfinished.rename(folder)
     except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        if isinstance(error, OSError | SafetensorError) and code_of(error) in FULL:
+        if isinstance(error, Exception) and code_of(error) in FULL:
             raise DeepmineError(f"There is no room for {folder}.", MAKE_ROOM) from error
         raise
     flush(folder.parent)
@@ -129,7 +129,7 @@ def _write(folder: Path, exported: Exported) -> None:
 def _probe(exported: Exported) -> list[float]:
     """The probe of a model that is built from params and weights alone, as every load will build it."""
     host = the_host()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         model = build_model(
             exported.params, task_of(exported.story.task, exported.params, host), exported.prepared, host
         )

@@ -80,14 +80,25 @@ def read_texts(path: Path, text_column: str | None = None) -> list[str]:
 
 
 def read_loose(path: Path, text_column: str | None = None) -> list[str]:
-    """Read texts as `read_texts` does where their order says nothing: blank lines of .txt are left out."""
+    """Read texts as `read_texts` does where their order says nothing: blank lines of .txt are left out, and shards are
+    read together."""
+    return [each for shard in _with_all_shards(_first_shard(path)) for each in _loose(shard, text_column)]
+
+
+def _loose(path: Path, text_column: str | None) -> list[str]:
     if extension(path) in LINES:
         return _texts([each for each in read_lines(path) if each.strip()], path)
     return read_texts(path, text_column)
 
 
 def read_pairs(path: Path, column: str, text_column: str | None = None) -> list[tuple[str, str]]:
-    """Read the texts of one file, each with what this column has beside it; both stripped. Raises BadInput."""
+    """Read the texts of one file, each with what this column has beside it; both stripped. Shards are read together.
+    Raises BadInput."""
+    shards = _with_all_shards(_first_shard(path))
+    return [pair for each in shards for pair in _pairs(each, column, text_column)]
+
+
+def _pairs(path: Path, column: str, text_column: str | None) -> list[tuple[str, str]]:
     table = read_table(path)
     if column not in table:
         columns = ", ".join(table)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -56,8 +56,17 @@ class Lesson:
             raise BadInput(f"--temperature is {self.temperature:g}.", "Give a number above 0.")
 
 
-def distil(study: str, storage: Place, lesson: Lesson, output: Path | None = None, *, keep: bool = False) -> Row:
-    """Teach the winner's params, and export what comes of it; return its folder, its value and the trial's own.
+def distil(
+    study: str,
+    storage: Place,
+    lesson: Lesson,
+    output: Path | None = None,
+    *,
+    keep: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Row:
+    """Teach the winner's params, and export what comes of it; return its folder, its value and the trial's own. `tell`
+    hears what is begun.
 
     Raises BadInput where there is no such study, end or second trial, or where `output` exists; NoBetter where no
     ensemble is better than one trial, or, unless `keep`, where what was taught is not better than the trial itself.
@@ -73,8 +82,9 @@ def distil(study: str, storage: Place, lesson: Lesson, output: Path | None = Non
         found = select(pool_of(row, store, host), row, lesson.members)
         assignment = assignment_of(row, store, trial, host, "distilled")
         try:
+            tell(f"trial {trial} is trained again, taught by an ensemble of trials {found.words()}")
             ended = _taught(assignment, _teacher(row, store, host, found), lesson, host)
-            told = _compared(row, ended, _untaught(row, store, assignment, host), found, lesson)
+            told = _compared(row, ended, _untaught(row, store, assignment, host, tell), found, lesson)
             if not (told["better"] or keep):
                 raise NoBetter(f"{told['sentence']}.", "Nothing was exported; --keep exports it all the same.")
             _export(folder, row, replace(assignment, checkpoints=(str(ended.checkpoint),)), told, host)
@@ -112,13 +122,14 @@ class Untaught(NamedTuple):
     stopped_at: float | None = None
 
 
-def _untaught(row: StudyRow, store: Store, assignment: Assignment, host: Host) -> Untaught:
+def _untaught(row: StudyRow, store: Store, assignment: Assignment, host: Host, tell: Callable[[str], None]) -> Untaught:
     """The trial itself, trained to its end if the search did not: a teacher has no credit for steps that a trial never
     took."""
     history, trial = History(store, row), assignment.number
     own = history.best_values()[trial]
     if history.trials[trial].state == TrialState.COMPLETE:
         return Untaught(trial, own)
+    tell(f"trial {trial} is trained again without a teacher, because the search stopped it before its end")
     again = replace(assignment, attempt=2)  # the checkpoints of the first are still wanted
     value = to_its_end(
         lambda: Training(again, host).messages(),

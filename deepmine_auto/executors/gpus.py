@@ -1,4 +1,4 @@
-"""Where no GPU is asked for none is used, though the machine has some."""
+"""Which GPUs are used, and how much of them: none where none is asked for, though the machine has some."""
 
 from __future__ import annotations
 
@@ -8,6 +8,26 @@ from contextlib import contextmanager
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """Empty, it hides all GPUs: from torch where that has not looked yet, and from `device_here` at any time."""
+
+OWN_BYTES = 0.5e9
+"""What a process takes of a GPU beside torch's tensors."""
+
+
+def gpus_here() -> int:
+    """The GPUs that torch can use: those of a driver that is too old are there, and cannot be."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def keep_to_share(share: float) -> None:
+    """Let torch take no more than this share of a GPU, where several processes have theirs: who takes too much shall
+    run out of memory itself, and not its neighbour."""
+    import torch
+
+    if 0 < share < 1 and torch.cuda.is_available():
+        whole = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(max(share / 2, share - OWN_BYTES / whole))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 
 from deepmine_auto.host import Host
-from deepmine_auto.messages import Assignment, Ended
+from deepmine_auto.messages import Assignment
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.training.ends import DeviceBroken
 from deepmine_auto.training.trial import messages
@@ -42,8 +42,7 @@ def _ended_with_its_device(agenda: Agenda, assignment: Assignment) -> Iterator[N
     try:
         yield
     except DeviceBroken as broken:
-        agenda.heard(assignment.key, Ended("plugin" if broken.plugin else "error", None, reason=broken.what,
-                                           plugin=broken.plugin))  # fmt: skip
+        agenda.heard(assignment.key, broken.end())
         raise
 
 

@@ -75,7 +75,7 @@ def shared_out(nodes: Sequence[Node], gpus: int | None, gpus_per_trial: float | 
         raise BadInput(f"{gpus} GPUs were asked for, and Ray reports {there}.", remedy)
     if gpus_per_trial and gpus is None and not there:
         what = f"A trial on {gpus_per_trial:g} GPUs never begins: no GPU is seen."
-        raise BadInput(what, "Leave out --gpus-per-trial, or give --gpus too: with 0 it runs on CPU cores.")
+        raise BadInput(what, "Give --gpus 0 and it runs on CPU cores; a new study needs no --gpus-per-trial then.")
     use = there if gpus is None else gpus
     share = (gpus_per_trial or 1.0) if use else 0.0
     _refuse_share(share, use, max(each.gpus for each in nodes))

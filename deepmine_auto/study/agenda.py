@@ -34,6 +34,9 @@ from deepmine_auto.study.setting_aside import NothingInItsPlace
 SECONDS_BETWEEN_NOTES = 60.0
 """How long a session has lasted is written so often, where no report says it: a budget holds over all sessions."""
 
+EVALUATIONS_KEPT = 99
+"""Of so many, the newest, the seconds are known: what the end takes is asked at every message."""
+
 
 class Agenda:
     """One study's work, handed out over `slots` workers. `closing` estimates the seconds of export and checks;
@@ -56,7 +59,7 @@ class Agenda:
         self.judging_at: dict[Key, float] = {}  # it does not hang then, but nor may it judge for ever past the deadline
         self.spoken: set[Key] = set()  # whose worker has said something since it was handed out
         self.beats: dict[Key, Beat] = {}
-        self.took: dict[int, Sequence[float]] = {}  # by trial: the seconds of its last evaluation
+        self.took = deque[Sequence[float]](maxlen=EVALUATIONS_KEPT)
         self.stopped = ledger.history.search_ended
         self.refused_at: int | None = None  # so many trials had ended when there was nothing to propose
 
@@ -106,7 +109,7 @@ class Agenda:
 
     def _take(self, assignment: Assignment, message: Message) -> bool:
         if isinstance(message, Reported):
-            self.took[self.ledger.history.trial_of(assignment.key)] = message.took
+            self.took.append(message.took)
             # what has taken its last step is complete, and says so next, whatever the time is
             out_of_time = message.share < WHOLE and self._out_of_time(assignment)
             return self.ledger.report(assignment, message, out_of_time=out_of_time)
@@ -253,8 +256,8 @@ class Agenda:
 
     def _say_halved(self, assignment: Assignment) -> None:
         kind, number = assignment.key
-        batch = assignment.params["training/batch"]
-        text = f"{kind} {number} out of memory at batch {batch}: tried again in parts of half as many rows"
+        rows = assignment.params["training/batch"] >> assignment.halvings
+        text = f"{kind} {number} out of memory with {rows} rows at a time: tried again with {rows // 2}"
         self.ledger.event("memory", text, self.ledger.history.trial_of(assignment.key))
 
     def _out_of_time(self, assignment: Assignment) -> bool:

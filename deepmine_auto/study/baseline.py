@@ -72,9 +72,9 @@ def rows_to_fit(task: Task, train: Rows, most: int = MOST_ROWS) -> Rows:
     return train if len(train) <= most else train.take(sorted(_of_all_strata(task.strata(train))[:most]))
 
 
-def name_of(task: Task, train: Rows) -> str:
-    """The baseline in words, with the number of its rows where these are not all."""
-    return task.baseline_name if len(train) <= MOST_ROWS else f"{task.baseline_name} of {MOST_ROWS:,} rows"
+def name_of(task: type[Task] | Task, rows: int) -> str:
+    """The baseline in words where there are so many training rows, with the number of its own where it has fewer."""
+    return task.baseline_name if rows <= MOST_ROWS else f"{task.baseline_name} of {MOST_ROWS:,} rows"
 
 
 def _of_all_strata(strata: Sequence[Hashable]) -> list[int]:

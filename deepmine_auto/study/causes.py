@@ -44,6 +44,6 @@ AGAIN: dict[Because, Again] = {
     "lost": Again(_GONE, 4),
     "hung": Again(_GONE, 4),
     "preempted": Again(frozenset(), 1),  # whoever takes the machine away is to blame: it is not counted
-    "memory": Again(frozenset({"memory"}), 1),
+    "memory": Again(frozenset({"memory"}), 16),  # each time with half as many rows: they are one before that
 }
-"""A trial that takes its worker with it is tried five times in all, one that fills the memory twice."""
+"""A trial that takes its worker with it is tried five times in all."""

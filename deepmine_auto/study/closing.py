@@ -11,14 +11,14 @@ VERIFY_SECONDS = 12.0
 """Expected time of exporting and of reloading in a clean process, which imports torch once more."""
 
 FEWEST = 3
-"""Of fewer trials the times say too little: the first may be that of imports, and is taken thousands of times."""
+"""Of fewer evaluations the scores' times say too little: they are taken thousands of times."""
 
 
 def closing_seconds(baseline: float, took: Collection[Sequence[float]], parts: Mapping[str, int]) -> float:
-    """The seconds to keep, where fitting the baseline takes `baseline`, and trials took so long for the outputs of the
-    validation rows and for the scores of these. The test's outputs are scored for every resample, beside the
+    """The seconds to keep, where fitting the baseline takes `baseline`, and evaluations took so long for the outputs of
+    the validation rows and for the scores of these. The test's outputs are scored for every resample, beside the
     baseline's; `parts` are the numbers of rows."""
-    enough = len(took) >= FEWEST
-    outputs, scores = (median(each) for each in zip(*took, strict=True)) if enough else (0.0, 0.0)
-    tested = (outputs + 2 * RESAMPLES * scores) * parts["test"] / parts["validation"]
+    outputs, scores = (median(each) for each in zip(*took, strict=True)) if took else (0.0, 0.0)
+    scored = 2 * RESAMPLES * scores if len(took) >= FEWEST else 0.0
+    tested = (outputs + scored) * parts["test"] / parts["validation"]
     return VERIFY_SECONDS + 2 * baseline + tested

@@ -25,8 +25,9 @@ FINALISTS = 3
 REPEATS = 3
 
 BY_CHANCE = {2: 6.31, 3: 2.92}
-"""So many standard errors may a mean lead over so many splits come to by chance: Student's t, one-sided, 95 %. That is
-a little too sure, because the splits share most of their rows, and the winner was chosen by the same values."""
+"""So many standard errors may a mean lead over so many reruns come to by chance: Student's t, one-sided, 95 %. That is
+a little too sure, because the splits share most of their rows, and the winner was chosen by the same values. Where the
+user gave validation rows, and seeds alone differ, it is a lead on these rows, whatever others would say."""
 
 
 class Rerun(NamedTuple):
@@ -103,8 +104,8 @@ def winner(
 
 
 def as_good(won: int, reruns: Iterable[Row], direction: Direction) -> list[int]:
-    """The others of which the reruns do not show that the winner `won` is better: on the splits that both have, its
-    mean lead is within chance. One split shows nothing, and neither does none."""
+    """The others of which the reruns do not show that the winner `won` is better: over the repeats that both have, its
+    mean lead is within chance. One shows nothing, and neither does none."""
     values: dict[int, dict[int, float]] = {}
     for row in reruns:
         if row["state"] == "COMPLETE":

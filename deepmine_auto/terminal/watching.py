@@ -11,6 +11,7 @@ from deepmine_auto.interrupts import raise_if_lost
 from deepmine_auto.searching import Watcher
 from deepmine_auto.storage.store import shown
 from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.baseline import name_of
 from deepmine_auto.study.budget import duration
 from deepmine_auto.study.finals import REPEATS
 from deepmine_auto.study.ledger import TOLD
@@ -36,8 +37,9 @@ class Onlooker(Watcher):
 
     def opened(self, agenda: Agenda, notes: tuple[str, ...], baseline: Callable[[], float | None]) -> None:
         """Remember what there is to look at."""
-        task = the_host().get("task", agenda.ledger.study.spec["task"])
-        self.agenda, self.beside = agenda, Beside(task.baseline_name, baseline)
+        spec = agenda.ledger.study.spec
+        name = name_of(the_host().get("task", spec["task"]), spec["parts"]["train"])
+        self.agenda, self.beside = agenda, Beside(name, baseline)
         self.typed = agenda.ledger.study.typed
         self.on_open()
 

@@ -15,9 +15,10 @@ from deepmine_auto.model.assemble import plugins_of
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.objectives import COSTS
 
-NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+NO_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
+"""What torch, CUDA, cuBLAS, cuDNN, Triton and NCCL say; cuBLAS does not begin on a GPU that is full."""
 
-BROKEN = "The GPU cannot be used by this process any more"
+BROKEN, RAN = "The GPU cannot be used by this process any more", ", which ran "
 AGAIN = "Run it again; with a search, deepmine-auto resume goes on."
 
 
@@ -32,12 +33,23 @@ class DeviceBroken(DeepmineError):
     """Such a fault: the process has to end. `plugin` is whose code was running, where that is known."""
 
     def __init__(self, told: str, plugin: str | None) -> None:
-        super().__init__(f"{BROKEN}: {told}.", AGAIN)
-        self.plugin = plugin
+        super().__init__(f"{BROKEN}{f'{RAN}{plugin}' if plugin else ''}: {told}.", AGAIN)
+        self.told, self.plugin = told, plugin
 
     def __reduce__(self) -> tuple[type[DeviceBroken], tuple[str, str | None]]:
         """Workers send it to their driver."""
-        return type(self), (self.what.removeprefix(f"{BROKEN}: ").removesuffix("."), self.plugin)
+        return type(self), (self.told, self.plugin)
+
+    def end(self) -> Ended:
+        """The end of the trial in which it came."""
+        return Ended("plugin" if self.plugin else "error", reason=self.what, plugin=self.plugin)
+
+
+def broken_in(text: str) -> tuple[str, str | None] | None:
+    """What such a fault says somewhere in a text, and the plugin that it names; None where there is none."""
+    _, found, said = text.rpartition(BROKEN)
+    plugin = said.partition(":")[0].removeprefix(RAN) if said.startswith(RAN) else None
+    return (f"{BROKEN}{said.partition(AGAIN)[0]}".strip(), plugin) if found else None
 
 
 REASON_BYTES = 4096

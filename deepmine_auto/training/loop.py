@@ -94,7 +94,7 @@ class Training:
         remember(self.model.backbone, self.folder / "prepared", (self.train, self.validation))
         read = [each for each in (self.train, self.unlabelled, paraphrases) if each is not None]
         leave_unseen(self.model.backbone, read, getattr(self.prepared, "unknown", None))
-        self.adapting: list[Any] = [each for each in self.model.modules() if hasattr(each, "step")]
+        self.adapting: list[Any] = [each for each in self.model.modules() if callable(getattr(each, "step", None))]
         self.losses: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(assignment.seed)
         self.techniques = self._techniques(paraphrases)
@@ -286,10 +286,11 @@ class Training:
         computed = time.monotonic()
         if not np.isfinite(outputs).all():
             return {}
+        if not any(self.took):
+            self.task.scores(outputs, self.validation.targets)  # the first may import something
+        scoring = time.monotonic()
         scores = self.task.scores(outputs, self.validation.targets)
-        again = time.monotonic()
-        self.task.scores(outputs, self.validation.targets)  # the first may have imported something
-        self.took = computed - start, min(again - computed, time.monotonic() - again)
+        self.took = computed - start, time.monotonic() - scoring
         return {name: float(each) for name, each in scores.items()}  # NumPy's numbers cannot be sent
 
     def _alive(self, turns: Iterator[np.ndarray]) -> Generator[Beat, None, np.ndarray]:

@@ -25,7 +25,7 @@ import torch.distributed as dist
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import Assignment, Ended, Message, Saved, from_plain, to_plain
 from deepmine_auto.scratch import scratch
-from deepmine_auto.training.ends import guarded
+from deepmine_auto.training.ends import DeviceBroken, guarded
 from deepmine_auto.training.loop import Training, device_here
 from deepmine_auto.training.preemption import asked_to_stop
 from deepmine_auto.training.team import ASKED, NEVER, Ranks, StopAt
@@ -146,10 +146,18 @@ def _work(text: str, place: Place, pipe: Connection, parent: int, threads: int) 
         signal.signal(each, signal.SIG_IGN)  # they reach a whole process group; what they mean is the parent's to say
     torch.set_num_threads(threads)
     assignment, host = Assignment.from_json(text), the_host()
-    for message in guarded(lambda: _training(assignment, host, place), assignment, host):
+    for message in _with_its_end(guarded(lambda: _training(assignment, host, place), assignment, host)):
         pipe.send_bytes(json.dumps(to_plain(message)).encode())
         pipe.recv_bytes()
     pipe.recv_bytes()
+
+
+def _with_its_end(messages: Iterator[Message]) -> Iterator[Message]:
+    """The messages, the last of which says so where the device is broken: this process has no other training."""
+    try:
+        yield from messages
+    except DeviceBroken as broken:
+        yield broken.end()
 
 
 def _training(assignment: Assignment, host: Host, place: Place) -> Iterator[Message]:

@@ -91,7 +91,7 @@ def take_step(training: Training, batch: Batch, unlabelled: Batch | None = None)
     training.optimizer.zero_grad(set_to_none=True)
     loss = _whole_loss(training, step)
     step.scaled(loss).backward()
-    for each in training.techniques.values():
+    for each in sorted(training.techniques.values(), key=_scales):
         each.after_backward(step)
     _move(training, training.progress.step - training.before, training.steps)
     for each in training.adapting:
@@ -111,11 +111,15 @@ def _step_before_task(training: Training, batch: Batch, unlabelled: Batch | None
     step.scaled(loss).backward()
     for weight in training.model.head.parameters():
         weight.grad = None  # it is zero, and what learns nothing shall not decay either
-    for each in training.techniques.values():
-        if type(each).scale is not Applied.scale:
-            each.after_backward(step)
+    for each in filter(_scales, training.techniques.values()):
+        each.after_backward(step)
     _move(training, training.progress.step, training.before)
     return loss.detach()
+
+
+def _scales(technique: Applied) -> bool:
+    """Whether it makes gradients larger, and in the end small again."""
+    return type(technique).scale is not Applied.scale
 
 
 def _whole_loss(training: Training, step: OneStep) -> Tensor:

@@ -102,11 +102,11 @@ class Ranks(Alone):
     def stops_at(self, step: int) -> bool:
         """Whether nobody takes another step after `step`.
 
-        A rank may be one step ahead of the others, so the leader chooses the step after the next; nobody reaches it
-        without having met the leader in the next one.
+        A rank may be one step ahead of the others, and on GPUs, which are met later than asked to, one more; so the
+        leader chooses a step that nobody reaches without having met it before.
         """
         if self.leads and self.stop_at.value == ASKED:
-            self.stop_at.value = step + 1
+            self.stop_at.value = step + 2
         return 0 <= self.stop_at.value <= step
 
     def draw_for(self, seed: int, step: int) -> None:

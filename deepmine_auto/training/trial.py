@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+
+import torch
 
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Message
@@ -20,4 +23,17 @@ def messages(assignment: Assignment, host: Host) -> Iterator[Message]:
     """
     if assignment.processes > 1:
         return guarded(lambda: parallel.messages(assignment), assignment, host)
-    return guarded(lambda: Training(assignment, host).messages(), assignment, host)
+    return guarded(lambda: _alone(assignment, host), assignment, host)
+
+
+def _alone(assignment: Assignment, host: Host) -> Iterator[Message]:
+    let_go()
+    return Training(assignment, host).messages()
+
+
+def let_go() -> None:
+    """Give back the GPU memory of what was trained before: a model may hold itself, and trials that share a GPU miss
+    what torch keeps for another use."""
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -56,7 +56,12 @@ def test_what_ends_in_the_middle_leaves_nothing(tmp_path, monkeypatch, at, error
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: no (os error 28)")]
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: no (os error 28)"),
+        Exception("No space left on device (os error 28)"),  # as tokenizers has it
+    ],
 )
 def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch, error):
     def fails(*_):
@@ -78,6 +83,15 @@ def test_room_for_a_bundle_is_asked_for_by_its_weights(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4 * 1001 * 1000 - 1))
     with pytest.raises(DeepmineError, match=r"There is no room for .*bundle, which takes 4 MB\. Make room"):
         save.refuse_without_room(tmp_path / "new" / "bundle", model)
+
+
+def test_a_weight_that_is_shared_is_written_twice_and_takes_room_twice(tmp_path, monkeypatch):
+    table = nn.Embedding(1000, 1000)
+    model = nn.Sequential(table, table)
+    monkeypatch.setattr(save, "BESIDE_WEIGHTS", 0)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=8_000_000 - 1))
+    with pytest.raises(DeepmineError, match=r"which takes 8 MB\. Make room"):
+        save.refuse_without_room(tmp_path / "bundle", model)
 
 
 def hidden(name, process):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from deepmine_auto.data.read import read_classes, read_rows, read_texts, source_from
+from deepmine_auto.data.read import read_classes, read_loose, read_pairs, read_rows, read_texts, source_from
 from deepmine_auto.data.rows import Rows, Source
 from deepmine_auto.errors import BadInput
 
@@ -242,6 +242,13 @@ def test_shards_are_read_together_in_their_order_whichever_of_them_are_given(nam
         rows = read_rows(source_from(paths))
         assert (rows.inputs, rows.labels, rows.parts) == (list("abcdef"), list("xyxyxy"), None)
         assert rows.notes == (f"{name}-00000-of-00002.csv is the first of 2 shards, which are read together.",)
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_shards_of_what_stands_beside_the_rows_are_read_together_too(given: int, tmp_path: Path) -> None:
+    path = Path(sharded(tmp_path, "more")[given])
+    assert read_loose(path) == list("abcdef")
+    assert read_pairs(path, "label", "text") == list(zip("abcdef", "xyxyxy", strict=True))
 
 
 def test_a_part_may_have_shards_beside_one_that_has_none(tmp_path: Path) -> None:

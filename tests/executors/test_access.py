@@ -131,7 +131,7 @@ def test_a_local_ray_has_the_gpus_that_torch_reports_and_no_more(monkeypatch):
     given = {}
     monkeypatch.setattr(cluster.ray, "init", lambda **options: given.update(options))
     for there, asked, expected in [(0, None, 0), (0, 8, 0), (4, None, 4), (4, 2, 2), (4, 8, 4)]:
-        monkeypatch.setattr(cluster.torch.cuda, "device_count", lambda there=there: there)
+        monkeypatch.setattr(cluster, "gpus_here", lambda there=there: there)
         with cluster.started(None, asked):
             assert given["num_gpus"] == expected
 

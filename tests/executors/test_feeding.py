@@ -18,7 +18,7 @@ from deepmine_auto.executors.resources import Resources
 from deepmine_auto.messages import Assignment, Saved, to_plain
 from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import Budget
-from deepmine_auto.training.ends import AGAIN, BROKEN
+from deepmine_auto.training.ends import AGAIN, BROKEN, DeviceBroken
 
 KEY = ("trial", 0)
 
@@ -78,8 +78,20 @@ def test_why_a_worker_was_lost_is_said_where_ray_knows(desk, tmp_path, error, wh
     assert told == f"trial 0 lost its worker: {why}"
 
 
-def test_a_worker_that_is_ended_for_memory_twice_is_too_large_itself(desk, tmp_path):
-    study = desk.begin(space=replace(SPACE, fixed={**SPACE.fixed, "training/batch": 32}))
+def test_a_plugin_that_breaks_a_second_gpu_is_to_blame(desk, tmp_path):
+    searcher, error = searcher_of(desk), DeviceBroken("CUDA error: an assert", "attention/mine")
+    for at in "ab":
+        assigned(searcher, at)
+        lost = SimpleNamespace(trial_id=at, error_file=written(tmp_path, f"RayTaskError: {error}"))
+        AgendaScheduler(searcher, lambda: None).on_trial_error(None, lost)
+        searcher.on_trial_complete(at, error=True)
+    first = desk.trials(searcher.agenda.ledger.study)[0]
+    assert (first.user_attrs["cause"], first.user_attrs["plugin"]) == ("plugin", "attention/mine")
+    assert first.user_attrs["reason"] == f"{BROKEN}, which ran attention/mine: CUDA error: an assert."
+
+
+def test_what_a_worker_is_ended_for_with_one_row_too_is_too_large_itself(desk, tmp_path):
+    study = desk.begin(space=replace(SPACE, fixed={**SPACE.fixed, "training/batch": 2}))
     searcher = AgendaSearcher(desk.agenda(study, Budget(trials=1)), Resources(2), 9)
     for at in "abc":
         assigned(searcher, at)

@@ -72,7 +72,7 @@ def test_shares_that_never_begin_are_refused(nodes):
 
 def test_a_share_of_gpus_is_refused_where_none_is_seen_unless_none_is_asked_for(nodes):
     nodes(Node(4.0, 0))
-    with pytest.raises(BadInput, match=r"A trial on 0\.5 GPUs never begins: no GPU is seen\. Leave out --gpus-per-t"):
+    with pytest.raises(BadInput, match=r"A trial on 0\.5 GPUs never begins: no GPU is seen\. Give --gpus 0 and it"):
         resources_of(None, 0.5, None)
     assert resources_of(0, 0.5, None) == Resources(4, 0.0, 1.0)
 

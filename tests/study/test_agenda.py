@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from fakes import Desk, ending, quick, training_is
+from fakes import SPACE, Desk, ending, quick, training_is
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
@@ -611,3 +611,15 @@ def test_a_rerun_takes_as_long_as_all_steps_of_the_trial_those_before_the_task_t
     agenda.heard(trial.key, replace(report, seconds=10.0, metrics={**report.metrics, **more}))
     assert report.share == 333
     assert agenda.expected(trial.number) == pytest.approx(seconds, rel=1e-2)
+
+
+def test_a_batch_is_halved_until_it_fits_or_is_one_row(desk):
+    study = desk.begin(space=replace(SPACE, fixed={**SPACE.fixed, "training/batch": 8}))
+    agenda, halvings = desk.agenda(study, Budget(trials=1)), []
+    while (assignment := agenda.next()) is not None and assignment.kind == "trial":
+        halvings.append(assignment.halvings)
+        agenda.heard(assignment.key, Ended("memory"))
+    assert halvings == [0, 1, 2, 3]
+    assert desk.trials(study)[0].user_attrs["cause"] == "memory"
+    told = [each["text"] for each in desk.store.rows(tables.events, study.id) if each["kind"] == "memory"]
+    assert told[0] == "trial 0 out of memory with 8 rows at a time: tried again with 4"

@@ -77,7 +77,7 @@ def test_of_what_is_saved_between_two_reports_the_last_is_kept(desk):
     assert there == [False, False, True]
 
 
-@pytest.mark.parametrize(("because", "times"), [("lost", 4), ("hung", 4), ("memory", 1), ("preempted", 50)])
+@pytest.mark.parametrize(("because", "times"), [("lost", 4), ("hung", 4), ("memory", 16), ("preempted", 50)])
 def test_a_trial_is_handed_out_again_as_often_as_its_cause_allows(desk, because, times):
     history = desk.ledger(desk.begin()).history
     attempts = history.of("trial", 0).attempts

@@ -22,6 +22,7 @@ from deepmine_auto.storage.store import Store
 from deepmine_auto.study import writer
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.causes import AGAIN
 from deepmine_auto.study.pruning import judge
 from deepmine_plugins.pruners.none import KeepAll
 
@@ -233,7 +234,7 @@ class Driver(RuleBasedStateMachine):
         own = sum(row["because"] == "memory" for row in attempts)
         every = [row for each in self.agenda.ledger.history.standing.values() for row in each.attempts]
         assert own <= assignment.halvings <= sum(row["because"] == "memory" for row in every)
-        assert own <= 1
+        assert own <= AGAIN["memory"].most
         assert sum(row["because"] in ("lost", "hung") for row in attempts) <= 4
         self.waiting[assignment.key] = list(quick(assignment, None))
 

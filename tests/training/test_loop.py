@@ -10,6 +10,7 @@ import weakref
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -240,6 +241,17 @@ def test_an_evaluation_gives_signs_of_life_too(folder, monkeypatch):
     assert min(messages[first].took) > 0
 
 
+def test_scores_are_computed_once_an_evaluation_but_for_the_first(folder, monkeypatch):
+    """Its time may be that of imports."""
+    training, scored = Training(assignment(folder, number=99), the_host()), []
+    scores = training.task.scores
+    task = SimpleNamespace(scores=lambda *given: scored.append(1) or scores(*given))
+    monkeypatch.setattr(training, "task", task)
+    for expected in (2, 3, 4):
+        list(training._judge())
+        assert len(scored) == expected
+
+
 def test_the_clock_is_looked_at_at_least_every_so_often(folder, monkeypatch):
     """A step takes half a second on this clock: a sign of life comes every two to four seconds."""
 
@@ -322,14 +334,9 @@ def test_patience_ends_a_trial_after_so_many_evaluations_without_a_new_best(fold
 def test_a_diverged_training_ends_at_its_last_finite_step(folder, spoilt):
     """A loss that is infinite by a constant leaves the weights finite, so the outputs alone would not show it."""
 
-    class Exploding:
+    class Exploding(Applied):
         def __init__(self, at):
             self.left = at
-
-        def __getattr__(self, name):
-            from deepmine_auto import Applied
-
-            return getattr(Applied(), name)
 
         def on_loss(self, loss, outputs, targets):
             self.left -= 1
@@ -416,7 +423,11 @@ def test_ctrl_c_alone_passes_through(monkeypatch, folder):
 def test_out_of_memory_is_its_own_cause_on_a_cpu_too(monkeypatch, folder):
     assert ended(monkeypatch, folder, MemoryError()).cause == "memory"
     assert ended(monkeypatch, folder, torch.OutOfMemoryError("CUDA out of memory")).cause == "memory"
-    for told in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"):
+    for told in (
+        "CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate`", "Triton Error [CUDA]: out of memory",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "ncclUnhandledCudaError: Cuda failure 2 'out of memory'",
+    ):  # fmt: skip
         assert ended(monkeypatch, folder, RuntimeError(told)).cause == "memory"
     with pytest.raises(RuntimeError, match="can't allocate memory") as caught:
         torch.empty(2**60, dtype=torch.uint8)

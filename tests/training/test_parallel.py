@@ -20,6 +20,7 @@ from deepmine_auto.host import the_host
 from deepmine_auto.messages import Ended, Reported, Saved
 from deepmine_auto.model.assemble import Model
 from deepmine_auto.training import loop, parallel, team, trial
+from deepmine_auto.training.ends import DeviceBroken
 from deepmine_auto.training.team import ASKED, NEVER, Ranks, share
 
 ODD = {**CERTAIN, **SGD, **TECHNIQUES, "training/batch": 3, "training/epochs": 1, "data/class_weights": True}
@@ -136,7 +137,7 @@ def test_what_several_left_one_goes_on_with_and_the_other_way_round(folder, monk
     monkeypatch.setattr(parallel, "asked_to_stop", lambda: True)
     (saved,) = run(replace(work, attempt=2, processes=2))
     assert isinstance(saved, Saved)
-    assert saved.step == 1, "asked before they began, they stop after one step"
+    assert saved.step == 2, "asked before they began, they stop after two steps"
     monkeypatch.undo()
     rest = run(replace(work, attempt=3, checkpoints=(saved.checkpoint,)))
     assert curve(rest) == [(step, pytest.approx(value, abs=1e-5)) for step, value in curve(whole) if step > saved.step]
@@ -330,9 +331,9 @@ def test_ranks_that_are_asked_to_stop_stop_at_the_same_step_wherever_they_are():
         stop_at.value = ASKED
         early = other.stops_at(5)
         assert not leader.stops_at(5)
-        assert not any([*before, early, other.stops_at(5)])
-        assert leader.stops_at(6)
-        assert other.stops_at(6)
+        assert not any([*before, early, other.stops_at(5), other.stops_at(6), leader.stops_at(6)])
+        assert leader.stops_at(7)
+        assert other.stops_at(7)
 
 
 def test_ranks_that_stand_at_other_steps_do_not_begin(monkeypatch):
@@ -402,3 +403,13 @@ def test_each_rank_but_the_leader_draws_anew_at_each_step():
     assert drawn(0, 1) == drawn(0, 2) == leader
     assert drawn(1, 1) == drawn(1, 1)
     assert len({leader, drawn(1, 1), drawn(2, 1), drawn(1, 2), drawn(2, 2)}) == 5
+
+
+def test_a_rank_whose_gpu_is_broken_says_so_and_who_is_to_blame():
+    def messages():
+        yield "first"
+        raise DeviceBroken("CUDA error: an assert", "attention/mine")
+
+    first, end = parallel._with_its_end(messages())
+    assert (first, end.cause, end.plugin) == ("first", "plugin", "attention/mine")
+    assert "an assert" in end.reason

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-import torch
 from ray._private.ray_logging import stdout_deduplicator
 from ray._private.services import canonicalize_bootstrap_address
 
 from deepmine_auto.errors import BadInput
+from deepmine_auto.executors.gpus import gpus_here
 from deepmine_auto.executors.ray import access
 from deepmine_auto.executors.resources import cores_here
 
@@ -77,7 +77,7 @@ def _found(address: str) -> str:
 
 def _local(gpus: float | None) -> dict[str, Any]:
     """Options of a Ray of our own."""
-    there = torch.cuda.device_count()
+    there = gpus_here()
     use = there if gpus is None else min(gpus, there)  # Ray would believe any number
     # Ray counts cores that this process is not bound to, and rounds the half of one that a container has to none
     return {"address": LOCAL, "include_dashboard": False, "num_cpus": cores_here(), "num_gpus": use}

@@ -14,10 +14,10 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from deepmine_auto.executors.resources import Resources
-from deepmine_auto.messages import Because, Saved, from_plain
+from deepmine_auto.messages import Because, Ended, Saved, from_plain
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.history import Key
-from deepmine_auto.training.ends import AGAIN, BROKEN
+from deepmine_auto.training.ends import broken_in
 
 LOOK_SECONDS = 1.0
 """So often the agenda is asked what hangs."""
@@ -69,6 +69,16 @@ class AgendaSearcher(Unshared, Searcher):  # type: ignore[misc]
         """Say that a worker is gone, once: its work is handed out again."""
         if key := self.keys.pop(trial_id, None):
             self.agenda.lost(key, because, why)
+
+    def broke(self, trial_id: str, why: str, plugin: str | None) -> None:
+        """Say that a worker's GPU is broken. The first time that may be the GPU's fault; a second time it is that of
+        the plugin which ran, if one did."""
+        key = self.keys.get(trial_id)
+        if key and plugin and self.agenda.lost_before(key):
+            self.keys.pop(trial_id)
+            self.agenda.heard(key, Ended("plugin", reason=why, plugin=plugin))
+        else:
+            self.gone(trial_id, "lost", why)
 
     def all_gone(self, why: str) -> None:
         """Say that all workers are gone."""
@@ -154,8 +164,8 @@ class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
         if key and "low on memory" in error:
             again = self.searcher.agenda.lost_before(key)
             self.searcher.gone(trial.trial_id, "memory" if again else "lost", LOW_ON_MEMORY)
-        if BROKEN in error:
-            self.searcher.gone(trial.trial_id, "lost", error[error.rindex(BROKEN) :].partition(AGAIN)[0].strip())
+        if broken := broken_in(error):
+            self.searcher.broke(trial.trial_id, *broken)
 
     def on_trial_complete(self, controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
         """Hear of an end, which was written when its message came."""
