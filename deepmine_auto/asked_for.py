@@ -45,9 +45,14 @@ def asked_for(file: SpaceFile, asked: Asked, task: type[Task], host: Host) -> Sp
     for name in reversed(listed(asked.technique)):  # each is put before those that were
         if why := unusable(host.get("technique", name), task):
             raise BadInput(f"{why}.", f"Leave {name} out.")
-        if name not in file.plugins.get("technique", ()):
-            file = with_technique(file, name)
+        file = with_technique(file, name, _against(name, file.plugins.get("technique", ()), host))
     return file
+
+
+def _against(name: str, others: Sequence[str], host: Host) -> list[str]:
+    """The other techniques that say which weights are judged, if this one does: one may at a time."""
+    judging = {each for each in (name, *others) if "judged" in host.get("technique", each).touches}
+    return sorted(judging - {name}) if name in judging else []
 
 
 def refuse_idle(file: SpaceFile, asked: Asked, host: Host) -> None:

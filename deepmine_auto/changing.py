@@ -104,15 +104,16 @@ def _file(spaces: Spaces, change: Change, task: type[Task], host: Host) -> Space
     file = read_space(change.space or (own if own in bundled() else spaces.name_now))
     if change.space:
         return kept_origins(asked_for(file, change, task, host), spaces.now)
-    file = asked_for(asked_for(file, _asked_before(spaces.now), task, host), change, task, host)
+    file = asked_for(asked_for(file, _asked_before(spaces.now, file), task, host), change, task, host)
     return kept_origins(chosen_in(spaces.now).over(file, host), spaces.now)
 
 
-def _asked_before(space: Space) -> Change:
-    """The tunings and techniques of a space, which the file that it was made of need not name."""
+def _asked_before(space: Space, file: SpaceFile) -> Change:
+    """The tunings of a space, and the techniques that the file which it was made of does not name."""
     names = (name.split("/") for name in (*space.fixed, *(each.name for each in space.params)))
     techniques = [each[1] for each in names if each[0] == "technique" and each[-1] == "use"]
-    return Change(tuning=options_of(space, KIND), technique=techniques)
+    own = file.plugins.get("technique", ())
+    return Change(tuning=options_of(space, KIND), technique=[each for each in techniques if each not in own])
 
 
 def _lengths(folder: Path, prepared: Prepared) -> list[int]:

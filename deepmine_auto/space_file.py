@@ -174,13 +174,15 @@ def with_learners(file: SpaceFile, given: Collection[str], host: Host) -> SpaceF
     return file
 
 
-def with_technique(file: SpaceFile, name: str) -> SpaceFile:
-    """A file with one technique more, and its first recipe without and with it."""
-    use = f"technique/{name}/use"
+def with_technique(file: SpaceFile, name: str, against: Collection[str] = ()) -> SpaceFile:
+    """A file that searches a technique, and tries its first recipe without and with it. It is `against` others, which
+    are searched too then, and not in that recipe."""
+    use, off = f"technique/{name}/use", {f"technique/{each}/use": False for each in against}
     recipes = [{use: False, **each} for each in file.recipes]
-    recipes[1:1] = [{**each, use: True} for each in recipes[:1]]
-    techniques = (*file.plugins.get("technique", ()), name)
-    return replace(file, plugins={**file.plugins, "technique": techniques}, recipes=recipes)
+    recipes[1:1] = [{**each, **off, use: True} for each in recipes[:1]]
+    plugins = {**file.plugins, "technique": [*dict.fromkeys((*file.plugins.get("technique", ()), name))]}
+    wishes = {param: wish for param, wish in file.ranges.items() if param not in off}
+    return replace(file, plugins=plugins, ranges=wishes, recipes=recipes)
 
 
 # -- what rows are measured by ----------------------------------------------------------------------------------------

@@ -67,10 +67,21 @@ def test_a_technique_is_searched_beside_those_of_the_space_and_the_first_recipe_
     before = read_space("pretrained")
     file = with_asked(technique=["ema", "fgm", "word_dropout"])
     assert {*file.plugins["technique"]} == {*before.plugins["technique"], "ema", "fgm"}
-    none, ema, fgm, *others = file.recipes
-    uses = [[each[f"technique/{name}/use"] for name in ("ema", "fgm")] for each in (none, ema, fgm)]
-    assert uses == [[False, False], [True, False], [False, True]]
+    none, ema, fgm, word_dropout, *others = file.recipes
+    assert [each["technique/ema/use"] for each in (none, ema, fgm, word_dropout)] == [False, True, False, False]
+    assert [each["technique/fgm/use"] for each in (none, ema, fgm, word_dropout)] == [False, False, True, False]
+    assert word_dropout["technique/word_dropout/use"]
     assert len(others) == len(before.recipes) - 1
+
+
+def test_of_two_that_say_which_weights_are_judged_a_recipe_has_one(tmp_path):
+    space = planned(tmp_path, technique=["ema", "checkpoint_soup"]).spec["space"]
+    uses = [
+        [each.get(f"technique/{name}/use", False) for name in ("ema", "checkpoint_soup")] for each in space["recipes"]
+    ]
+    assert [True, False] in uses
+    assert [False, True] in uses
+    assert [True, True] not in uses
 
 
 def test_what_there_is_not_and_what_cannot_train_the_task_is_refused(tmp_path):
@@ -107,4 +118,5 @@ def test_a_study_goes_on_with_the_tunings_and_techniques_that_it_was_asked_for(t
     file = _file(Spaces(before, ()), Change(attention="sigmoid", technique="ema"), OwnTexts, the_host())
     assert file.plugins["tuning"] == ["dora", "bitfit"]
     assert {"fgm", "ema"} < {*file.plugins["technique"]}
+    assert len(file.recipes) == len(before["space"]["recipes"]) + 1, "but for the new one they are those of before"
     assert file.ranges["model/pretrained/origin"] == model

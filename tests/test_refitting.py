@@ -135,7 +135,7 @@ def test_nothing_is_left_where_the_training_fails(study, tmp_path, monkeypatch):
 
     before = len(openings(study))
     monkeypatch.setattr(refitting.Training, "messages", full)
-    told = r"The training on the rows of training and validation did not end well: .*CUDA out of memory\. Export it as it is: deepmine-auto export"
+    told = r"The training on the rows of training and validation did not end well: .*CUDA out of memory\. Export it"
     with pytest.raises(DeepmineError, match=told):
         typed(study, tmp_path / "none")
     assert [*tmp_path.iterdir()] == left_by(study) == []
@@ -198,7 +198,7 @@ def test_a_training_that_cannot_begin_is_a_sentence(study, tmp_path, monkeypatch
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(once_more, "Training", full)
-    told = r"The training on the rows of training and validation cannot begin: CUDA out of memory\. Export it as it is: deepmine-auto export"
+    told = r"The training on the rows of training and validation cannot begin: CUDA out of memory\. Export it as it is"
     with pytest.raises(DeepmineError, match=told):
         typed(study, tmp_path / "none")
 
