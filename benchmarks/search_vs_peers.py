@@ -1,6 +1,6 @@
 """Fine-tuning a small pretrained encoder: our search beside what people use, on the same splits.
 
-    python benchmarks/search_vs_peers.py [trec] [clinc150] [--seeds 0 1 2] [--time-budget 30m] [--hits FILE]
+    python benchmarks/search_vs_peers.py [trec] [clinc150] [--seeds 0 1 2] [--time-budget 30m] [--refit] [--hits FILE]
 
 Peers: TF-IDF + linear SVC, logistic regression on frozen features, one published recipe of fine-tuning, and
 `Trainer.hyperparameter_search` (Optuna, its usual space of learning rate, epochs and batch), refitted with what it
@@ -8,7 +8,8 @@ found; a trial of it that its time cuts off does not count. It gets the time tha
 they take. They run once, with the first seed, and ours with each. All are judged on test rows that nobody has looked
 at; those that choose, choose by validation rows, and the three that do not, train on these too. Ahead means: the lower
 end of a paired bootstrap over test rows, of the mean over seeds, is above 0.
-Beside the bundle that a search ends with stands what led after ten minutes of it.
+Beside the bundle that a search ends with stands what led after ten minutes of it, and with --refit the winner trained
+once more, on the validation rows too, as the peers that do not choose are.
 
 What took hours need not be one run: FILE keeps which test rows each way got right, and what it has is not run again.
 
@@ -40,6 +41,7 @@ from sklearn.svm import LinearSVC
 
 from deepmine_auto import load, search
 from deepmine_auto.exporting import export_again, study_in
+from deepmine_auto.refitting import refit
 from deepmine_auto.searching import Watcher
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
@@ -142,17 +144,19 @@ class OnTheWay(Watcher):
             self.bundle = export_again(study, storage, leads["number"], self.place / "on-the-way")
 
 
-def ours(data: Data, seed: int, budget: str, workers: int, place: Path) -> Iterator[tuple[str, Answers]]:
-    """A search, and the bundle that it left; before it, what led on the way there."""
+def ours(data: Data, seed: int, asked: argparse.Namespace, place: Path) -> Iterator[tuple[str, Answers]]:
+    """A search, and the bundle that it left; before it, what led on the way there, after it the winner's refit."""
     on_the_way = OnTheWay(place)
     result = search(
         on_the_way, task="text_classification", data=ours_files(data, place), backbone=encoder(), objective="accuracy",
-        seed=seed, time_budget=budget, workers=workers, storage=str(place / "s.db"), output=str(place / "study"),
+        seed=seed, time_budget=asked.time_budget, workers=asked.workers, storage=str(place / "s.db"), output=str(place / "study"),
     )  # fmt: skip
     print(f"  {result.sentence}; {result.found['facts']['trials']} trials", flush=True)
     if on_the_way.bundle is not None:
         yield f"{OURS}, at {ON_THE_WAY / 60:.0f} min", bundled(on_the_way.bundle)
     yield OURS, bundled(result.bundle)
+    if asked.refit:
+        yield f"{OURS}, refit", bundled(Path(refit(result.study, result.storage)["folder"]))
 
 
 def bundled(folder: Path) -> Answers:
@@ -314,7 +318,7 @@ def run_ours(name: str, seed: int, asked: argparse.Namespace, folder: Path) -> H
     """Our search with one seed."""
     data = DATA[name](folder, seed)
     with tempfile.TemporaryDirectory() as place:
-        ways = ours(data, seed, asked.time_budget, asked.workers, Path(place))
+        ways = ours(data, seed, asked, Path(place))
         return {way: {str(seed): hit(data, way, answers)} for way, answers in ways}
 
 
@@ -377,6 +381,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--time-budget", default="30m")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--refit", action="store_true", help="train each winner once more, on the validation rows too")
     parser.add_argument("--skip", nargs="*", default=[], help="peers that do not run")
     parser.add_argument("--hits", type=Path, metavar="FILE")
     asked = parser.parse_args()
