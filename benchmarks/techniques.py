@@ -28,7 +28,7 @@ from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import Assignment
 from deepmine_auto.planning import Plan, Request, plan
 from deepmine_auto.space import Space, Value
-from deepmine_auto.space_file import read_space, space_for
+from deepmine_auto.space_file.reading import read_space, space_for
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import Training

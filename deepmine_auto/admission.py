@@ -74,7 +74,7 @@ def inadmissible(variant: type[Attention], modes: frozenset[Mode], masks: frozen
     if masks - caps.masks:
         return f"{variant.name} cannot mask {min(masks - caps.masks)}"
     if caps.max_len is not None and length > caps.max_len:
-        return f"{variant.name} takes at most {caps.max_len} tokens, and the longest input has {length}"
+        return f"{variant.name} takes at most {caps.max_len} tokens, and up to {length} are read of an input"
     return ""
 
 

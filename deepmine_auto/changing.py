@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto.asked_for import KIND, asked_for, refuse_idle
-from deepmine_auto.contracts import Prepared, Task
+from deepmine_auto.admitting import space_over
+from deepmine_auto.contracts import Task
 from deepmine_auto.data.kept import SEARCH, extra_of, rows_of
 from deepmine_auto.host import Host
-from deepmine_auto.planning import WORKERS, admission, check_workers, faults
+from deepmine_auto.planning import WORKERS, check_workers
 from deepmine_auto.pretrained.choosing import chosen_in, kept_origins, longest_reader, options_of
-from deepmine_auto.pretrained.skeleton import skeletons_of, tunable
 from deepmine_auto.space import Space
-from deepmine_auto.space_file import SpaceFile, build_space, bundled, read_space, reading_longest, with_learners
+from deepmine_auto.space_file.adding import reading_longest, with_learners
+from deepmine_auto.space_file.asked_for import KIND, asked_for, refuse_idle
+from deepmine_auto.space_file.reading import SpaceFile, bundled, read_space
 from deepmine_auto.storage.store import StudyRow
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.spaces import Spaces
@@ -80,15 +81,12 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     given = [name for name, each in extra_of(Path(study.folder))._asdict().items() if each]
     file = with_learners(file, given, host)
     refuse_idle(file, change, host)
-    prepared = prepared_by(
-        reading_longest(file, task), longest_reader(file, host), rows_of(Path(study.folder), SEARCH, "train")
-    )
-    models = skeletons_of(file, prepared.max_len, host)
-    file = tunable(file, models, left_out, host)
-    lengths, fault = _lengths(Path(study.folder), prepared), faults(host, study.spec.get("unchecked", False))
+    train, validation = (rows_of(Path(study.folder), SEARCH, part) for part in ("train", "validation"))
+    prepared = prepared_by(reading_longest(file, task), longest_reader(file, host), train)
     on = change.on({**NOWHERE, "executor": "ray", **study.spec.get("workers", {})})
-    admit = admission(lengths, left_out, fault, models, here=not on["address"])
-    return file.name, build_space(file, host, task, admit), tuple(left_out)
+    unchecked, seen = study.spec.get("unchecked", False), [*train.inputs, *validation.inputs]
+    found = space_over(file, task, prepared, seen, host, unchecked=unchecked, here=not on["address"])
+    return file.name, found.space, (*left_out, *found.left_out)
 
 
 def _agrees(file: SpaceFile, study: StudyRow) -> bool:
@@ -114,9 +112,3 @@ def _asked_before(space: Space, file: SpaceFile) -> Change:
     techniques = [each[1] for each in names if each[0] == "technique" and each[-1] == "use"]
     own = file.plugins.get("technique", ())
     return Change(tuning=options_of(space, KIND), technique=[each for each in techniques if each not in own])
-
-
-def _lengths(folder: Path, prepared: Prepared) -> list[int]:
-    """Tokens of the rows that trials see, in order; the test stays closed."""
-    parts = (rows_of(folder, SEARCH, part) for part in ("train", "validation"))
-    return sorted(len(each) for rows in parts for each in prepared.encode(rows.inputs))

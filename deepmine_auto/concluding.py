@@ -27,7 +27,7 @@ from deepmine_auto.bundle.parity import INPUTS, refuse_beyond_rounding
 from deepmine_auto.bundle.save import Exported, refuse_without_room, save
 from deepmine_auto.classification import TextPrepared
 from deepmine_auto.contracts import Prepared
-from deepmine_auto.data.kept import SEARCH, rows_of, test_rows
+from deepmine_auto.data.kept import rows_of, test_rows
 from deepmine_auto.data.rows import Rows
 from deepmine_auto.errors import NothingLearned
 from deepmine_auto.host import Host
@@ -43,7 +43,7 @@ from deepmine_auto.study.evidence import Evidence, weigh
 from deepmine_auto.study.finals import Winner, winner
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.notes import study_note
-from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.seeding import of_rerun, of_trial, seed_of
 from deepmine_auto.study.showing import attach, attach_confusion, note_study
 from deepmine_auto.training import checkpoint
 from deepmine_auto.training.batching import Columns
@@ -132,9 +132,9 @@ def _weights_of(agenda: Agenda, won: Winner) -> Chosen:
     if won.rerun is None:
         best = ledger.history.of("trial", won.trial).best(ledger.direction)
         assert best is not None
-        return Chosen(won.trial, SEARCH, seed_of(ledger.seed, "trial", won.trial), best["best_checkpoint"])
+        return Chosen(won.trial, *of_trial(ledger.seed, won.trial), best["best_checkpoint"])
     row = ledger.reruns[won.rerun]
-    return Chosen(won.trial, f"rerun-{row['repeat']}", seed_of(ledger.seed, "rerun", row["repeat"]), row["checkpoint"])
+    return Chosen(won.trial, *of_rerun(ledger.seed, row["repeat"]), row["checkpoint"])
 
 
 def restored(study: StudyRow, params: Row, chosen: Chosen, host: Host) -> Training:
@@ -151,7 +151,7 @@ def restored(study: StudyRow, params: Row, chosen: Chosen, host: Host) -> Traini
         params=params,
         checkpoints=(chosen.checkpoint,),
     )
-    checkpoint.load(Path(study.folder) / chosen.checkpoint)
+    checkpoint.check(Path(study.folder) / chosen.checkpoint)
     return Training(assignment, host)
 
 

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from deepmine_auto.bundle.card import UNOPENED
 from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.concluding import Chosen, export, restored, story_of
-from deepmine_auto.data.kept import SEARCH, rows_of
+from deepmine_auto.data.kept import rows_of
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.storage import tables
@@ -20,9 +20,9 @@ from deepmine_auto.storage.place import Place, read
 from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.checkpoints import Standing
 from deepmine_auto.study.provenance import unavailable
-from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.seeding import of_rerun, of_trial
 from deepmine_auto.study.spaces import Spaces
-from deepmine_auto.training.checkpoint import Damaged, load
+from deepmine_auto.training.checkpoint import Damaged, check
 from deepmine_auto.training.loop import Training
 
 
@@ -52,12 +52,11 @@ def winner_of(row: StudyRow, store: Store) -> Chosen:
     """The weights that won. Raises BadInput where the study has not ended."""
     if row.result is None:
         raise BadInput(f"The study '{row.name}' has no winner yet.", f"Finish it: deepmine-auto resume {row.typed}")
-    number, seed = row.result["rerun"], int(row.spec["seed"])
+    number = row.result["rerun"]
     if number is None:
         return _best_of(row.result["winner"], row, store)
     rerun = next(each for each in store.rows(tables.reruns, row.id) if each["number"] == number)
-    repeat = rerun["repeat"]
-    return Chosen(rerun["trial"], f"rerun-{repeat}", seed_of(seed, "rerun", repeat), rerun["checkpoint"])
+    return Chosen(rerun["trial"], *of_rerun(int(row.spec["seed"]), rerun["repeat"]), rerun["checkpoint"])
 
 
 def _best_of(trial: int, row: StudyRow, store: Store) -> Chosen:
@@ -65,15 +64,13 @@ def _best_of(trial: int, row: StudyRow, store: Store) -> Chosen:
     if not 0 <= trial < count:
         known = f"It has the trials 0 to {count - 1}." if count else "It has no trial yet."
         raise BadInput(f"The study '{row.name}' has no trial {trial}.", known)
-    of_trial = [
-        each for each in store.rows(tables.reports, row.id) if (each["kind"], each["number"]) == ("trial", trial)
-    ]
-    best = Standing(reports=of_trial).best(row.spec["direction"])
+    own = [each for each in store.rows(tables.reports, row.id) if (each["kind"], each["number"]) == ("trial", trial)]
+    best = Standing(reports=own).best(row.spec["direction"])
     if best is None:
         raise BadInput(f"Trial {trial} ended before its first evaluation.", _kept(row, store))
     if not (Path(row.folder) / best["best_checkpoint"]).is_dir():
         raise BadInput(f"The weights of trial {trial} were not kept.", _kept(row, store))
-    return Chosen(trial, SEARCH, seed_of(int(row.spec["seed"]), "trial", trial), best["best_checkpoint"])
+    return Chosen(trial, *of_trial(int(row.spec["seed"]), trial), best["best_checkpoint"])
 
 
 def _kept(row: StudyRow, store: Store) -> str:
@@ -91,22 +88,26 @@ def _has_best(row: StudyRow, report: Mapping[str, Any], reports: list[dict[str, 
 def refuse_lost(row: StudyRow, chosen: Chosen) -> None:
     """Raise BadInput where a checkpoint is damaged: a training would begin anew, and untrained weights be exported."""
     try:
-        load(Path(row.folder) / chosen.checkpoint)
+        check(Path(row.folder) / chosen.checkpoint)
     except Damaged as damaged:
-        raise BadInput(
-            f"The weights of trial {chosen.trial} are lost: {damaged.what}", "Export another trial."
-        ) from damaged
+        raise _lost(chosen, damaged) from damaged
+
+
+def _lost(chosen: Chosen, damaged: Damaged) -> BadInput:
+    return BadInput(f"The weights of trial {chosen.trial} are lost: {damaged.what}", "Export another trial.")
 
 
 def training_of(row: StudyRow, store: Store, chosen: Chosen, host: Host) -> Training:
     """The training of chosen weights, restored. Raises BadInput where they are lost, or a plugin of theirs is gone."""
-    refuse_lost(row, chosen)
     trial: FrozenTrial = store.trials(row.id)[chosen.trial]
     params = Spaces.of(store, row).complete(trial.number, trial.params)
     missing = unavailable(row, params, host)
     if missing:
         raise BadInput(f"Trial {trial.number} cannot be exported: {missing}.", "Install it, or export another trial.")
-    return restored(row, params, chosen, host)
+    try:
+        return restored(row, params, chosen, host)
+    except Damaged as damaged:
+        raise _lost(chosen, damaged) from damaged
 
 
 def _write(row: StudyRow, store: Store, chosen: Chosen, result: Mapping[str, Any] | None, folder: Path) -> None:

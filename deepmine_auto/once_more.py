@@ -6,14 +6,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import Host
 from deepmine_auto.messages import Assignment, Ended, Kind, Message, Reported, Saved, attempt_folder, last_line
 from deepmine_auto.storage.store import Store, StudyRow
 from deepmine_auto.study.history import History
 from deepmine_auto.study.provenance import unavailable
-from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.seeding import of_trial
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.training.ends import guarded
 from deepmine_auto.training.loop import Training
@@ -25,6 +24,7 @@ def assignment_of(row: StudyRow, store: Store, trial: int, host: Host, kind: Kin
     missing = unavailable(row, params, host)
     if missing:
         raise BadInput(f"Trial {trial} cannot be trained: {missing}.", "Install it.")
+    split, seed = of_trial(int(row.spec["seed"]), trial)
     return Assignment(
         kind=kind,
         number=trial,
@@ -32,8 +32,8 @@ def assignment_of(row: StudyRow, store: Store, trial: int, host: Host, kind: Kin
         folder=row.folder,
         task=row.spec["task"],
         objective=row.spec["objective"],
-        split=SEARCH,
-        seed=seed_of(int(row.spec["seed"]), "trial", trial),
+        split=split,
+        seed=seed,
         params=params,
         halvings=max((each["halvings"] for each in History(store, row).of("trial", trial).attempts), default=0),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
@@ -11,11 +11,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto import paying
-from deepmine_auto.admission import admitted, strangers
-from deepmine_auto.asked_for import asked_for, listed, refuse_idle
-from deepmine_auto.conformance import fault
-from deepmine_auto.contracts import Attention, AttentionModifier, Backbone, MaskFeature, Mode, Task
+from deepmine_auto.admitting import Searched, space_over
+from deepmine_auto.contracts import Task
 from deepmine_auto.data.fingerprint import fingerprint
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.read import NoSuchColumn, source_from
@@ -25,21 +22,15 @@ from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.pretrained.choosing import chosen_from, longest_reader
-from deepmine_auto.pretrained.skeleton import Skeleton, misfits, skeletons_of, tunable
-from deepmine_auto.space_file import (
-    Admit,
-    SpaceFile,
-    build_space,
-    read_space,
-    reading_longest,
-    space_for,
-    with_learners,
-)
+from deepmine_auto.pretrained.skeleton import Skeleton
+from deepmine_auto.space_file.adding import reading_longest, with_learners
+from deepmine_auto.space_file.asked_for import asked_for, listed, refuse_idle
+from deepmine_auto.space_file.reading import SpaceFile, read_space, space_for
 from deepmine_auto.storage.place import Place, flag_of, place_of, read
 from deepmine_auto.storage.store import Row, Store
 from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.finals import REPEATS
-from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.seeding import rerun_split, seed_of
 from deepmine_auto.study.warm import warm_start
 from deepmine_auto.training.prepared import prepared_by
 
@@ -59,7 +50,8 @@ class Request:
     storage: a SQLite file or a PostgreSQL URL without password; none is that of the environment. output: the study's
     folder. gpus: in all; None is as many as there are. objective: one or several scores or costs; trials are pruned by
     the first. limit: bounds such as `latency_ms<=5`. warm_start: earlier studies of the task, by name in this storage,
-    or as STORAGE:NAME. unchecked: trust attention variants of others without holding them to their promises.
+    or as STORAGE:NAME. refit: train the winner once more in the end, on the validation rows too, if time is left for
+    it. unchecked: trust attention variants of others without holding them to their promises.
     """
 
     task: str = "sentiment"
@@ -82,6 +74,7 @@ class Request:
     executor: str = "ray"
     address: str | None = None
     insecure_cluster: bool = False
+    refit: bool = False
     unchecked: bool = False
     storage: str | Place | None = None
     study: str | None = None
@@ -114,55 +107,74 @@ def plan(request: Request, host: Host) -> Plan:
     """Read the data, join the space, and check it all. Raises BadInput."""
     check_workers(vars(request))
     task_class: type[Task] = host.get("task", request.task)
-    scores, asked = task_class.directions, listed(request.objective) or [task_class.objective]
-    objectives = objectives_from(asked, scores, request.task)
-    limits = limits_from(listed(request.limit), scores, request.task)
-    backbones = chosen_from(listed(request.backbone), host)
-    file = _overridden(read_space(request.space or backbones.space or space_for(task_class)), request, host)
-    given = [each for each in Extra._fields if getattr(request, each) is not None]
-    file = with_learners(backbones.over(asked_for(file, request, task_class, host), host), given, host)
-    refuse_idle(file, request, host)
+    aims, file = _aims(request, task_class), _file(request, task_class, host)
     storage, folder, name = _places(request, task_class.own_data)
     task = reading_longest(file, task_class)
     rows = without_duplicates(task.read(_source(request)))
-    strata = task.strata(rows)
-    splits = _splits(strata, request.seed, rows)
-    extra = _extra(request, task, rows, splits[SEARCH].test)
-    train = rows.take(splits[SEARCH].train)
-    prepared = prepared_by(task, longest_reader(file, host), train)
+    splits = _splits(task.strata(rows), request.seed, rows)
+    train, validation, test = splits[SEARCH]
+    extra = _extra(request, task, rows, test)
+    prepared = prepared_by(task, longest_reader(file, host), rows.take(train))
     prepared.targets(rows)  # those of the test too: they are not looked at again before the search is over
-    lengths = sorted(map(len, prepared.encode(rows.inputs)))
-    left_out: list[str] = []
-    models = skeletons_of(file, prepared.max_len, host)
-    file = tunable(file, models, left_out, host)
-    admit = admission(lengths, left_out, faults(host, request.unchecked), models, here=not request.address)
-    space = build_space(file, host, task_class, admit)
-    spec: dict[str, Any] = {
-        "task": request.task,
+    seen = rows.take([*train, *validation]).inputs
+    found = space_over(file, task_class, prepared, seen, host, unchecked=request.unchecked, here=not request.address)
+    spec = {**aims, **_facts(request, found), **_data_facts(task, rows, splits[SEARCH], extra)}
+    warmth = warm_start(_studies(request, storage), spec, found.space)
+    spec["space"] = replace(found.space, recipes=warmth.recipes).to_json()
+    cut = _cut(found.lengths, prepared.max_len, found.models)
+    notes = (*rows.notes, *cut, *_told(extra), *found.left_out, *warmth.notes)
+    return Plan(name, storage, folder, rows, splits, found.file.budget, spec, notes, warmth.evidence, extra)
+
+
+def _aims(request: Request, task: type[Task]) -> dict[str, Any]:
+    """What a specification says of objectives and limits. Raises BadInput."""
+    objectives = objectives_from(listed(request.objective) or [task.objective], task.directions, request.task)
+    limits = limits_from(listed(request.limit), task.directions, request.task)
+    return {
         "objective": objectives[0].name,
         "direction": objectives[0].direction,
         "objectives": [each.name for each in objectives],
         "directions": [each.direction for each in objectives],
         "limits": [list(each) for each in limits],
+    }
+
+
+def _file(request: Request, task: type[Task], host: Host) -> SpaceFile:
+    """The space file with all that is asked for instead or beside. Raises BadInput."""
+    backbones = chosen_from(listed(request.backbone), host)
+    file = _overridden(read_space(request.space or backbones.space or space_for(task)), request, host)
+    given = [each for each in Extra._fields if getattr(request, each) is not None]
+    file = with_learners(backbones.over(asked_for(file, request, task, host), host), given, host)
+    refuse_idle(file, request, host)
+    return file
+
+
+def _facts(request: Request, found: Searched) -> dict[str, Any]:
+    """What a specification says of the search."""
+    return {
+        "task": request.task,
         "seed": request.seed,
-        "space": space.to_json(),
-        "space_name": file.name,
-        "budget": asdict(file.budget),
-        "sampler": file.sampler,
-        "pruner": file.pruner,
+        "space": found.space.to_json(),
+        "space_name": found.file.name,
+        "budget": asdict(found.file.budget),
+        "sampler": found.file.sampler,
+        "pruner": found.file.pruner,
         "versions": {each: version(each) for each in VERSIONS},
-        "fingerprint": fingerprint(rows),
-        "locked": fingerprint(rows.take(splits[SEARCH].test)),
-        "described": {**task.describe(rows), **{name: len(each) for name, each in extra._asdict().items() if each}},
-        "parts": {part: len(getattr(splits[SEARCH], part)) for part in Split._fields},
-        "validation_given": _validation_given(rows),
+        "refit": request.refit,
         "unchecked": request.unchecked,
         "workers": {each: getattr(request, each) for each in WORKERS},
     }
-    warmth = warm_start(_studies(request, storage), spec, space)
-    spec["space"] = replace(space, recipes=warmth.recipes).to_json()
-    notes = (*rows.notes, *_cut(lengths, prepared.max_len, models), *_told(extra), *left_out, *warmth.notes)
-    return Plan(name, storage, folder, rows, splits, file.budget, spec, notes, warmth.evidence, extra)
+
+
+def _data_facts(task: Task, rows: Rows, split: Split, extra: Extra) -> dict[str, Any]:
+    """What a specification says of the rows."""
+    return {
+        "fingerprint": fingerprint(rows),
+        "locked": fingerprint(rows.take(split.test)),
+        "described": {**task.describe(rows), **{name: len(each) for name, each in extra._asdict().items() if each}},
+        "parts": {part: len(getattr(split, part)) for part in Split._fields},
+        "validation_given": _validation_given(rows),
+    }
 
 
 def _studies(request: Request, storage: Place) -> list[tuple[Store, str]]:
@@ -296,7 +308,7 @@ def _splits(strata: Sequence[Any], seed: int, rows: Rows) -> dict[str, Split]:
     first = split(strata, seed_of(seed, "split"), rows.parts)
     given = _validation_given(rows)
     again = {
-        f"rerun-{each}": first if given else resplit(first, strata, seed_of(seed, "split", each))
+        rerun_split(each): first if given else resplit(first, strata, seed_of(seed, "split", each))
         for each in range(REPEATS)
     }
     return {SEARCH: first, **again}
@@ -304,49 +316,3 @@ def _splits(strata: Sequence[Any], seed: int, rows: Rows) -> dict[str, Split]:
 
 def _validation_given(rows: Rows) -> bool:
     return "validation" in (rows.parts or ())
-
-
-def faults(host: Host, unchecked: bool) -> Callable[[str], str]:
-    """What says which promise an attention variant breaks; nobody asks where plugins are trusted."""
-    return lambda name: "" if unchecked else fault(host.brought("attention", name))
-
-
-def admission(
-    lengths: Sequence[int],
-    left_out: list[str],
-    fault: Callable[[str], str],
-    models: Collection[Skeleton] = (),
-    *,
-    here: bool = True,
-) -> Admit:
-    """What picks the variants that can be searched on rows of these lengths and in these pretrained models, in order;
-    it adds why others cannot. `fault` says which promise a variant breaks; where trials do not run `here`, speed and
-    memory of this machine say nothing of them."""
-    median, longest = lengths[len(lengths) // 2], lengths[-1]
-
-    def admit(
-        variants: Mapping[str, type[Attention]], backbones: Collection[type[Backbone]]
-    ) -> dict[str, type[Attention]]:
-        modes = frozenset[Mode]().union(*(each.modes for each in backbones))
-        causal: frozenset[MaskFeature] = frozenset({"causal"}) if "causal" in modes else frozenset()
-        padding: frozenset[MaskFeature] = frozenset({"padding"})
-        able, reasons = admitted(variants, modes, padding | causal, longest)
-        reasons += strangers(able, backbones)
-        reasons += [f"{name} breaks a promise: {why}" for name in able if (why := fault(name))]
-        reasons += misfits(models, _without(able, reasons))
-        if here:  # what breaks a promise is not even asked what it costs
-            reasons += paying.reasons(_without(able, reasons), median, longest)
-        able = _without(able, reasons)
-        left_out.extend(f"left out: {why}" for why in reasons)
-        if all(issubclass(each, AttentionModifier) for each in able.values()):
-            why = f": {'; '.join(reasons)}" if reasons else ""
-            what = f"No core or mixer is among the attentions {', '.join(variants)}{why}."
-            raise BadInput(what, "Add one, such as multi_head.")
-        return able
-
-    return admit
-
-
-def _without(variants: Mapping[str, type[Attention]], reasons: Sequence[str]) -> dict[str, type[Attention]]:
-    """The variants of which no reason (`NAME ...`) speaks."""
-    return {name: each for name, each in variants.items() if not any(why.startswith(f"{name} ") for why in reasons)}

@@ -9,7 +9,7 @@ from fakes import Desk
 import deepmine_auto
 from deepmine_auto import opening
 from deepmine_auto.changing import Change, _file, respaced
-from deepmine_auto.data.rows import NOTHING_MORE
+from deepmine_auto.data.rows import NOTHING_MORE, Rows
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.searching import resume
@@ -148,10 +148,10 @@ def test_a_study_that_cannot_go_on_keeps_what_it_found(tmp_path, monkeypatch):
 
 
 def test_what_a_study_keeps_of_its_own_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("deepmine_auto.changing.build_space", lambda *_: Space((), {}))
-    monkeypatch.setattr("deepmine_auto.changing._lengths", lambda *_: [1, 2])
-    monkeypatch.setattr("deepmine_auto.changing.rows_of", lambda *_: None)
-    monkeypatch.setattr("deepmine_auto.changing.prepared_by", lambda *_: SimpleNamespace(max_len=8))
+    found = SimpleNamespace(space=Space((), {}), left_out=())
+    monkeypatch.setattr("deepmine_auto.changing.space_over", lambda *_, **__: found)
+    monkeypatch.setattr("deepmine_auto.changing.rows_of", lambda *_: Rows((), ()))
+    monkeypatch.setattr("deepmine_auto.changing.prepared_by", lambda *_: None)
     monkeypatch.setattr("deepmine_auto.changing.extra_of", lambda _: NOTHING_MORE)
     (tmp_path / "mine.toml").write_text('[plugins]\nsampler = "gp"\n[budget]\ntrials = 9\n')
     study = Desk(tmp_path).begin()

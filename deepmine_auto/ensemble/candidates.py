@@ -12,7 +12,6 @@ import numpy as np
 
 from deepmine_auto.concluding import Chosen, restored
 from deepmine_auto.contracts import Task
-from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
 from deepmine_auto.storage.store import Store, StudyRow
@@ -20,7 +19,7 @@ from deepmine_auto.study.finals import may_win
 from deepmine_auto.study.history import History
 from deepmine_auto.study.provenance import unavailable
 from deepmine_auto.study.pruning import oriented
-from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.seeding import of_trial
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.training.checkpoint import Damaged
 from deepmine_auto.training.loop import Training
@@ -71,7 +70,7 @@ def trainings(row: StudyRow, store: Store, host: Host) -> Iterator[Training]:
         best = history.of("trial", each).best(row.direction)
         if best is None or unavailable(row, params, host):
             continue
-        chosen = Chosen(each, SEARCH, seed_of(int(row.spec["seed"]), "trial", each), best["best_checkpoint"])
+        chosen = Chosen(each, *of_trial(int(row.spec["seed"]), each), best["best_checkpoint"])
         try:
             training = restored(row, params, chosen, host)
         except Damaged:

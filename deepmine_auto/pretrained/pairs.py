@@ -22,7 +22,7 @@ from deepmine_auto.pretrained.choosing import SOFTMAX
 from deepmine_auto.pretrained.suiting import fixed_by, left_of, refusal_of, tunings_of
 from deepmine_auto.pretrained.surgery import Attend, attend, operate
 from deepmine_auto.space import plugin_from
-from deepmine_auto.space_file import SpaceFile
+from deepmine_auto.space_file.reading import SpaceFile
 
 if TYPE_CHECKING:
     from deepmine_auto.pretrained.skeleton import Skeleton

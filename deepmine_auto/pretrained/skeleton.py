@@ -23,7 +23,7 @@ from deepmine_auto.pretrained.pairs import matched
 from deepmine_auto.pretrained.stack import PretrainedStack, weights_for
 from deepmine_auto.pretrained.suiting import refusal_of, suited, without_wordless
 from deepmine_auto.pretrained.surgery import Call, attend, calls_of, operate
-from deepmine_auto.space_file import SpaceFile
+from deepmine_auto.space_file.reading import SpaceFile
 
 Change = Callable[[PretrainedStack], object]
 

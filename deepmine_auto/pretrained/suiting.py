@@ -14,7 +14,7 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
 from deepmine_auto.pretrained.parts import blocks_of
 from deepmine_auto.space import Choice, Int, Value, plugin_from, ranges
-from deepmine_auto.space_file import SpaceFile
+from deepmine_auto.space_file.reading import SpaceFile
 
 if TYPE_CHECKING:
     from deepmine_auto.pretrained.skeleton import Skeleton

@@ -9,7 +9,7 @@ from deepmine_auto.messages import Assignment, Because, Kind
 from deepmine_auto.storage.store import Row, StudyRow
 from deepmine_auto.study.fitting import halvings_known
 from deepmine_auto.study.history import History, Key
-from deepmine_auto.study.seeding import seed_of
+from deepmine_auto.study.seeding import of_rerun, of_trial
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.study.writer import Writer
 
@@ -29,14 +29,13 @@ class Assigning:
 
     def trial(self, number: int, because: Because) -> Assignment:
         """Write an attempt at a trial, and return what a worker needs."""
-        seed = seed_of(self.seed, "trial", number)
-        return self._assignment(("trial", number), because, split="search", seed=seed, rungs=self.rungs)
+        split, seed = of_trial(self.seed, number)
+        return self._assignment(("trial", number), because, split=split, seed=seed, rungs=self.rungs)
 
     def rerun(self, number: int, because: Because) -> Assignment:
         """Write an attempt at a rerun, and return what a worker needs. No pruner judges it."""
-        repeat = self.history.reruns[number]["repeat"]
-        seed = seed_of(self.seed, "rerun", repeat)
-        return self._assignment(("rerun", number), because, split=f"rerun-{repeat}", seed=seed, rungs=())
+        split, seed = of_rerun(self.seed, self.history.reruns[number]["repeat"])
+        return self._assignment(("rerun", number), because, split=split, seed=seed, rungs=())
 
     def _assignment(self, key: tuple[Kind, int], because: Because, **given: Any) -> Assignment:
         kind, number = key

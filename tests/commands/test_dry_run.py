@@ -176,7 +176,7 @@ def test_a_variant_that_the_data_rule_out_is_named_with_the_reason(here, capsys,
     linear = the_host().get("attention", "linear")
     monkeypatch.setattr(linear, "caps", replace(linear.caps, max_len=3))
     said = told(capsys)
-    assert "note       left out: linear takes at most 3 tokens, and the longest input has" in said
+    assert "note       left out: linear takes at most 3 tokens, and up to" in said
     assert "attention  multi_head, entmax\n" in said
 
 

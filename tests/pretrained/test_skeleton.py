@@ -221,7 +221,7 @@ def test_a_plan_says_how_many_texts_are_cut_where_pieces_of_words_are_read(tmp_p
     (note,) = [
         each for each in planned(tmp_path, bert, task="text_classification", data=asked).notes if "tokens" in each
     ]
-    assert note.startswith("4 of 44 texts fill the 64 tokens that are read of each, or are cut there")
+    assert note.startswith("3 of 40 texts fill the 64 tokens that are read of each, or are cut there")
 
 
 # -- what the bundled space does where attention is replaced -----------------------------------------------------------

@@ -13,7 +13,7 @@ from deepmine_auto.admission import unsuited, wordless
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.pretrained.skeleton import tunable
-from deepmine_auto.space_file import SpaceFile
+from deepmine_auto.space_file.reading import SpaceFile
 from deepmine_plugins.backbones.encoder import Encoder
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.techniques.synonyms import Synonyms

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import originals
 import pytest
 
-from deepmine_auto.asked_for import KIND, RATE, asked_for
 from deepmine_auto.changing import Change, _file
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.planning import Request, plan
 from deepmine_auto.space import Space
-from deepmine_auto.space_file import read_space
+from deepmine_auto.space_file.asked_for import KIND, RATE, asked_for
+from deepmine_auto.space_file.reading import read_space
 from deepmine_auto.study.spaces import Spaces
 from deepmine_plugins.tasks.text_classification import OwnTexts
 

@@ -10,7 +10,8 @@ from deepmine_auto.admission import unusable, wordless
 from deepmine_auto.contracts import Task, Tuning
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
-from deepmine_auto.space_file import SpaceFile, with_technique
+from deepmine_auto.space_file.adding import with_technique
+from deepmine_auto.space_file.reading import SpaceFile
 
 KIND, RATE = "tuning/kind", "optimizer/adamw/lr"
 

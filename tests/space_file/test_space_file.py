@@ -11,16 +11,10 @@ from deepmine_auto.data.rows import Extra
 from deepmine_auto.errors import BadInput, MissingExtra
 from deepmine_auto.host import the_host
 from deepmine_auto.space import Choice, Float, Int, Param
-from deepmine_auto.space_file import (
-    LEARNERS,
-    SPOKEN_GIVEN,
-    build_space,
-    bundled,
-    narrowed,
-    read_space,
-    reading_longest,
-    space_for,
-)
+from deepmine_auto.space_file.adding import LEARNERS, SPOKEN_GIVEN, reading_longest
+from deepmine_auto.space_file.building import build_space
+from deepmine_auto.space_file.narrowing import narrowed
+from deepmine_auto.space_file.reading import bundled, read_space, space_for
 from deepmine_auto.study.budget import Budget
 
 BASE = """
@@ -186,7 +180,7 @@ def test_a_file_is_found_again_from_anywhere_and_not_taken_for_one_of_ours(tmp_p
 
 
 def test_a_tuning_without_its_library_is_refused_with_the_command(monkeypatch, tmp_path):
-    monkeypatch.setattr("deepmine_auto.space_file.find_spec", lambda _: None)
+    monkeypatch.setattr("deepmine_auto.space_file.building.find_spec", lambda _: None)
     (tmp_path / "lora.toml").write_text('[plugins]\nbackbone = ["pretrained"]\ntuning = ["lora"]\n')
     with pytest.raises(MissingExtra, match=r"The tuning 'lora' needs peft\. pip install .deepmine-auto\[pretrained\]"):
         space_of(str(tmp_path / "lora.toml"))

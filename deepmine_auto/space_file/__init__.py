@@ -1,0 +1,1 @@
+"""Search space files: from TOML to the space that is searched."""
