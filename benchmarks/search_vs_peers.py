@@ -149,7 +149,8 @@ def ours(data: Data, seed: int, asked: argparse.Namespace, place: Path) -> Itera
     on_the_way = OnTheWay(place)
     result = search(
         on_the_way, task="text_classification", data=ours_files(data, place), backbone=encoder(), objective="accuracy",
-        seed=seed, time_budget=asked.time_budget, workers=asked.workers, storage=str(place / "s.db"), output=str(place / "study"),
+        seed=seed, time_budget=asked.time_budget, workers=asked.workers,
+        storage=str(place / "s.db"), output=str(place / "study"),
     )  # fmt: skip
     print(f"  {result.sentence}; {result.found['facts']['trials']} trials", flush=True)
     if on_the_way.bundle is not None:

@@ -26,7 +26,7 @@ from deepmine_auto.scratch import scratch
 from deepmine_auto.searching import workers
 from deepmine_auto.space import Space
 from deepmine_auto.study.baseline import MOST_ROWS, rows_to_fit
-from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.budget import REFIT_SHARE, SLACK, Budget
 from deepmine_auto.study.checkpoints import LAST_KEPT
 from deepmine_auto.study.closing import closing_seconds
 from deepmine_auto.study.finals import FINALISTS, REPEATS
@@ -59,10 +59,11 @@ class Estimates:
 
     drawn, measured: models that were drawn at random, and those of them that were tried; refused: why others cannot be
     trained, counted. trial: one that is trained to its end; worked: the mean share of that for which a trial is
-    trained, as the pruner stops others. closing: what is kept for export, checks and the baseline; whole: search,
-    finals and closing. peak_mb: what a model needs in a training step, with gradients, optimizer and activations;
-    largest_mb: the most that one of the drawn ones needs. process_mb: the most that this process has held; a worker
-    is such a process. disk_mb: the study's folder, at its fullest.
+    trained, as the pruner stops others. closing: what is kept for export, checks and the baseline; refit: what is kept
+    for that besides, where it is asked for and has a share; whole: search, finals, closing and refit. peak_mb: what a
+    model needs in a training step, with gradients, optimizer and activations; largest_mb: the most that one of the
+    drawn ones needs. process_mb: the most that this process has held; a worker is such a process. disk_mb: the study's
+    folder, at its fullest.
     """
 
     device: str
@@ -77,6 +78,7 @@ class Estimates:
     reruns: Interval
     finals: Interval
     closing: float
+    refit: float
     whole: Interval
     params_million: Interval
     peak_mb: Interval
@@ -134,8 +136,17 @@ def estimate(planned: Plan, space: Space, crew: Crew, host: Host) -> Estimates:
         closing = closing_seconds(baseline_seconds(spec["task"], host, folder), (), spec["parts"])
     saved = pruned(host.get("pruner", spec["pruner"])(), len(spec["objectives"]), seed_of(spec["seed"], "dry run"))
     saved = saved.after(found.before_task)
-    terms = Terms(planned.budget.trials or math.inf, seconds, crew.slots, closing, saved)
-    return _reckoned(found, Costs.of(found), terms, crew, files_mb)
+    costs = Costs.of(found)
+    refit = _refit_seconds(spec, costs.seconds.one.middle, seconds) if spec["refit"] else 0.0
+    terms = Terms(planned.budget.trials or math.inf, seconds, crew.slots, closing, saved, refit)
+    return _reckoned(found, costs, terms, crew, files_mb)
+
+
+def _refit_seconds(spec: Mapping[str, Any], trial: float, whole: float) -> float:
+    """What is kept for a refit of a trial that takes so long, if it is best at its end."""
+    more = 1 + spec["parts"]["validation"] / spec["parts"]["train"]
+    seconds = SLACK * more * trial + closing_seconds(0.0, (), spec["parts"])
+    return seconds if seconds <= REFIT_SHARE * whole else 0.0
 
 
 def baseline_seconds(task_name: str, host: Host, folder: Path) -> float:
@@ -197,6 +208,7 @@ def _reckoned(found: Sample, costs: Costs, terms: Terms, crew: Crew, files_mb: f
         reruns=Interval.over(each.reruns for each in courses),
         finals=Interval.over(each.finals for each in courses),
         closing=terms.closing,
+        refit=terms.refit,
         whole=Interval.over(each.whole for each in courses),
         params_million=Interval.of(parameters / 1e6),
         peak_mb=costs.peak_mb.one,

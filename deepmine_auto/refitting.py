@@ -26,9 +26,13 @@ from deepmine_auto.messages import WHOLE, Assignment, Ended, Message, Reported
 from deepmine_auto.model.assemble import backbone_of, task_of
 from deepmine_auto.once_more import assignment_of, built, checkpoints_of, to_its_end
 from deepmine_auto.storage import tables
+from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.place import Place, held
 from deepmine_auto.storage.store import Row, Store, StudyRow
+from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.study.budget import SLACK
 from deepmine_auto.study.checkpoints import Standing
+from deepmine_auto.study.closing import closing_seconds
 from deepmine_auto.study.evidence import Evidence, weigh
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.writer import replay_left
@@ -40,7 +44,10 @@ HOW = "on the rows of training and validation"
 BESIDE = "which was fitted on the training rows alone"
 
 
-def refit(study: str, storage: Place, output: Path | None = None, tell: Callable[[str], None] = lambda _: None) -> Row:
+Tell = Callable[[str], None]
+
+
+def refit(study: str, storage: Place, output: Path | None = None, tell: Tell = lambda _: None) -> Row:
     """Train the winner's params on all rows, export and judge that; return its folder and what it says of itself.
 
     `tell` hears what is begun. Raises BadInput where there is no such study or end, where `output` exists, or where
@@ -48,25 +55,61 @@ def refit(study: str, storage: Place, output: Path | None = None, tell: Callable
     well.
     """
     store, row = study_in(storage, study)
-    chosen = winner_of(row, store)
-    folder = output or Path(row.folder) / f"refit-{chosen.trial}"
-    refuse_existing(folder)
-    refuse_unmakeable(folder)
-    refuse_lost(row, chosen)
-    with held(storage, study) as (store, fence), one_thread():
+    _chosen(row, store, output)  # what is refused is refused before the study is waited for
+    with held(storage, study) as (store, fence):
         replay_left(store, row)
-        host = the_host()
+        return refit_held(row, store, fence, output, tell)
+
+
+def refit_held(
+    row: StudyRow,
+    store: Store,
+    fence: Fence,
+    output: Path | None = None,
+    tell: Tell = lambda _: None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Row:
+    """The same for a study that this process holds. `goes_on` is asked at each message of the training."""
+    chosen, folder = _chosen(row, store, output)
+    host = the_host()
+    with one_thread():
         assignment = _assignment(row, store, chosen.trial, host)
         _refuse_other_classes(assignment, chosen, host)
         share = _best_share(row, store)
         try:
             tell(f"trial {chosen.trial} is trained on all {_count(row):,} rows, for {share / WHOLE:.0%} of its steps")
-            training = _trained(assignment, share, row, host)
+            training = _trained(assignment, share, goes_on, row, host)
             fence.regain()  # the training may have taken hours
             beside = training_of(row, store, chosen, host)
-            return {"folder": str(folder), **_exported(folder, training, beside, row, store, host)}
+            found = {"folder": str(folder), **_exported(folder, training, beside, row, store, host)}
+            store.add_event(row.id, "refit", f"{found['sentence']}: {folder}")
+            return found
         finally:
             shutil.rmtree(checkpoints_of(assignment), ignore_errors=True)
+
+
+def refit_seconds(agenda: Agenda) -> float:
+    """Seconds that a refit is expected to take, whichever finalist wins: its training, and the end that follows."""
+    spec, history = agenda.ledger.study.spec, agenda.ledger.history
+    more = 1.0 + int(spec["parts"]["validation"]) / int(spec["parts"]["train"])
+
+    def training(trial: int) -> float:
+        best = history.of("trial", trial).best(agenda.ledger.direction)
+        assert best is not None, "a finalist has reported"
+        return more * agenda.expected(trial) * float(best["share"]) / WHOLE
+
+    longest = max(map(training, agenda.finalists()), default=0.0)
+    return SLACK * longest + closing_seconds(0.0, agenda.took, spec["parts"])
+
+
+def _chosen(row: StudyRow, store: Store, output: Path | None) -> tuple[Chosen, Path]:
+    """The winner, and the new folder. Raises BadInput where there is none, or where there is a folder already."""
+    chosen = winner_of(row, store)
+    folder = output or Path(row.folder) / f"refit-{chosen.trial}"
+    refuse_existing(folder)
+    refuse_unmakeable(folder)
+    refuse_lost(row, chosen)
+    return chosen, folder
 
 
 def _assignment(row: StudyRow, store: Store, trial: int, host: Host) -> Assignment:
@@ -89,7 +132,7 @@ def _count(row: StudyRow) -> int:
     return len(rows_of(Path(row.folder), REFIT, "train"))
 
 
-def _trained(assignment: Assignment, share: int, row: StudyRow, host: Host) -> Training:
+def _trained(assignment: Assignment, share: int, goes_on: Callable[[], bool], row: StudyRow, host: Host) -> Training:
     """The training at the report that is nearest to a share of its steps. Raises DeepmineError where it fails."""
     shutil.rmtree(checkpoints_of(assignment), ignore_errors=True)
     remedy = f"Export it as it is: deepmine-auto export {row.typed}"
@@ -98,17 +141,20 @@ def _trained(assignment: Assignment, share: int, row: StudyRow, host: Host) -> T
         if type(each).judged is not Applied.judged:
             what = f"Trial {assignment.number} has '{name}', which chooses by validation rows that a refit learns from."
             raise BadInput(what, remedy)
-    to_its_end(lambda: _up_to(share, training), assignment, host, HOW, remedy)
+    to_its_end(lambda: _up_to(share, training, goes_on), assignment, host, HOW, remedy)
     training.optimizer.state.clear()  # the winner is loaded next, and needs the room
     return training
 
 
-def _up_to(share: int, training: Training) -> Iterator[Message]:
+def _up_to(share: int, training: Training, goes_on: Callable[[], bool] = lambda: True) -> Iterator[Message]:
     stops = training.recipe.evaluations(training.steps, len(training.validation))
     last = training.before + min(stops, key=lambda each: abs(WHOLE * each / training.steps - share))
     for message in training.messages():
         if isinstance(message, Reported) and message.step == last:
             yield Ended("budget", message.value, message.step)
+            return
+        if not goes_on():
+            yield Ended("deadline", reason="the time is used up")
             return
         yield message
 

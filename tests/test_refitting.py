@@ -187,7 +187,7 @@ def test_lost_weights_are_told_before_anything_is_trained(study, tmp_path, monke
     def damaged(_folder):
         raise checkpoint.Damaged("It is torn.")
 
-    monkeypatch.setattr(exporting, "load", damaged)
+    monkeypatch.setattr(exporting, "check", damaged)
     monkeypatch.setattr(refitting, "built", None)
     with pytest.raises(BadInput, match=r"The weights of trial 0 are lost: It is torn\."):
         typed(study, tmp_path / "none")
@@ -241,6 +241,23 @@ def test_a_study_without_a_winner_is_refused(tmp_path):
     desk.begin("small")
     with pytest.raises(BadInput, match="The study 'small' has no winner yet"):
         typed(SimpleNamespace(storage=desk.place), tmp_path / "none")
+
+
+@pytest.mark.usefixtures("unverified")
+def test_room_is_asked_for_before_the_locked_test_is_opened_for_a_refit(study, tmp_path, monkeypatch):
+    asked = []
+
+    def full(folder, model):
+        asked.append((folder, isinstance(model, torch.nn.Module)))
+        raise DeepmineError("There is no room.")
+
+    before = openings(study)
+    monkeypatch.setattr(refitting, "refuse_without_room", full)
+    with pytest.raises(DeepmineError, match=r"There is no room\."):
+        typed(study, tmp_path / "none")
+    assert asked == [(tmp_path / "none", True)]
+    assert openings(study) == before, "the test stays locked"
+    assert [*tmp_path.iterdir()] == left_by(study) == []
 
 
 def test_what_cannot_be_written_is_told_before_anything_is_trained(study, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from tiny_texts import rows
 from deepmine_auto import concluding, searching
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.executors import inline
+from deepmine_auto.messages import Reported
 from deepmine_auto.searching import search
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
@@ -64,6 +65,23 @@ def test_room_is_asked_for_before_the_locked_test_is_opened(here, monkeypatch):
     monkeypatch.setattr(concluding, "refuse_without_room", full)
     store, study = searched(error)
     assert "test opened" not in {row["kind"] for row in store.rows(tables.events, study)}
+
+
+def test_evaluations_that_took_long_keep_more_time_for_the_end(here, monkeypatch):
+    """The test's outputs take as much longer than the validation rows' as there are more of them."""
+    error, more = DeepmineError("That was all."), []
+
+    def one_evaluation(agenda, *_):
+        assignment, before = agenda.next(), agenda.closing()
+        agenda.heard(assignment.key, Reported(1, 100, 0.5, {"macro_f1": 0.5}, took=(40.0, 0.0)))
+        parts = agenda.ledger.study.spec["parts"]
+        more.append((agenda.closing() - before, 40.0 * parts["test"] / parts["validation"]))
+        raise error
+
+    monkeypatch.setattr(inline, "run", one_evaluation)
+    searched(error)
+    ((kept, expected),) = more
+    assert kept == pytest.approx(expected)
 
 
 def test_a_folder_that_is_proven_is_not_left_where_the_study_does_not_begin(tmp_path):

@@ -9,7 +9,7 @@ from deepmine_auto.commands.options import database, storage_options
 
 @click.command()
 @click.argument("study")
-@click.option("--trial", type=int, metavar="N", help="Export the best weights of trial N instead of the winner's.")
+@click.option("--trial", type=int, metavar="N", help="Export trial N instead: the weights of the three best are kept.")
 @click.option("--output", metavar="DIR", help="The new folder. [default: in the study's folder]")
 @storage_options
 def export(study: str, trial: int | None, output: str | None, storage: str | None, storage_file: str | None) -> None:

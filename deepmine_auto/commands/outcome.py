@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from deepmine_auto.storage.place import Place
+from deepmine_auto.storage.store import Row
 from deepmine_auto.study.budget import duration
 from deepmine_auto.terminal.looking import SeenStudy, SeenTrial
 from deepmine_auto.terminal.words import model_words, table
@@ -21,6 +22,12 @@ def as_text(study: SeenStudy, width: int | None) -> str:
     verdict = _finished(study) if study.result else _unfinished(study)
     facts = _aligned([("study", study.name), *_aims(study), *verdict])
     return "\n\n".join([trial_table(study.best(SHOWN), width), facts, _aligned(_next(study))])
+
+
+def of_refit(found: Row) -> str:
+    """What a refit came to."""
+    opened = f"the locked test was opened {found['facts']['test_opened']} times in this study"
+    return f"{found['sentence']}\n{opened}, so these scores flatter both\n{found['folder']}"
 
 
 def to_json(study: SeenStudy, storage: Place) -> dict[str, Any]:

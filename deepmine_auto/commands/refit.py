@@ -20,6 +20,7 @@ def refit(study: str, output: str | None, storage: str | None, storage_file: str
     """
     from pathlib import Path
 
+    from deepmine_auto.commands.outcome import of_refit
     from deepmine_auto.refitting import refit as on_all_rows
 
     folder = Path(output).expanduser() if output else None
@@ -27,5 +28,4 @@ def refit(study: str, output: str | None, storage: str | None, storage_file: str
     if as_json:
         print_json(found)
     else:
-        opened = f"the locked test was opened {found['facts']['test_opened']} times in this study"
-        click.echo(f"{found['sentence']}\n{opened}, so these scores flatter both\n{found['folder']}")
+        click.echo(of_refit(found))

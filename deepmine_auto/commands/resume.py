@@ -20,7 +20,7 @@ from deepmine_auto.commands.options import as_json, database, listed, storage_op
 @click.option("--tuning", metavar="A,B", multiple=True, help="Choose from these tunings from here on.")
 @click.option("--technique", metavar="A,B", multiple=True, help="Search these techniques too from here on.")
 @workers_options
-@click.option("--take-over", is_flag=True, help="End the process that holds the study, and go on in its place.")
+@click.option("--take-over", is_flag=True, help="Take the study from who holds it, and go on in its place.")
 @as_json
 def resume(
     study: str, storage: str | None, storage_file: str | None, take_over: bool, as_json: bool, **options: Any

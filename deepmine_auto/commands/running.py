@@ -10,7 +10,7 @@ import click
 
 from deepmine_auto import interrupts
 from deepmine_auto.commands.options import print_json, width
-from deepmine_auto.commands.outcome import as_text, to_json
+from deepmine_auto.commands.outcome import as_text, of_refit, to_json
 from deepmine_auto.searching import Result, Watcher
 from deepmine_auto.terminal.looking import see
 from deepmine_auto.terminal.watching import EventLines, Onlooker
@@ -27,9 +27,9 @@ def conducted(begin: Callable[[Watcher], Result], as_json: bool) -> None:
             raise
     study = see(result.storage, result.study)
     if as_json:
-        print_json(to_json(study, result.storage))
+        print_json({**to_json(study, result.storage), **({"refit": result.refit} if result.refit else {})})
     else:
-        click.echo(as_text(study, width()))
+        click.echo("\n\n".join([as_text(study, width()), *([of_refit(result.refit)] if result.refit else [])]))
 
 
 def onlooker(on_open: Callable[[], None]) -> Onlooker:

@@ -17,6 +17,9 @@ FINALS_SHARE = 0.3
 FIRST_SHARE = 0.5
 """At most this share, where a first rerun of the first two finalists needs it: without any, the luckiest trial wins."""
 
+REFIT_SHARE = 0.2
+"""At most this share is kept for a refit: where it takes more, the search would have too little."""
+
 SLACK = 1.1
 """So many times as long as expected may a rerun take."""
 

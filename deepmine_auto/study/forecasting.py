@@ -139,30 +139,36 @@ def pruned(pruner: Pruner, objectives: int, seed: int) -> Pruned:
 
 
 class Course(NamedTuple):
-    """How a study goes: trials and their seconds, reruns and their seconds, the seconds of the closing."""
+    """How a study goes: trials and their seconds, reruns and their seconds, the seconds after them."""
 
     trials: int
     search: float
     reruns: int
     finals: float
-    closing: float
+    end: float
 
     @property
     def whole(self) -> float:
         """Seconds from its begin to its bundle."""
-        return self.search + self.finals + self.closing
+        return self.search + self.finals + self.end
 
 
 @dataclass(frozen=True)
 class Terms:
     """What a study may use: trials and seconds (infinite where they are not limited), workers; the seconds of the
-    closing; and what pruning saves."""
+    closing; what pruning saves; and the seconds that are kept for a refit."""
 
     trials: float
     seconds: float
     slots: int
     closing: float
     pruned: Pruned
+    refit: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """The seconds after the finals."""
+        return self.closing + self.refit
 
     def course(self, trial_seconds: float) -> Course:
         """How a study goes whose trials take so long on average if they are trained to their end."""
@@ -170,17 +176,17 @@ class Terms:
         trials = self._trials(search, trial_seconds)
         if trials == self.trials:
             search = min(search, max(1.0, self.pruned.work(trials) / self.slots) * trial_seconds)
-        left = max(0.0, self.seconds - search - self.closing)
+        left = max(0.0, self.seconds - search - self.end)
         reruns = int(min(min(trials, FINALISTS) * REPEATS, left * self.slots / trial_seconds))
         finals = math.ceil(reruns / self.slots) * trial_seconds
-        return Course(trials, search, reruns, min(finals, left), self.closing)
+        return Course(trials, search, reruns, min(finals, left), self.end)
 
     def _search_seconds(self, trial_seconds: float) -> float:
         """The most that the search may take. Time is kept for reruns as soon as there is something to train again."""
         if math.isinf(self.seconds):
             return math.inf
         reruns = [trial_seconds] * (FINALISTS * REPEATS)
-        kept, least = (reserve(self.seconds, self.closing, each, self.slots) for each in (reruns, []))
+        kept, least = (reserve(self.seconds, self.end, each, self.slots) for each in (reruns, []))
         left = self.seconds - kept
         return max(0.0, left if left * self.slots >= trial_seconds else self.seconds - least)
 

@@ -9,7 +9,7 @@ from typing import Any
 from deepmine_auto.estimating import DryRun, Estimates
 from deepmine_auto.objectives import Limit, Objective
 from deepmine_auto.space import Choice, Int, Param, Range, Space
-from deepmine_auto.study.budget import duration
+from deepmine_auto.study.budget import REFIT_SHARE, duration
 from deepmine_auto.study.forecasting import Interval
 from deepmine_auto.terminal.words import model_words, plain, table
 
@@ -73,7 +73,7 @@ def _options(each: Range) -> list[Any]:
 def as_text(found: DryRun, width: int | None) -> str:
     """The study, what would be searched, and what it is expected to take."""
     chosen = [(kind, ", ".join(names)) for kind, names in plugins(found.space).items() if names]
-    blocks = [_study(found), chosen, _estimates(found.estimates, found.plan.spec["workers"])]
+    blocks = [_study(found), chosen, _estimates(found.estimates, found.plan.spec)]
     first, second, last = (_aligned(each, width) for each in blocks)
     return "\n\n".join([first, second, _params(found.space, width), *_recipes(found.space, width), last])
 
@@ -143,7 +143,8 @@ def _aligned(pairs: Iterable[tuple[str, str]], width: int | None) -> str:
 # -- estimates -------------------------------------------------------------------------------------------------------
 
 
-def _estimates(found: Estimates, asked: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _estimates(found: Estimates, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    asked = spec["workers"]
     tried = f"{found.measured} of {found.drawn} models drawn at random were trained for a moment"
     left = f"the pruner leaves {100 * found.worked:.0f} % of that on average"
     before = ", and before that the start of Ray" if asked["executor"] == "ray" else ""
@@ -154,12 +155,19 @@ def _estimates(found: Estimates, asked: Mapping[str, Any]) -> list[tuple[str, st
         ("trials", f"{_count(found.trials)} in {_seconds(found.search)}"),
         ("finals", f"{_count(found.reruns)} reruns in {_seconds(found.finals)}"),
         ("closing", f"{duration(found.closing)} for the export, its checks and the baseline"),
+        *([("refit", _refit(found))] if spec["refit"] else []),
         ("whole", f"{_seconds(found.whole)}{before}"),
         ("memory", f"{_mb(found.peak_mb)} a model in training, the largest {_size(found.largest_mb)}"),
         ("process", f"{_size(found.process_mb)} a worker with its model"),
         ("disk", f"{_mb(found.disk_mb)} in the study's folder; a checkpoint has {_mb(found.checkpoint_mb)}"),
         *(("refused", each) for each in _refused(found)),
     ]
+
+
+def _refit(found: Estimates) -> str:
+    if found.refit:
+        return f"{duration(found.refit)} for the winner trained once more, validation rows too"
+    return f"nothing is kept for it: it would take more than {100 * REFIT_SHARE:.0f} % of the time"
 
 
 def _workers(found: Estimates, address: str | None) -> str:

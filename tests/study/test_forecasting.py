@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from deepmine_auto.study.budget import FIRST_SHARE
@@ -126,6 +126,12 @@ def test_of_trials_and_time_the_first_that_is_reached_ends_the_search():
     assert by_time.search < 600.0
 
 
+def test_what_is_kept_for_a_refit_the_search_does_not_have():
+    without, with_it = (Terms(1000, 600.0, 1, 10.0, WHOLE, refit).course(10.0) for refit in (0.0, 100.0))
+    assert with_it.search == pytest.approx(without.search - 100.0)
+    assert with_it.whole == pytest.approx(without.whole)
+
+
 def test_where_no_trial_fits_none_is_promised():
     found = Terms(math.inf, 30.0, 1, 15.0, WHOLE).course(100.0)
     assert (found.trials, found.reruns, found.finals) == (0, 0, 0.0)
@@ -133,6 +139,7 @@ def test_where_no_trial_fits_none_is_promised():
 
 
 @given(st.floats(0.1, 1e3), st.integers(1, 50), st.integers(1, 8))
-def test_slower_trials_never_make_more_of_them(trial, most, slots):
+def test_slower_trials_never_make_more_of_them_unless_no_time_is_kept_for_their_reruns(trial, most, slots):
     terms = Terms(most, 300.0, slots, 15.0, WHOLE)
+    assume(terms._search_seconds(2 * trial) <= terms._search_seconds(trial))
     assert terms.course(2 * trial).trials <= terms.course(trial).trials
