@@ -1,4 +1,4 @@
-"""The first search from Python: what `deepmine-auto search --task sentiment` does, and what to do with what it found.
+"""The first search from Python, as `deepmine-auto search --space tiny`, and what to do with what it found.
 
 python examples/001_first_search.py --time-budget 2m
 """
