@@ -1,11 +1,14 @@
-"""What must be on the disk before the next step is taken."""
+"""What must be on the disk before the next step is taken, and what one process alone may make there."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -27,6 +30,14 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def file_lock(file: Path) -> Iterator[None]:
+    """Hold an flock on a file of its own; wait until it is free."""
+    with open(file, "a") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
 
 
 def sha256(file: Path) -> str:

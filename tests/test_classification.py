@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from deepmine_auto import BadInput, Rows, Source, TextClassification
+from deepmine_auto import BadInput, Rows, Source, TextClassification, classification
 from deepmine_auto.classification import Fitted, TextPrepared
 
 TRAIN = Rows(["good good day", "good good tea", "a bad day", "the worst day of all days"], ["up", "up", "up", "down"])
@@ -198,6 +198,15 @@ def test_the_baseline_learns_what_words_say():
     outputs_NC = Mood().baseline(train, test, prepared)
     assert Mood().scores(outputs_NC, prepared.targets(test))["macro_f1"] == 1.0
     np.testing.assert_allclose(np.exp(outputs_NC).sum(1), 1.0)
+
+
+@pytest.mark.parametrize(("weights", "alike"), [(3, True), (4, False)])
+def test_the_baseline_knows_the_commonest_words_alone_where_there_are_very_many(monkeypatch, weights, alike):
+    """With two classes, three weights are enough for one word, and the commonest says nothing; four are for two."""
+    monkeypatch.setattr(classification, "MOST_WEIGHTS", weights)
+    train = Rows(["sun and", "rain and"] * 6, ["fine", "wet"] * 6)
+    fine, wet = Mood().baseline(train, train.take([0, 1]), Mood().prepare(train))
+    assert np.array_equal(fine, wet) == alike
 
 
 def test_the_baseline_answers_in_the_order_of_the_classes_where_one_is_missing(prepared):

@@ -186,15 +186,31 @@ def timed(clock, seconds):
     return messages
 
 
-def work_on_gpus(desk, study, budget, training, gpus):
-    """Run a study to its end with a driver that holds so many GPUs."""
+def agenda_on_gpus(desk, study, budget, gpus):
+    """The agenda of a new driver that holds so many GPUs."""
     desk.free()
     plugins = desk.sampler, desk.pruner
     ledger = Ledger(desk.store, study, desk.fence, plugins, lambda *_: None, gpus=gpus)
-    agenda = Agenda(ledger, budget, 1, lambda: CLOSING)
+    return Agenda(ledger, budget, 1, lambda: CLOSING)
+
+
+def work_on_gpus(desk, study, budget, training, gpus):
+    """Run a study to its end with a driver that holds so many GPUs."""
+    agenda = agenda_on_gpus(desk, study, budget, gpus)
     with training_is(training):
         inline.run(agenda, None, lambda: None)
     return agenda
+
+
+@pytest.mark.parametrize(
+    ("seconds", "gpu_hours", "left"),
+    [(1000.0, 1.0, 900.0), (2000.0, 1.0, 1700.0), (2000.0, None, 1900.0), (None, 1.0, 1700.0), (None, None, None)],
+    ids=["the time", "the GPU hours", "time alone", "GPU hours alone", "neither"],
+)
+def test_the_time_that_is_left_is_that_of_the_budget_that_is_used_up_first(desk, clock, seconds, gpu_hours, left):
+    agenda = agenda_on_gpus(desk, desk.begin(), Budget(9, seconds, gpu_hours), gpus=2.0)
+    clock[0] = 100.0
+    assert agenda.seconds_left() == (None if left is None else pytest.approx(left))
 
 
 def test_the_trials_end_the_search_where_they_are_reached_before_the_time(desk, clock):

@@ -13,7 +13,8 @@ import pytest
 from deepmine_auto import searching
 from deepmine_auto.cli import group_of
 from deepmine_auto.host import the_host
-from deepmine_auto.space_file import build_space, read_space
+from deepmine_auto.space_file.building import build_space
+from deepmine_auto.space_file.reading import read_space
 
 SPACE = """
 [plugins]

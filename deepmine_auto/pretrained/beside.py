@@ -17,7 +17,7 @@ from deepmine_auto.errors import BadInput
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.softmax import fused_softmax
-from deepmine_auto.pretrained.parts import top_blocks
+from deepmine_auto.pretrained.parts import alike, asked, top_blocks
 from deepmine_auto.pretrained.surgery import Call, Insert, Transplant, calls_of, put_in, was_operated
 
 # -- beside attention --------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def before_words(model: nn.Module, build: Callable[[nn.Embedding], nn.Module]) -
     own.register_forward_pre_hook(before.put, with_kwargs=True)
     own.register_forward_hook(before.cut)
     before.hidden = True
-    if not torch.allclose(_said(own), untouched_ND, rtol=1e-3, atol=1e-4):
+    if not alike(_said(own), untouched_ND):
         what = "Vectors before the words change what a model says even where nobody looks at them."
         raise Refused(what, "Choose multi_head, or another tuning.")
     before.hidden = False
@@ -154,17 +154,15 @@ def _said(own: Any) -> Tensor:
     if next(own.parameters()).is_meta:
         return torch.zeros(0, device="cpu")
     limits = [each.mixing.shape.max_len for each in own.modules() if isinstance(each, Transplant)]
-    device, was = next(own.parameters()).device, own.training
+    device = next(own.parameters()).device
     words, padding = own.get_input_embeddings().num_embeddings, own.config.pad_token_id or 0
     ids_BL = torch.arange(max(limits, default=8), device=device).remainder(words).repeat(2, 1)
     ids_BL = ids_BL.where(ids_BL != padding, words - 1)
     keep_BL = torch.ones_like(ids_BL)
     ids_BL[1, -1], keep_BL[1, -1] = padding, 0
     try:
-        with torch.inference_mode():
-            out_BLD: Tensor = own.eval()(input_ids=ids_BL, attention_mask=keep_BL).last_hidden_state
+        with asked(own):
+            out_BLD: Tensor = own(input_ids=ids_BL, attention_mask=keep_BL).last_hidden_state
     except BadInput as error:
         raise Refused(f"Vectors before the words do not fit: {error.what}", "Choose another tuning.") from error
-    finally:
-        own.train(was)
     return torch.cat((out_BLD[0], out_BLD[1, :-1]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.model.guard import Refused
@@ -17,6 +19,23 @@ ATTENTION = ("attention", "attn", "selfattention")
 
 PUT_IN = "deepmine"
 """What a layer calls that which was put into it, in the place of its attention or beside it."""
+
+
+def alike(one: Tensor, other: Tensor) -> bool:
+    """Whether a model says the same before and after a change that is to change nothing, but for rounding."""
+    return torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+@contextmanager
+def asked(model: nn.Module, training: bool = False) -> Iterator[None]:
+    """A model as it predicts, or as it trains, without gradients; afterwards it is as it was."""
+    was = model.training
+    model.train(training)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was)
 
 
 def blocks_of(model: nn.Module) -> nn.ModuleList:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deepmine_auto.pretrained.parts import asked
 from deepmine_auto.pretrained.stack import PretrainedStack
 
 if TYPE_CHECKING:
@@ -98,8 +99,6 @@ def _put(model: Any, parent: nn.Module, name: str, words: SeenWords) -> None:
 def _said(model: Any, words: SeenWords) -> Tensor:
     """What a model says of tokens of which some learn."""
     ids_1L = torch.stack((words.seen_V.nonzero()[-1], (~words.seen_V).nonzero()[-1])).T
-    was = model.training
-    with torch.inference_mode(), torch.random.fork_rng([ids_1L.device] if ids_1L.is_cuda else []):
-        out_1LD: Tensor = model.eval()(input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L)).last_hidden_state
-    model.train(was)
+    with asked(model), torch.random.fork_rng([ids_1L.device] if ids_1L.is_cuda else []):
+        out_1LD: Tensor = model(input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L)).last_hidden_state
     return out_1LD

@@ -23,7 +23,7 @@ from deepmine_auto.model.dense import hook_of
 from deepmine_auto.model.guard import Refused, check_call
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import Mixer, MultiHead, token_mixer
-from deepmine_auto.pretrained.parts import PUT_IN, blocks_of
+from deepmine_auto.pretrained.parts import PUT_IN, asked, blocks_of
 from deepmine_auto.training.parts import total
 
 if TYPE_CHECKING:
@@ -307,10 +307,8 @@ def calls_of(model: Any) -> list[Call]:
 
 
 def _try_out(model: Any) -> None:
-    was = model.training
-    with torch.inference_mode():
-        model.eval()(**_least_input(model))
-    model.train(was)
+    with asked(model):
+        model(**_least_input(model))
 
 
 def _least_input(model: Any) -> dict[str, Tensor]:

@@ -37,14 +37,6 @@ class FileHold:
 
 
 @contextmanager
-def file_lock(file: Path) -> Iterator[None]:
-    """Hold an flock on a file of its own; wait until it is free."""
-    with open(file, "a") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
 def held(file: Path, study: str, take_over: bool = False) -> Iterator[FileHold]:
     """Hold a study by the flock on a file, which says by whom; `take_over` ends that process.
 

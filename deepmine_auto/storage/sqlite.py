@@ -23,10 +23,11 @@ from optuna.storages._rdb.models import BaseModel
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
+from deepmine_auto.disk import file_lock
 from deepmine_auto.errors import BadInput, DatabaseAway, DeepmineError
 from deepmine_auto.storage.away import is_away
 from deepmine_auto.storage.engine import Fence, Hold, guard, words_of
-from deepmine_auto.storage.file_hold import file_lock, held
+from deepmine_auto.storage.file_hold import held
 from deepmine_auto.storage.filesystem import NETWORK_FILESYSTEMS, filesystem_of
 from deepmine_auto.storage.said import Said
 from deepmine_auto.storage.upgrade import refuse_foreign, standing, upgrade

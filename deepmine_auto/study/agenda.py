@@ -27,7 +27,6 @@ from deepmine_auto.study.finals import Rerun, finalists, in_order
 from deepmine_auto.study.giving_up import AllFailed
 from deepmine_auto.study.history import GIVEN_UP, SEARCH_ENDED, Key
 from deepmine_auto.study.ledger import Ledger
-from deepmine_auto.study.pruning import oriented
 from deepmine_auto.study.remaining import UsedUp
 from deepmine_auto.study.setting_aside import NothingInItsPlace
 
@@ -304,8 +303,3 @@ class Agenda:
     def _fits(self, trial: int) -> bool:
         left = self.seconds_left()
         return left is None or self.expected(trial) <= left - self.closing()
-
-    def rank(self, value: float) -> int:
-        """The place of a value among the best values of all trials, from 1."""
-        mine = oriented(value, self.ledger.direction)
-        return 1 + sum(oriented(each, self.ledger.direction) > mine for each in self.best_values().values())

@@ -22,13 +22,13 @@ from deepmine_auto.study import ends
 from deepmine_auto.study.assigning import Assigning
 from deepmine_auto.study.budget import used
 from deepmine_auto.study.checkpoints import being_written, checkpoints_to_keep, sweep
-from deepmine_auto.study.finals import may_win
+from deepmine_auto.study.finals import finalists
 from deepmine_auto.study.giving_up import refuse_failing
 from deepmine_auto.study.history import History, Key
 from deepmine_auto.study.known import held_against, write_known
 from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.notes import best_note
-from deepmine_auto.study.pruning import judge, oriented, seen
+from deepmine_auto.study.pruning import judge, seen
 from deepmine_auto.study.remaining import refuse_used_up
 from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER, as_they_are, bar, refuse, set_aside
 from deepmine_auto.study.showing import note_trial
@@ -219,7 +219,8 @@ class Ledger:
         if assignment.kind == "rerun":
             return self._rerun_goes_on(assignment.key, out_of_time)
         number = assignment.number
-        if any(each.trial == number and each.share == message.share for each in self.history.reports):
+        *earlier, _ = self.history.of("trial", number).reports
+        if any(each["step"] == message.step for each in earlier):
             return True  # a step that was judged before the driver was killed
         self.history.reports.append(seen(row, self.study.objectives, self.study.limits))
         if not self._several:  # TPE cannot read intermediate values beside several objectives
@@ -333,8 +334,7 @@ class Ledger:
     def _note_best(self, number: int) -> None:
         """Tell a dashboard of a new best; this is decoration, and waits for nothing."""
         values = self.history.best_values()
-        able = [each for each, row in self.trials.items() if each in values and may_win(row)]
-        best = sorted(able, key=lambda each: (-oriented(values[each], self.direction), each))[:2]
+        best = finalists(self.trials.values(), values, self.direction)[:2]
         if best[:1] == [number] and self.writer.away_since is None:
             before = (best[1], values[best[1]]) if best[1:] else None
             note_trial(self.store, self.study, self.trials[number], best_note(self.study, values[number], before))

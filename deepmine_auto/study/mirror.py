@@ -215,7 +215,8 @@ def _overwrite(trial: Trial, name: str, value: Value) -> None:
 
 def _mark(params: Mapping[str, Value]) -> int:
     """A number that equal params have and, but for a chance of one in 10^19, no others: texts would fill the memory."""
-    return hash(tuple(sorted(essential(params).items())))
+    told = ((name, each if isinstance(each, str) else float(each).hex()) for name, each in essential(params).items())
+    return hash(tuple(sorted(told)))  # numbers as texts: -1 and -2 have one hash
 
 
 def of_sampler(attrs: Mapping[str, Any]) -> dict[str, Any]:

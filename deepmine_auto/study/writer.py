@@ -163,7 +163,7 @@ class Writer:
                 raise
             self._begin_to_probe()
             return False
-        self.away_since = None
+        self.away_since, self.full = None, False
         self.news.append(("back", f"the study database is back: {waited} entries were written to it"))
         return True
 

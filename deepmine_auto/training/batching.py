@@ -74,6 +74,11 @@ class Columns:
         return Batch(*(torch.from_numpy(each).to(device) for each in arrays))
 
 
+def batches_of(rows: int, size: int) -> int:
+    """How many batches an epoch has, of at most so many rows on average."""
+    return -(-rows // size)
+
+
 def training_order(
     lengths: np.ndarray, size: int, seed: Sequence[int], odds: np.ndarray | None = None, batching: str = "rows"
 ) -> list[np.ndarray]:
@@ -86,7 +91,7 @@ def training_order(
     shuffled = rng.permutation(rows) if odds is None else rng.choice(rows, rows, p=odds / odds.sum())
     runs = np.array_split(shuffled, _runs(rows, size))
     ordered = np.concatenate([run[np.argsort(lengths[run], kind="stable")] for run in runs])
-    batches = np.array_split(ordered, -(-rows // size))
+    batches = np.array_split(ordered, batches_of(rows, size))
     if batching == "tokens":
         batches = _cut_anew(batches, lengths, len(runs))
     return [batches[each] for each in rng.permutation(len(batches))]
@@ -100,14 +105,14 @@ def _cut_anew(batches: Sequence[np.ndarray], lengths: np.ndarray, runs: int) -> 
 
 
 def _runs(rows: int, size: int) -> int:
-    return max(1, -(-rows // (size * BUCKET_BATCHES)))
+    return max(1, batches_of(rows, size * BUCKET_BATCHES))
 
 
 def training_batches(
     lengths: np.ndarray, size: int, seed: int, begin: int, odds: np.ndarray | None = None, batching: str = "rows"
 ) -> Iterator[np.ndarray]:
     """The batches from step `begin` on, epoch after epoch, without an end."""
-    first, at = divmod(begin, -(-len(lengths) // size))
+    first, at = divmod(begin, batches_of(len(lengths), size))
     for epoch in count(first):
         yield from training_order(lengths, size, [seed, epoch], odds, batching)[at if epoch == first else 0 :]
 
@@ -142,10 +147,11 @@ def _fewest_tokens(longest_first: Sequence[int], batches: int) -> int:
 def longest_run(lengths: np.ndarray, size: int, batching: str) -> list[np.ndarray]:
     """The largest batches that an epoch may have: those of a run that chance made of the longest rows."""
     longest_first = np.argsort(-lengths, kind="stable")
-    size = -(-len(lengths) // -(-len(lengths) // size))  # where rows do not divide, none has as many as it might
+    batches = batches_of(len(lengths), size)
+    size = batches_of(len(lengths), batches)  # where rows do not divide, none has as many as it might
     if batching == "rows":
         return [longest_first[:size]]
-    number = -(-len(lengths) // size) // _runs(len(lengths), size)  # the fewer batches, the larger they are
+    number = batches // _runs(len(lengths), size)  # the fewer batches, the larger they are
     return alike_in_tokens(longest_first[: number * size], lengths, number)
 
 

@@ -11,9 +11,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,8 @@ from deepmine_auto import failpoints
 from deepmine_auto.disk import FULL, code_of, flush, sha256
 from deepmine_auto.errors import DeepmineError
 
+T = TypeVar("T")
+
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
 AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
@@ -31,6 +33,11 @@ AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOW
 
 SECONDS_BETWEEN_TRIES, TRIES = 5.0, 120
 """How often such a disk is tried again: for ten minutes."""
+
+READING_TRIES = 12
+"""Reading waits a minute alone: a training that has not begun gives no sign of life."""
+
+BEFORE = "The checkpoint before it is used."
 
 
 class Damaged(DeepmineError):
@@ -114,15 +121,36 @@ def _make(folder: Path) -> None:
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint. Raises Damaged if it is missing, torn or changed."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        for name in (TENSORS, STATE):
-            if sha256(folder / name) != manifest[name]:
-                raise Damaged(f"{folder / name} is not what was written.", "The checkpoint before it is used.")
-        return load_file(folder / TENSORS), json.loads((folder / STATE).read_text())
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise Damaged(f"{folder} cannot be read: {error}.", "The checkpoint before it is used.") from error
+    """Read a checkpoint. A disk that is away is waited for. Raises Damaged if it is missing, torn or changed."""
+    return _read(folder, _loaded)
+
+
+def check(folder: Path) -> None:
+    """Raise Damaged if a checkpoint is missing, torn or changed. A disk that is away is waited for."""
+    _read(folder, _check)
+
+
+def _read(folder: Path, read: Callable[[Path], T]) -> T:
+    for left in reversed(range(READING_TRIES)):
+        try:
+            return read(folder)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            if not left or code_of(error) not in AWAY:
+                raise Damaged(f"{folder} cannot be read: {error}.", BEFORE) from error
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    raise AssertionError("the last try returns or raises")
+
+
+def _loaded(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    _check(folder)
+    return load_file(folder / TENSORS), json.loads((folder / STATE).read_text())
+
+
+def _check(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for name in (TENSORS, STATE):
+        if sha256(folder / name) != manifest[name]:
+            raise Damaged(f"{folder / name} is not what was written.", BEFORE)
 
 
 # -- an optimizer's state as tensors and plain values ----------------------------------------------------------------

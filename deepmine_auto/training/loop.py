@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from deepmine_auto.contracts import Applied, Batch, Optimizer, Prepared, Schedule, Task, TrainingFacts
+from deepmine_auto.errors import DeepmineError
 from deepmine_auto.host import Host
 from deepmine_auto.messages import (
     BEFORE_TASK,
@@ -40,7 +41,7 @@ from deepmine_auto.pretrained.memory import remember
 from deepmine_auto.pretrained.seen import leave_unseen
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
-from deepmine_auto.training.batching import Columns, training_batches
+from deepmine_auto.training.batching import Columns, batches_of, training_batches
 from deepmine_auto.training.groups import split_by_rate
 from deepmine_auto.training.measure import costs_of, params_million
 from deepmine_auto.training.outputs import EVALUATION_ROWS, outputs_in_turn
@@ -86,7 +87,7 @@ class Training:
         self.recipe = plugin_from(Recipe, params, "training")
         self.warm_up = plugin_from(WarmUp, params, "schedule")
         self.schedule: Schedule = self._one_of("schedule")
-        self.steps = math.ceil(len(self.train) / self.recipe.batch) * self.recipe.epochs
+        self.steps = batches_of(len(self.train), self.recipe.batch) * self.recipe.epochs
         torch.manual_seed(assignment.seed)
         self.model = build_model(params, self.task, self.prepared, host)
         backbone.begin(self.model.backbone)
@@ -155,15 +156,21 @@ class Training:
         step = self.progress.step
         at = step - self.before if step >= self.before else step
         self.batches = self._order(self.train, at, self._odds())
-        self.loose = None if self.unlabelled is None else self._order(self.unlabelled, at)
+        self.loose = self._order(self.unlabelled, at) if self.unlabelled and self.learns_loose else None
+
+    @property
+    def learns_loose(self) -> bool:
+        """Whether a step may work off rows without labels."""
+        names = used(self.assignment.params, "technique")
+        return self.before > 0 or any(self.host.get("technique", each).learns_from == "unlabelled" for each in names)
 
     def _order(self, columns: Columns, at: int, odds: np.ndarray | None = None) -> Iterator[np.ndarray]:
         chosen, seed = self.recipe, self.assignment.seed
         return training_batches(columns.lengths, chosen.batch, seed, at, odds, chosen.batching)
 
     def draw(self) -> tuple[Batch, Batch | None]:
-        """The batch of the next step, and one without labels where the study has such rows. That of the first step of
-        the task begins an epoch, and the optimizer anew: what it remembers is of another loss."""
+        """The batch of the next step, and one without labels where the study has such rows and learns from them. That
+        of the first step of the task begins an epoch, and the optimizer anew: what it remembers is of another loss."""
         if self.progress.step == self.before > 0:
             self.renew_optimizer()
             self._begin_order()
@@ -225,7 +232,7 @@ class Training:
         """Judge and note where the training stands; None where the outputs are not finite."""
         self.progress.costs = self.progress.costs or costs_of(self)
         metrics = yield from self._judge()
-        value = metrics.get(self.assignment.objective, math.nan)
+        value = metrics[self.assignment.objective] if metrics else math.nan
         if not math.isfinite(value):
             return None
         before, share = self._share(self.progress.judged), self._share(self.progress.step)
@@ -291,6 +298,9 @@ class Training:
         scoring = time.monotonic()
         scores = self.task.scores(outputs, self.validation.targets)
         self.took = computed - start, time.monotonic() - scoring
+        if lacking := self.task.directions.keys() - scores.keys():
+            what = f"The task '{self.task.name}' says nothing of its score '{min(lacking)}'."
+            raise DeepmineError(what, "Let `scores` return each name of `directions`.")
         return {name: float(each) for name, each in scores.items()}  # NumPy's numbers cannot be sent
 
     def _alive(self, turns: Iterator[np.ndarray]) -> Generator[Beat, None, np.ndarray]:

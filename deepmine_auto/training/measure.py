@@ -61,7 +61,7 @@ def _middle(training: Training) -> Batch:
 
 
 def _longest(training: Training) -> Batch:
-    without_labels = training.unlabelled if training.before else None
+    without_labels = training.unlabelled if training.learns_loose else None
     found = [_largest(each, training) for each in (training.train, without_labels) if each is not None]
     return max(found, key=lambda batch: batch.tokens_BL.numel())
 

@@ -5,7 +5,6 @@ The first worker that needs it makes it under a name of its own and renames it; 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ import numpy as np
 from deepmine_auto.contracts import Backbone, Prepared, Task
 from deepmine_auto.data.kept import extra_of, rows_of
 from deepmine_auto.data.rows import Rows
+from deepmine_auto.disk import file_lock, flush
 from deepmine_auto.training.batching import Columns
 
 PARTS = ("train", "validation")
@@ -63,8 +63,7 @@ def _loaded(place: Path, task: Task, made: tuple[int, int]) -> Ready:
 
 def _make_once(place: Path, folder: Path, split: str, task: Task, backbone: Backbone) -> None:
     place.parent.mkdir(exist_ok=True)
-    with open(place.with_suffix(".lock"), "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(place.with_suffix(".lock")):
         if not place.exists():
             _make(place, folder, split, task, backbone)
 
@@ -91,7 +90,10 @@ def _make(place: Path, folder: Path, split: str, task: Task, backbone: Backbone)
         Columns.of(prepared.encode(rows.inputs), prepared.targets(rows)).save(unfinished / f"{part}.safetensors")
     for name, each in _extra(prepared, folder, split).items():
         each.save(unfinished / name)
+    for path in (*unfinished.rglob("*"), unfinished):  # a folder that has its name is never made again
+        flush(path)
     unfinished.rename(place)
+    flush(place.parent)
 
 
 def _extra(prepared: Prepared, folder: Path, split: str) -> dict[str, Columns]:

@@ -13,7 +13,8 @@ from deepmine_auto import Int, Tuning, blocks_of
 @dataclass(frozen=True, kw_only=True)
 class TopLayers(Tuning):
     """So many blocks learn, and the head; with 0 the head alone does. All else is frozen, a norm after the last block
-    too, and drops nothing out, so that it says the same of a text every time."""
+    too, and what drops out there is still, so that it says the same of a text every time; but for the few models that
+    drop out without a module for it."""
 
     name: ClassVar[str] = "top_layers"
     source: ClassVar[str] = "arXiv:1911.03090"

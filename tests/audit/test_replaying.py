@@ -19,6 +19,7 @@ from deepmine_auto.space import Choice, Float, Param, Space
 from deepmine_auto.storage import tables
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.known import ATTRIBUTE
+from deepmine_auto.study.setting_aside import SET_ASIDE_AFTER
 from deepmine_plugins.pruners.asha import Asha
 from deepmine_plugins.samplers import auto
 from deepmine_plugins.samplers.auto import Auto
@@ -161,6 +162,28 @@ def test_a_study_whose_space_was_changed_and_that_began_warm_is_replayed_exactly
     assert "attention/kind@2" in desk.trials(study)[-1].params
     assert wrong(desk) == {}
     assert counted(desk)["proposals"] == 14
+
+
+def bad_raises(assignment, host):
+    """The quick training, but of one attention that raises."""
+    bad = assignment.params["attention/kind"] == "bad"
+    return (ending("plugin", after=0, plugin="attention/bad", reason="no") if bad else quick)(assignment, host)
+
+
+def test_a_study_of_which_a_plugin_was_set_aside_and_then_mended_is_replayed_exactly(tmp_path):
+    desk = Desk(tmp_path, sampler=Random())
+    study = given_spec(desk, desk.begin(), 14)
+    desk.work(study, Budget(trials=14), bad_raises)
+    reopened = {"reopened": len(desk.store.rows(tables.reruns, study.id)), "budget": {"trials": 28}}
+    mended = {"kind": "attention", "name": "bad", "since": 14, "distribution": "theirs", "version": "2", "hash": "new"}
+    desk.free()
+    desk.store.put(tables.plugins, study.id, mended)
+    desk.store.reopen(study.id, {**study.spec, **reopened})
+    desk.work(desk.store.study("study"), Budget(trials=28))
+    bad = [each.number for each in desk.trials(study) if each.params["attention/kind"] == "bad"]
+    assert sum(number < 14 for number in bad) == SET_ASIDE_AFTER < len(bad)
+    assert wrong(desk) == {}
+    assert counted(desk)["proposals"] == 28
 
 
 def measured(assignment, host):

@@ -230,6 +230,40 @@ def test_a_model_that_computes_more_than_what_counts_as_its_blocks_is_computed(t
     assert outputs(model, batch).isfinite().all()
 
 
+def opt(folder):
+    """It drops out by a function, and no module of it says so."""
+    from transformers import OPTConfig, OPTModel
+
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    config = OPTConfig(vocab_size=len(originals.WORDS), ffn_dim=32, max_position_embeddings=64, pad_token_id=0, **sizes)
+    return originals._saved(folder, OPTModel, config, originals.word_pieces())
+
+
+@pytest.mark.parametrize(("dropout", "remembers"), [(0.1, False), (0.0, True)])
+def test_a_model_that_drops_out_without_a_module_for_it_is_computed(tmp_path, dropout, remembers):
+    drawn = torch.get_rng_state()
+    model, batch = remembering(opt(tmp_path / "model"), tmp_path, **{"model/pretrained/dropout": dropout})
+    assert (model.backbone.memory is not None) == remembers
+    model.eval()
+    assert outputs(model, batch).isfinite().all()
+    torch.set_rng_state(drawn)
+
+
+def test_looking_whether_it_drops_out_draws_nothing_from_the_training(tmp_path, monkeypatch):
+    before = []
+    draws = memory._draws
+
+    def watched(*args):
+        before.append(torch.get_rng_state())
+        found = draws(*args)
+        before.append(torch.get_rng_state())
+        return found
+
+    monkeypatch.setattr(memory, "_draws", watched)
+    remembering(opt(tmp_path / "model"), tmp_path)
+    assert torch.equal(*before)
+
+
 VECTORS = torch.zeros(1, 2, 16)
 
 
@@ -268,6 +302,7 @@ def test_what_would_be_too_large_is_not_kept(tmp_path, monkeypatch):
 def test_rows_are_computed_in_batches_of_so_many_tokens_with_padding(tmp_path, monkeypatch):
     shapes, lower = [], memory._lower
     monkeypatch.setattr(memory, "_lower", lambda *args: shapes.append((*args[1].shape,)) or lower(*args))
+    monkeypatch.setattr(memory, "_draws", lambda *_: False)
     monkeypatch.setattr(memory, "COMPARED_ROWS", 1)
     monkeypatch.setattr(memory, "TOKENS_AT_ONCE", 10)
     model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path)

@@ -14,12 +14,12 @@ import pytest
 from fakes import Desk
 from sqlalchemy import event, text
 
+from deepmine_auto.disk import file_lock
 from deepmine_auto.errors import BadInput, DatabaseAway, DeepmineError
 from deepmine_auto.objectives import Objective
 from deepmine_auto.storage import sqlite, tables
 from deepmine_auto.storage.away import is_away, probe
 from deepmine_auto.storage.engine import Fence
-from deepmine_auto.storage.file_hold import file_lock
 from deepmine_auto.storage.sqlite import SqliteFile, file_of
 from deepmine_auto.storage.store import Store
 from deepmine_auto.terminal.looking import see_all

@@ -379,3 +379,10 @@ def test_a_sampler_that_hangs_is_not_waited_for_and_after_three_times_asked_no_m
 def test_a_space_that_cannot_be_drawn_raises():
     with pytest.raises(ValueError, match="choices"):
         Rows(spaces_of(Space((Param("attention/kind", Choice(), {}),), {}))).ask()
+
+
+def test_numbers_whose_hashes_are_equal_are_not_the_same_params():
+    """Python has one hash for -1 and -2."""
+    marks = [mirrors._mark({"a": each, "kind": "one"}) for each in (-1, -2, -1.0, -2.0, 1, True, 1.0)]
+    assert marks[0] == marks[2] != marks[1] == marks[3]
+    assert marks[4] == marks[5] == marks[6]

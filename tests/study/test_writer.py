@@ -273,6 +273,19 @@ def test_where_the_disk_stays_full_a_database_that_comes_back_is_enough(desk, sw
     assert desk.trials(study)[0].state.name == "COMPLETE"
 
 
+def test_a_disk_that_is_full_again_later_is_told_again(desk, switch, full):
+    study = desk.begin()
+    agenda = desk.agenda(study, THREE)
+    for _ in range(2):
+        work = agenda.next()
+        switch.refuse, full[0] = 4, 1_000_000
+        for message in quick(work, None):
+            agenda.heard(work.key, message)
+        assert agenda.ledger.writer.connected()
+        full[0] = 0
+    assert len([kind for kind, _, _ in desk.events if kind == "full"]) == 2
+
+
 def test_where_neither_can_be_written_for_ten_minutes_the_driver_ends(desk, switch, full, monkeypatch):
     study = desk.begin()
     agenda = desk.agenda(study, THREE)

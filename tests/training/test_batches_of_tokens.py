@@ -141,7 +141,7 @@ def training_of(folder, number, **params):
 
 
 def test_a_training_has_as_many_steps_and_batches_of_other_sizes_with_labels_and_without(folder):
-    training = training_of(folder, 0)
+    training = training_of(folder, 0, **{"technique/pseudo_labels/use": True})
     assert training.steps == 8 * 4
     drawn = [training.draw() for _ in range(8)]
     assert sum(len(batch.tokens_BL) for batch, _ in drawn) == 64

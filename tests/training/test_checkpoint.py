@@ -188,6 +188,23 @@ def failing(times, error, call):
     return called
 
 
+def test_a_disk_that_is_away_is_waited_for_before_a_checkpoint_counts_as_lost(tmp_path, monkeypatch, pauses):
+    checkpoint.save(tmp_path / "step-1", TENSORS, STATE)
+    gone = OSError(errno.ESTALE, "Stale file handle")
+    monkeypatch.setattr(checkpoint, "sha256", failing(2, gone, checkpoint.sha256))
+    assert checkpoint.load(tmp_path / "step-1")[1] == STATE
+    assert pauses == [checkpoint.SECONDS_BETWEEN_TRIES] * 2
+    monkeypatch.setattr(checkpoint, "sha256", failing(checkpoint.READING_TRIES, gone, checkpoint.sha256))
+    with pytest.raises(checkpoint.Damaged, match=r"step-1 cannot be read: .*Stale file handle"):
+        checkpoint.check(tmp_path / "step-1")
+
+
+def test_a_checkpoint_that_is_not_there_is_not_waited_for(tmp_path, pauses):
+    with pytest.raises(checkpoint.Damaged, match="cannot be read"):
+        checkpoint.load(tmp_path / "step-1")
+    assert pauses == []
+
+
 RUST = "Error while serializing: I/O error: No space left on device (os error 28)"
 
 

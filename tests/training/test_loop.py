@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import re
 import weakref
 from dataclasses import replace
 from itertools import pairwise
@@ -245,7 +246,8 @@ def test_scores_are_computed_once_an_evaluation_but_for_the_first(folder, monkey
     """Its time may be that of imports."""
     training, scored = Training(assignment(folder, number=99), the_host()), []
     scores = training.task.scores
-    task = SimpleNamespace(scores=lambda *given: scored.append(1) or scores(*given))
+    directions = training.task.directions
+    task = SimpleNamespace(scores=lambda *given: scored.append(1) or scores(*given), directions=directions)
     monkeypatch.setattr(training, "task", task)
     for expected in (2, 3, 4):
         list(training._judge())
@@ -319,6 +321,15 @@ def test_scores_that_are_numbers_of_numpy_can_be_sent(folder, monkeypatch):
     reported = next(each for each in run(work) if isinstance(each, Reported))
     assert {type(each) for each in reported.metrics.values()} == {float}
     assert from_plain(json.loads(json.dumps(to_plain(reported)))) == reported
+
+
+def test_a_task_that_leaves_a_score_out_is_told_so(folder, monkeypatch):
+    work = assignment(folder, number=98)
+    task = type(Training(work, the_host()).task)
+    monkeypatch.setattr(task, "scores", lambda *_: {"macro_f1": 1.0})
+    *_, end = trial.messages(work, the_host())
+    assert end.cause == "error"
+    assert re.search(r"The task 'text_classification' says nothing of its score '\w+'\.", end.reason)
 
 
 def test_patience_ends_a_trial_after_so_many_evaluations_without_a_new_best(folder, monkeypatch):

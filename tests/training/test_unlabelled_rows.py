@@ -6,6 +6,7 @@ from alike import CERTAIN, SGD, assert_goes_on, assert_learns_the_same
 from tiny_texts import assignment, kept, rows
 
 from deepmine_auto.host import the_host
+from deepmine_auto.training import measure
 from deepmine_auto.training.loop import Training
 from deepmine_auto.training.step import OneStep, take_step
 
@@ -33,6 +34,20 @@ def test_without_a_file_no_step_brings_any(tmp_path):
     training = Training(assignment(kept(tmp_path / "study")), the_host())
     assert training.unlabelled is None
     assert training.draw()[1] is None
+
+
+def test_where_nothing_learns_from_them_no_step_brings_any(folder):
+    training = Training(assignment(folder), the_host())
+    assert training.unlabelled is not None
+    assert training.draw()[1] is None
+
+
+@pytest.mark.parametrize(("params", "counts"), [({}, False), (ON, True)], ids=["not learned from", "learned from"])
+def test_the_largest_batch_that_is_worked_off_may_be_one_of_them(tmp_path, params, counts):
+    folder = kept(tmp_path / "study", [" ".join(LOOSE[:8])] * 40)
+    training = Training(assignment(folder, params=params), the_host())
+    longest = measure._longest(training).tokens_BL.shape[1]
+    assert (longest > training.train.lengths.max()) == counts
 
 
 def test_answers_are_those_of_a_prediction(folder):
