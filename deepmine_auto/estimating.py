@@ -132,7 +132,7 @@ def estimate(planned: Plan, space: Space, crew: Crew, host: Host) -> Estimates:
         kept.keep(folder, planned.rows, planned.splits, planned.extra)
         files_mb = megabytes(folder)
         found = sample(space, spec, host, folder)
-        files_mb += megabytes(folder / "prepared") * (1 + REPEATS)
+        files_mb += megabytes(folder / "prepared") * (1 + REPEATS + spec["refit"])
         closing = closing_seconds(baseline_seconds(spec["task"], host, folder), (), spec["parts"])
     saved = pruned(host.get("pruner", spec["pruner"])(), len(spec["objectives"]), seed_of(spec["seed"], "dry run"))
     saved = saved.after(found.before_task)
@@ -215,17 +215,17 @@ def _reckoned(found: Sample, costs: Costs, terms: Terms, crew: Crew, files_mb: f
         largest_mb=float(max(costs.peak_mb.expected_N.max(), *(each.peak_mb for each in found.measured.values()))),
         process_mb=_process_mb(),
         checkpoint_mb=costs.checkpoint_mb.one,
-        disk_mb=_disk(found, costs.checkpoint_mb.one, crew.slots, files_mb),
+        disk_mb=_disk(found, costs.checkpoint_mb.one, crew.slots, files_mb, bundles=1 + bool(terms.refit)),
     )
 
 
-def _disk(found: Sample, checkpoint: Interval, slots: int, files_mb: float) -> Interval:
-    """The study's folder at its fullest: its files, checkpoints of what runs, of finalists and reruns, the bundle."""
+def _disk(found: Sample, checkpoint: Interval, slots: int, files_mb: float, bundles: int = 1) -> Interval:
+    """The study's folder at its fullest: its files, checkpoints of what runs, of finalists and reruns, the bundles."""
     running = slots * (LAST_KEPT + 1) + FINALISTS
     reruns = FINALISTS * REPEATS
     unswept = max(each.evaluations for each in found.sized)  # its reports' until any other one ends
     counts = running, running + reruns, running + reruns + unswept
-    bundle = max(each.parameters for each in found.sized) * BYTES_OF_WEIGHT / 1e6
+    bundle = bundles * max(each.parameters for each in found.sized) * BYTES_OF_WEIGHT / 1e6
     low, middle, high = (count * size for count, size in zip(counts, checkpoint, strict=True))
     return Interval(low, middle, high).then(lambda each: each + files_mb + bundle)
 

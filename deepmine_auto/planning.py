@@ -115,7 +115,8 @@ def plan(request: Request, host: Host) -> Plan:
     train, validation, test = splits[SEARCH]
     extra = _extra(request, task, rows, test)
     prepared = prepared_by(task, longest_reader(file, host), rows.take(train))
-    prepared.targets(rows)  # those of the test too: they are not looked at again before the search is over
+    prepared.targets(rows)  # the test too, so that it is refused now: it is not looked at before the search is over
+    prepared.encode(rows.take(test).inputs)
     seen = rows.take([*train, *validation]).inputs
     found = space_over(file, task_class, prepared, seen, host, unchecked=request.unchecked, here=not request.address)
     spec = {**aims, **_facts(request, found), **_data_facts(task, rows, splits[SEARCH], extra)}

@@ -18,7 +18,7 @@ from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable, refuse
 from deepmine_auto.concluding import Chosen, export, outputs_for, story_of
 from deepmine_auto.contracts import Applied
 from deepmine_auto.data.kept import REFIT, SEARCH, rows_of, test_rows
-from deepmine_auto.errors import BadInput
+from deepmine_auto.errors import BadInput, DatabaseAway
 from deepmine_auto.executors.inline import one_thread
 from deepmine_auto.exporting import refuse_lost, study_in, training_of, winner_of
 from deepmine_auto.host import Host, the_host
@@ -29,10 +29,7 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.place import Place, held
 from deepmine_auto.storage.store import Row, Store, StudyRow
-from deepmine_auto.study.agenda import Agenda
-from deepmine_auto.study.budget import SLACK
 from deepmine_auto.study.checkpoints import Standing
-from deepmine_auto.study.closing import closing_seconds
 from deepmine_auto.study.evidence import Evidence, weigh
 from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.writer import replay_left
@@ -42,7 +39,6 @@ from deepmine_auto.training.recipe import MOST_REPORTS
 
 HOW = "on the rows of training and validation"
 BESIDE = "which was fitted on the training rows alone"
-
 
 Tell = Callable[[str], None]
 
@@ -75,31 +71,19 @@ def refit_held(
     with one_thread():
         assignment = _assignment(row, store, chosen.trial, host)
         _refuse_other_classes(assignment, chosen, host)
-        share = _best_share(row, store)
+        share = best_share(row, store)
         try:
             tell(f"trial {chosen.trial} is trained on all {_count(row):,} rows, for {share / WHOLE:.0%} of its steps")
             training = _trained(assignment, share, goes_on, row, host)
             fence.regain()  # the training may have taken hours
             beside = training_of(row, store, chosen, host)
             found = {"folder": str(folder), **_exported(folder, training, beside, row, store, host)}
-            store.add_event(row.id, "refit", f"{found['sentence']}: {folder}")
+            with suppress(DatabaseAway):  # the bundle is there and says all of this
+                fence.regain()
+                store.add_event(row.id, "refit", f"{found['sentence']}: {folder}")
             return found
         finally:
             shutil.rmtree(checkpoints_of(assignment), ignore_errors=True)
-
-
-def refit_seconds(agenda: Agenda) -> float:
-    """Seconds that a refit is expected to take, whichever finalist wins: its training, and the end that follows."""
-    spec, history = agenda.ledger.study.spec, agenda.ledger.history
-    more = 1.0 + int(spec["parts"]["validation"]) / int(spec["parts"]["train"])
-
-    def training(trial: int) -> float:
-        best = history.of("trial", trial).best(agenda.ledger.direction)
-        assert best is not None, "a finalist has reported"
-        return more * agenda.expected(trial) * float(best["share"]) / WHOLE
-
-    longest = max(map(training, agenda.finalists()), default=0.0)
-    return SLACK * longest + closing_seconds(0.0, agenda.took, spec["parts"])
 
 
 def _chosen(row: StudyRow, store: Store, output: Path | None) -> tuple[Chosen, Path]:
@@ -118,7 +102,7 @@ def _assignment(row: StudyRow, store: Store, trial: int, host: Host) -> Assignme
     return replace(found, split=REFIT, params={**found.params, "training/patience": MOST_REPORTS})
 
 
-def _best_share(row: StudyRow, store: Store) -> int:
+def best_share(row: StudyRow, store: Store) -> int:
     """The share of its steps, in thousandths, after which the winner was best."""
     assert row.result is not None
     key = ("trial", row.result["winner"]) if row.result["rerun"] is None else ("rerun", row.result["rerun"])
@@ -149,14 +133,15 @@ def _trained(assignment: Assignment, share: int, goes_on: Callable[[], bool], ro
 def _up_to(share: int, training: Training, goes_on: Callable[[], bool] = lambda: True) -> Iterator[Message]:
     stops = training.recipe.evaluations(training.steps, len(training.validation))
     last = training.before + min(stops, key=lambda each: abs(WHOLE * each / training.steps - share))
-    for message in training.messages():
+    messages = training.messages()
+    while goes_on():  # asked before the first too: the training may have taken long to begin
+        if (message := next(messages, None)) is None:
+            return
         if isinstance(message, Reported) and message.step == last:
             yield Ended("budget", message.value, message.step)
             return
-        if not goes_on():
-            yield Ended("deadline", reason="the time is used up")
-            return
         yield message
+    yield Ended("deadline", reason="the time is used up")
 
 
 def _refuse_other_classes(assignment: Assignment, chosen: Chosen, host: Host) -> None:

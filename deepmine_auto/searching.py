@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
 from deepmine_auto.changing import Change
 from deepmine_auto.concluding import conclude
-from deepmine_auto.errors import DeepmineError, unknown
+from deepmine_auto.errors import unknown
 from deepmine_auto.executors import inline
 from deepmine_auto.executors.gpus import seeing
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.opening import Opened, begin, go_on, onward
 from deepmine_auto.planning import Request, plan, refuse_known
-from deepmine_auto.refitting import refit_held, refit_seconds
+from deepmine_auto.refit_in_time import refit_in_time, refit_seconds
 from deepmine_auto.storage.place import Place, held, place_of
 from deepmine_auto.storage.store import Row, StudyRow
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.baseline import Baseline, beside
-from deepmine_auto.study.budget import REFIT_SHARE, Budget, duration, most_reserved
+from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.closing import closing_seconds
 from deepmine_auto.study.ledger import Ledger
 from deepmine_auto.study.notes import study_note
@@ -148,13 +148,14 @@ def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Resul
     ledger = Ledger(opened.store, study, opened.fence, plugins, watcher.happened, opened.fence.regain, on.gpus)
     record_plugins(ledger, host)
     note_study(opened.store, study, study_note(study))
-    baseline = beside(study, host)
+    baseline, refits = beside(study, host), study.spec.get("refit", False)
     agenda = Agenda(
         ledger,
         opened.budget,
         on.slots,
-        lambda: _kept(agenda, baseline),
+        lambda: closing_seconds(baseline.seconds(), agenda.took, study.spec["parts"]),
         lambda params: unavailable(study, params, host),
+        (lambda: refit_seconds(agenda)) if refits else None,
     )
     watcher.opened(agenda, opened.notes, baseline.value)
     with _noted(ledger):
@@ -163,52 +164,8 @@ def _conduct(opened: Opened, on: Workers, watcher: Watcher, host: Host) -> Resul
         found = conclude(agenda, host, _bundle_folder(study))
     ledger.writer.settle()
     ended = replace(study, result=found)
-    again = _refit_in_time(replace(opened, study=ended), agenda, watcher) if study.spec.get("refit") else None
+    again = refit_in_time(replace(opened, study=ended), agenda, watcher, on.gpus) if refits else None
     return replace(_result(ended, opened.storage), refit=again)
-
-
-def _kept(agenda: Agenda, baseline: Baseline) -> float:
-    """Seconds to keep for a study's end: for the refit that was asked for too, as far as that has a share."""
-    spec, left = agenda.ledger.study.spec, agenda.seconds_left()
-    closing = closing_seconds(baseline.seconds(), agenda.took, spec["parts"])
-    if not spec.get("refit") or left is None:
-        return closing
-    whole = agenda.ledger.spent + left
-    most = REFIT_SHARE * whole
-    if left > most_reserved(whole, closing) + most:
-        return closing  # this is asked at every message: who the finalists are matters near the end alone
-    again = refit_seconds(agenda)
-    return closing + (again if again <= most else 0.0)
-
-
-def _refit_in_time(opened: Opened, agenda: Agenda, watcher: Watcher) -> Row | None:
-    """The winner trained once more within the budget; where that cannot be, the watcher hears why, and the study has
-    ended well without."""
-
-    def tell(text: str) -> None:
-        watcher.happened("refit", text, None)
-
-    def goes_on() -> bool:
-        watcher.tick()
-        left = agenda.seconds_left()
-        return left is None or left > end
-
-    end, left = closing_seconds(0.0, agenda.took, opened.study.spec["parts"]), agenda.seconds_left()
-    later = f"deepmine-auto refit {opened.study.typed}"
-    if left is not None and left < (takes := refit_seconds(agenda)):
-        tell(f"no refit: it would take {duration(takes)}, and {duration(left)} are left. Later: {later}")
-        return None
-    try:
-        return refit_held(opened.study, opened.store, opened.fence, tell=tell, goes_on=goes_on)
-    except DeepmineError as why:
-        tell(f"no refit: {why.what} {why.remedy}")
-        return None
-    except KeyboardInterrupt as interrupt:
-        interrupt.add_note(f"the study has ended; its refit later: {later}")
-        raise
-    finally:
-        with suppress(Exception):  # the database may be away; the budget loses this time then
-            agenda.ledger.note_end()
 
 
 @contextmanager

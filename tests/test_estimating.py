@@ -155,6 +155,18 @@ def test_a_time_budget_is_not_passed(alike):
     assert found.trials.low > 60 * (1 - 0.3 - found.closing / 600) - 1
 
 
+def test_what_is_kept_for_a_refit_is_taken_off_the_search_and_it_has_a_bundle_of_its_own(alike):
+    without, with_it = (foretold(trials=None, time_budget="10m", refit=each) for each in (False, True))
+    assert without.refit == 0.0 < with_it.refit <= 120.0
+    assert with_it.search.middle < without.search.middle
+    assert with_it.whole.high <= 600.0
+    assert with_it.disk_mb.low > without.disk_mb.low
+
+
+def test_for_a_refit_that_has_no_share_nothing_is_kept(alike):
+    assert foretold(trials=None, time_budget="50s", refit=True).refit == 0.0
+
+
 def test_the_disk_holds_every_checkpoint_that_is_kept_at_once(alike):
     found = foretold(trials=40)
     assert found.checkpoint_mb == pytest.approx((1.0, 1.0, 1.0))

@@ -122,7 +122,7 @@ def test_as_large_a_part_is_trained_as_was_best_for_the_winner(study):
             == training.progress.step
             == pytest.approx(training.steps * share / WHOLE, abs=1 + training.steps / 18)
         )
-    best = refitting._best_share(row, store)
+    best = refitting.best_share(row, store)
     winner = training_of(row, store, winner_of(row, store), the_host())
     assert best == pytest.approx(WHOLE * winner.progress.best_step / winner.steps, abs=1)
 
@@ -222,7 +222,7 @@ def test_a_study_that_another_process_holds_is_refused(study, tmp_path):
 def test_of_the_checkpoints_the_best_alone_is_kept_while_it_trains(study, tmp_path, monkeypatch):
     for name in ("BEAT_SECONDS", "SECONDS_BETWEEN_CHECKPOINTS", "WRITING_SHARE"):
         monkeypatch.setattr(loop, name, 0.0)
-    monkeypatch.setattr(refitting, "_best_share", lambda *_: WHOLE)
+    monkeypatch.setattr(refitting, "best_share", lambda *_: WHOLE)
     most = []
     plain = once_more._keep_best
 
@@ -273,3 +273,15 @@ def test_an_output_that_is_there_and_an_unknown_study_are_refused(study, tmp_pat
         typed(study, tmp_path / "mine")
     with pytest.raises(BadInput, match=r"'smal' is no study in .*Did you mean 'small'"):
         CliRunner().invoke(refit, ["smal", "--storage", str(study.storage)], catch_exceptions=False)
+
+
+@pytest.mark.usefixtures("unverified")
+def test_where_it_may_not_go_on_it_ends_and_the_test_stays_locked(study):
+    store, row = study_in(study.storage, "small")
+    before = len(openings(study))
+    told = r"The training on the rows of training and validation did not end well: the time is used up\."
+    with study.storage.hold("small"), pytest.raises(DeepmineError, match=told):
+        refitting.refit_held(row, store, None, study.bundle.parent / "late", goes_on=lambda: False)
+    assert not (study.bundle.parent / "late").exists()
+    assert len(openings(study)) == before
+    assert left_by(study) == []

@@ -8,10 +8,10 @@ from click.testing import CliRunner
 from tiny_texts import rows
 
 import deepmine_auto
-from deepmine_auto import refitting, searching
+from deepmine_auto import refit_in_time, refitting
 from deepmine_auto.commands.search import search
 from deepmine_auto.errors import DeepmineError
-from deepmine_auto.messages import WHOLE
+from deepmine_auto.messages import BEFORE_TASK, WHOLE
 from deepmine_auto.searching import Watcher
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
@@ -29,42 +29,38 @@ attention = ["multi_head"]
 PARTS = {"train": 80, "validation": 20, "test": 20}
 
 
-def agenda_with(left, refit=True, spent=500.0, **more):
-    """An agenda with so many seconds left, of a study that asks for a refit or does not."""
-    study = SimpleNamespace(spec={"parts": PARTS, "refit": refit})
-    ledger = SimpleNamespace(spent=spent, study=study, note_end=lambda: None, direction="maximize")
-    return SimpleNamespace(seconds_left=lambda: left, took=(), ledger=ledger, **more)
+def agenda_with(left, leading=3, reports=(WHOLE,), **workers):
+    """An agenda with so many seconds left, of which one trial leads that takes a minute."""
+    spec = {"parts": PARTS, "refit": True, "workers": workers}
+    standing = SimpleNamespace(reports=[{"metrics": {}, "share": each} for each in reports])
+    history = SimpleNamespace(of=lambda *_: standing)
+    ledger = SimpleNamespace(study=SimpleNamespace(spec=spec), note_end=lambda: None, history=history)
+    finalists = [] if leading is None else [leading]
+    return SimpleNamespace(
+        seconds_left=lambda: left,
+        took=[(1.0, 0.0)],
+        ledger=ledger,
+        finalists=lambda: finalists,
+        expected=lambda _: 60.0,
+    )
 
 
-@pytest.mark.parametrize(
-    ("left", "asked", "takes", "kept"),
-    [
-        (100.0, True, 120.0, 120.0),
-        (100.0, True, 121.0, 0.0),
-        (100.0, False, 120.0, 0.0),
-        (None, True, 120.0, 0.0),
-    ],
-    ids=["its share", "more than that", "not asked for", "no time is limited"],
-)
-def test_time_is_kept_for_a_refit_that_was_asked_for(monkeypatch, left, asked, takes, kept):
-    monkeypatch.setattr(searching, "refit_seconds", lambda _: takes)
-    baseline = SimpleNamespace(seconds=lambda: 3.0)
-    assert searching._kept(agenda_with(left, asked), baseline) == VERIFY_SECONDS + 6.0 + kept
+END = VERIFY_SECONDS + 2.0
+"""The test is as large as the validation rows, and its outputs are computed twice."""
 
 
-def test_far_from_the_end_nobody_asks_who_the_finalists_are(monkeypatch):
-    monkeypatch.setattr(searching, "refit_seconds", None)
-    baseline = SimpleNamespace(seconds=lambda: 0.0)
-    assert searching._kept(agenda_with(900.0, spent=100.0), baseline) == VERIFY_SECONDS
+def test_a_refit_takes_a_whole_training_on_more_rows_and_an_end_of_its_own():
+    assert refit_in_time.refit_seconds(agenda_with(100.0)) == pytest.approx(SLACK * 60.0 * 100 / 80 + END)
+    two = refit_in_time.refit_seconds(agenda_with(100.0, gpus_per_trial=2))
+    assert two == pytest.approx(2 * SLACK * 60.0 * 100 / 80 + END), "one process does what two did"
+    assert refit_in_time.refit_seconds(agenda_with(100.0, leading=None)) == 0.0
 
 
-def test_a_refit_takes_what_the_longest_of_the_finalists_would():
-    """As large a part of its training as was best, on more rows, and an end of its own."""
-    best = {3: {"share": 500}, 5: {"share": WHOLE}}
-    history = SimpleNamespace(of=lambda _, trial: SimpleNamespace(best=lambda _: best[trial]))
-    agenda = agenda_with(100.0, finalists=lambda: [3, 5], expected={3: 100.0, 5: 60.0}.get)
-    agenda.ledger.history = history
-    assert refitting.refit_seconds(agenda) == pytest.approx(SLACK * 60.0 * 100 / 80 + VERIFY_SECONDS)
+def test_of_a_training_that_ended_early_its_steps_before_the_task_are_taken_whole():
+    agenda = agenda_with(100.0)
+    agenda.ledger.history.of("trial", 3).reports[-1]["metrics"][BEFORE_TASK] = 0.5
+    seconds = refit_in_time._seconds(agenda, 3, WHOLE // 2)
+    assert seconds == pytest.approx(SLACK * 60.0 * 100 / 80 * 0.75 + END)
 
 
 class Listener(Watcher):
@@ -80,56 +76,101 @@ class Listener(Watcher):
         self.ticks += 1
 
 
-def in_time(agenda, watcher):
-    opened = SimpleNamespace(study=SimpleNamespace(spec=agenda.ledger.study.spec, typed="one"), store=None, fence=None)
-    return searching._refit_in_time(opened, agenda, watcher)
+@pytest.fixture
+def in_time(tmp_path, monkeypatch):
+    """A refit in what an agenda has left, of a winner that was best in the end."""
+    monkeypatch.setattr(refit_in_time, "best_share", lambda *_: WHOLE)
+
+    def refitted(agenda, watcher, held=None, gpus=0.0):
+        monkeypatch.setattr(refit_in_time, "refit_held", held)
+        spec = agenda.ledger.study.spec
+        study = SimpleNamespace(spec=spec, typed="one", result={"winner": 3}, folder=str(tmp_path))
+        opened = SimpleNamespace(study=study, store=None, fence=None)
+        return refit_in_time.refit_in_time(opened, agenda, watcher, gpus)
+
+    return refitted
 
 
-def test_a_refit_that_does_not_fit_is_not_begun(monkeypatch):
-    monkeypatch.setattr(searching, "refit_seconds", lambda _: 60.0)
-    monkeypatch.setattr(searching, "refit_held", None)
+def found(*_):
+    return {"folder": "there"}
+
+
+def test_a_refit_that_does_not_fit_is_not_begun(in_time):
     watcher = Listener()
     assert in_time(agenda_with(50.0), watcher) is None
-    told = "no refit: it would take 1m00s, and 50s are left. Later: deepmine-auto refit one"
-    assert watcher.heard == [told]
+    assert watcher.heard == [
+        "no refit: It would take 1m36s, and 50s are left. Later: deepmine-auto refit one",
+    ]
 
 
-def test_it_goes_on_until_its_own_end_must_begin(monkeypatch):
-    monkeypatch.setattr(searching, "refit_seconds", lambda _: 20.0)
+def test_a_refit_of_what_was_trained_on_gpus_is_not_begun_without_one(in_time):
+    watcher = Listener()
+    assert in_time(agenda_with(None), watcher, gpus=8.0) is None
+    assert watcher.heard[0].startswith("no refit: Trials ran on GPUs, and this process has none. Later: ")
+
+
+def test_it_goes_on_until_its_own_end_must_begin(in_time):
     watcher, agenda, went_on = Listener(), agenda_with(100.0), []
 
-    def held(*_, goes_on, **__):
+    def held(_study, _store, _fence, _folder, _tell, goes_on):
         went_on.append(goes_on())
-        agenda.seconds_left = lambda: VERIFY_SECONDS
+        agenda.seconds_left = lambda: END
         went_on.append(goes_on())
-        return {"folder": "there"}
+        return found()
 
-    monkeypatch.setattr(searching, "refit_held", held)
-    assert in_time(agenda, watcher) == {"folder": "there"}
+    assert in_time(agenda, watcher, held) == found()
     assert went_on == [True, False]
     assert watcher.ticks == 2
 
 
-def test_a_refit_that_fails_is_told_and_what_was_found_stands(monkeypatch):
-    def fails(*_, **__):
-        raise DeepmineError("It did not end well.", "Export it.")
+def test_the_refit_of_a_later_winner_has_a_folder_of_its_own(in_time, tmp_path):
+    folders = []
 
-    monkeypatch.setattr(searching, "refit_held", fails)
+    def held(*given):
+        folders.append(given[3].name)
+        given[3].mkdir()
+        return found()
+
+    for _ in range(3):
+        in_time(agenda_with(None), Listener(), held)
+    assert folders == ["refit-3", "refit-3-2", "refit-3-3"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DeepmineError("It did not end well.", "Export it."), "It did not end well."),
+        (OSError(28, "No space left"), "OSError: [Errno 28] No space left."),
+    ],
+)
+def test_a_refit_that_fails_is_told_and_what_was_found_stands(in_time, error, told):
+    def fails(*_):
+        raise error
+
     watcher, agenda, noted = Listener(), agenda_with(None), []
     agenda.ledger.note_end = lambda: noted.append(True)
-    assert in_time(agenda, watcher) is None
-    assert watcher.heard == ["no refit: It did not end well. Export it."]
+    assert in_time(agenda, watcher, fails) is None
+    assert watcher.heard == [f"no refit: {told} Later: deepmine-auto refit one"]
     assert noted, "its time counts"
 
 
-def test_an_interrupted_refit_can_be_made_later(monkeypatch):
-    def interrupted(*_, **__):
+def test_an_interrupted_refit_can_be_made_later(in_time):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(searching, "refit_held", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
-        in_time(agenda_with(None), Listener())
-    assert caught.value.__notes__ == ["the study has ended; its refit later: deepmine-auto refit one"]
+        in_time(agenda_with(None), Listener(), interrupted)
+    told = "the study has ended, its refit has not. Later: deepmine-auto refit one"
+    assert caught.value.__notes__ == [told]
+
+
+def test_where_its_time_cannot_be_written_the_study_has_ended_well(in_time):
+    def away():
+        raise ConnectionError
+
+    agenda = agenda_with(None)
+    agenda.ledger.note_end = away
+    assert in_time(agenda, Listener(), found) == found()
 
 
 @pytest.fixture
@@ -148,17 +189,20 @@ def test_a_search_leaves_the_bundle_of_its_winner_and_that_of_the_refit(small):
     done = CliRunner().invoke(search, [*small, "--json"], catch_exceptions=False)
     assert "is trained on all" in done.stderr
     found = json.loads(done.stdout)
-    assert found["refit"]["facts"]["training_rows"] > found["result"]["facts"].get("training_rows", 0)
+    store, row = refitting.study_in(place_of(None), "one")
+    assert found["refit"]["facts"]["training_rows"] == row.spec["parts"]["train"] + row.spec["parts"]["validation"]
     for folder in (found["result"]["bundle"], found["refit"]["folder"]):
         assert deepmine_auto.load(folder).predict(["good"])
-    store, row = refitting.study_in(place_of(None), "one")
     (event,) = [each for each in store.rows(tables.events, row.id) if each["kind"] == "refit"]
     assert event["text"] == f"{found['refit']['sentence']}: {found['refit']['folder']}"
 
 
-def test_people_read_of_it_below_the_outcome(small, monkeypatch):
+def test_people_read_of_it_below_the_bundle(small, monkeypatch):
     again = {"sentence": "It is better.", "facts": {"test_opened": 2}, "folder": "there"}
-    monkeypatch.setattr(searching, "refit_held", lambda *_, **__: again)
+    monkeypatch.setattr(refit_in_time, "refit_held", lambda *_: again)
     done = CliRunner().invoke(search, small, catch_exceptions=False)
-    told = "\n\nIt is better.\nthe locked test was opened 2 times in this study, so these scores flatter both\nthere\n"
-    assert done.stdout.endswith(told)
+    *_, bundle, better, opened, there = done.stdout.split("\n\nnext")[0].splitlines()
+    assert bundle.startswith("bundle  ")
+    assert better == "refit   It is better."
+    assert opened.strip() == "the locked test was opened 2 times in this study, so these scores flatter both"
+    assert there.strip() == "there"

@@ -17,10 +17,11 @@ from deepmine_auto.terminal.words import model_words, table
 SHOWN = 5
 
 
-def as_text(study: SeenStudy, width: int | None) -> str:
-    """The best trials, the verdict, and the next commands."""
+def as_text(study: SeenStudy, width: int | None, refit: Row | None = None) -> str:
+    """The best trials, the verdict, what a refit came to, and the next commands."""
     verdict = _finished(study) if study.result else _unfinished(study)
-    facts = _aligned([("study", study.name), *_aims(study), *verdict])
+    again = [("" if at else "refit", line) for at, line in enumerate(of_refit(refit).splitlines())] if refit else []
+    facts = _aligned([("study", study.name), *_aims(study), *verdict, *again])
     return "\n\n".join([trial_table(study.best(SHOWN), width), facts, _aligned(_next(study))])
 
 

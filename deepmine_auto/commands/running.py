@@ -10,7 +10,7 @@ import click
 
 from deepmine_auto import interrupts
 from deepmine_auto.commands.options import print_json, width
-from deepmine_auto.commands.outcome import as_text, of_refit, to_json
+from deepmine_auto.commands.outcome import as_text, to_json
 from deepmine_auto.searching import Result, Watcher
 from deepmine_auto.terminal.looking import see
 from deepmine_auto.terminal.watching import EventLines, Onlooker
@@ -22,14 +22,14 @@ def conducted(begin: Callable[[Watcher], Result], as_json: bool) -> None:
         try:
             result = begin(watcher)
         except KeyboardInterrupt as interrupt:
-            if watcher.typed:
+            if watcher.typed and not getattr(interrupt, "__notes__", ()):  # who knows better has said so
                 interrupt.add_note(f"go on later: deepmine-auto resume {watcher.typed}")
             raise
     study = see(result.storage, result.study)
     if as_json:
         print_json({**to_json(study, result.storage), **({"refit": result.refit} if result.refit else {})})
     else:
-        click.echo("\n\n".join([as_text(study, width()), *([of_refit(result.refit)] if result.refit else [])]))
+        click.echo(as_text(study, width(), result.refit))
 
 
 def onlooker(on_open: Callable[[], None]) -> Onlooker:

@@ -171,8 +171,11 @@ def _can_be_passed_over(stack: PretrainedStack, columns: Columns) -> bool:
 def _draws(stack: PretrainedStack, batch: Batch) -> bool:
     """Whether the lower part says something else each time while it trains: some drop out without a module for it."""
     device = batch.tokens_BL.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        one_BLD, other_BLD = (_lower(stack, batch.tokens_BL, batch.keep_BL, training=True) for _ in range(2))
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            one_BLD, other_BLD = (_lower(stack, batch.tokens_BL, batch.keep_BL, training=True) for _ in range(2))
+    except BadInput:  # it was not reached: whole layers drop out
+        return True
     return not alike(one_BLD[batch.keep_BL], other_BLD[batch.keep_BL])
 
 

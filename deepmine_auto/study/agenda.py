@@ -22,7 +22,7 @@ from deepmine_auto.messages import (
     Saved,
 )
 from deepmine_auto.study import hanging
-from deepmine_auto.study.budget import Budget, most_reserved, reserve
+from deepmine_auto.study.budget import REFIT_SHARE, Budget, most_reserved, reserve
 from deepmine_auto.study.finals import Rerun, finalists, in_order
 from deepmine_auto.study.giving_up import AllFailed
 from deepmine_auto.study.history import GIVEN_UP, SEARCH_ENDED, Key
@@ -39,7 +39,8 @@ EVALUATIONS_KEPT = 99
 
 class Agenda:
     """One study's work, handed out over `slots` workers. `closing` estimates the seconds of export and checks;
-    `unavailable` says why params cannot be trained here, because a plugin of an earlier trial is gone."""
+    `unavailable` says why params cannot be trained here, because a plugin of an earlier trial is gone; `refit_seconds`
+    estimates what follows the closing, where the winner is to be trained once more."""
 
     def __init__(
         self,
@@ -48,9 +49,10 @@ class Agenda:
         slots: int,
         closing: Callable[[], float],
         unavailable: Callable[[Mapping[str, Any]], str] = lambda _: "",
+        refit_seconds: Callable[[], float] | None = None,
     ) -> None:
         self.ledger, self.budget, self.slots, self.closing = ledger, budget, slots, closing
-        self.unavailable = unavailable
+        self.unavailable, self.refit_seconds = unavailable, refit_seconds
         ledger.able_here = self._able_here
         self.running: dict[Key, Assignment] = {}
         self.left: deque[tuple[Key, Because]] = deque((key, "resumed") for key in ledger.unfinished())
@@ -240,14 +242,22 @@ class Agenda:
 
     def _search_is_over(self) -> bool:
         left = self.seconds_left()
-        if left is None or left > most_reserved(self.ledger.spent + left, self.closing()):
+        if left is None:
+            return False
+        whole = self.ledger.spent + left
+        if left > most_reserved(whole, self.closing()) + (REFIT_SHARE * whole if self.refit_seconds else 0.0):
             return False  # this is asked at every message: who the finalists are matters near the end alone
-        return left <= self._reserve(self.ledger.spent + left)
+        return left <= self._reserve(whole) + self._kept_for_refit(whole)
 
     def _reserve(self, whole: float) -> float:
         begun, due = self._begun(), in_order(self.finalists())
         seconds = (0.0 if each in begun else self.expected(each.trial) for each in due)
         return reserve(whole, self.closing(), seconds, self.slots)
+
+    def _kept_for_refit(self, whole: float) -> float:
+        """Seconds to keep for a refit that was asked for, unless it has no such share of the whole time."""
+        seconds = self.refit_seconds() if self.refit_seconds else 0.0
+        return seconds if seconds <= REFIT_SHARE * whole else 0.0
 
     def _may_halve(self, assignment: Assignment) -> bool:
         part = assignment.params.get("training/batch", 1) >> assignment.halvings
@@ -292,14 +302,18 @@ class Agenda:
         return self.ledger.add_rerun(*left[0]) if left else None
 
     def _reruns_left(self) -> list[Rerun]:
-        begun = self._begun()
-        left = (each for each in in_order(self.finalists()) if each not in begun)
+        begun, due = self._begun(), in_order(self.finalists())
+        left = (each for each in due if each not in begun)
         # a faster finalist further down does not go first: being fast would then name the winner
-        return list(takewhile(lambda each: self._fits(each.trial), left))
+        return list(takewhile(lambda each: self._fits(each.trial, before_refit=each in due[:2]), left))
 
     def _begun(self) -> set[Rerun]:
         return {Rerun(row["trial"], row["repeat"]) for row in self.ledger.reruns.values()}
 
-    def _fits(self, trial: int) -> bool:
+    def _fits(self, trial: int, *, before_refit: bool) -> bool:
+        """Whether a rerun ends in time. The first ones go before a refit: without any, the luckiest trial wins."""
         left = self.seconds_left()
-        return left is None or self.expected(trial) <= left - self.closing()
+        if left is None:
+            return True
+        kept = 0.0 if before_refit else self._kept_for_refit(self.ledger.spent + left)
+        return self.expected(trial) <= left - self.closing() - kept

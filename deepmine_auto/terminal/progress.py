@@ -167,4 +167,5 @@ def _work_left(agenda: Agenda, trials: int) -> float:
     begun = {(row["trial"], row["repeat"]) for row in agenda.ledger.reruns.values() if row["state"] != "RUNNING"}
     finals = [agenda.expected(each.trial) for each in in_order(agenda.finalists()) if each not in begun]
     work: float = statistics.fmean(costs) * max(0, trials) + sum(finals)
-    return work / max(1, agenda.slots) + agenda.closing()
+    refit = agenda.refit_seconds() if agenda.refit_seconds else 0.0
+    return work / max(1, agenda.slots) + agenda.closing() + refit

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -189,6 +190,12 @@ def test_it_says_what_the_search_would_take(dry):
     assert "3 of 6 models drawn at random were trained for a moment" in said
     assert "\ntrials     5 in " in said
     assert "Ray" not in said
+
+
+def test_it_says_what_is_kept_for_a_refit_or_that_nothing_is(here, capsys):
+    kept, none = told(capsys, "--refit"), told(capsys, "--refit", "--time-budget", "50s")
+    assert re.search(r"\nrefit      \d+s for the winner trained once more, validation rows too\n", kept)
+    assert "\nrefit      nothing is kept for it: it would take more than 20 % of the time\n" in none
 
 
 def test_models_that_cannot_be_trained_are_counted_with_the_reason(here, capsys, monkeypatch):

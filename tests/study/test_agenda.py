@@ -129,6 +129,38 @@ def test_the_search_leaves_time_for_reruns_and_closing(desk, clock):
     assert 300 - searched >= CLOSING + FINALS_SHARE * 300 - 20.0
 
 
+def worked_with_refit(desk, clock, seconds):
+    """A study of 300 seconds whose trials take 20, and a refit so long: its agenda, and how much time is used."""
+    agenda = desk.agenda(desk.begin(), Budget(seconds=300.0))
+    agenda.refit_seconds = None if seconds is None else lambda: seconds
+    clock[0] = 0.0
+    with training_is(timed(clock, 20.0)):
+        inline.run(agenda, None, lambda: None)
+    return agenda, clock[0]
+
+
+def test_search_and_reruns_leave_time_for_a_refit(desk, clock):
+    agenda, used = worked_with_refit(desk, clock, 60.0)
+    assert used <= 300 - CLOSING - 60
+    assert len(agenda.ledger.reruns) >= 2
+    searched = 20.0 * len(agenda.ledger.trials)
+    assert 300 - searched >= CLOSING + 60 + FINALS_SHARE * 300 - 20.0
+
+
+def test_for_a_refit_that_has_no_such_share_nothing_is_kept(desk, clock):
+    _, used = worked_with_refit(desk, clock, 60.1)
+    assert used > 300 - CLOSING - 60
+
+
+def test_the_first_reruns_go_before_a_refit(desk, clock):
+    """Without any, the luckiest trial wins."""
+    agenda, _ = worked_with_refit(desk, clock, 60.0)
+    number = agenda.finalists()[0]
+    clock[0] = 300.0 - CLOSING - agenda.expected(number) - 5.0
+    assert agenda._fits(number, before_refit=True)
+    assert not agenda._fits(number, before_refit=False)
+
+
 def test_when_time_is_short_the_least_important_reruns_are_given_up(desk, clock):
     study = desk.begin()
     agenda = desk.agenda(study, Budget(seconds=100.0))

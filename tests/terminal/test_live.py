@@ -18,6 +18,8 @@ PARAMS = {"attention/kind": "linear", "model/depth": 2, "model/dim": 64, "optimi
 class Agenda(SimpleNamespace):
     """What the views read of an agenda, with values by hand."""
 
+    refit_seconds = None
+
     def best_values(self):
         curves = {
             number: [row["value"] for row in each.reports]
@@ -247,6 +249,13 @@ def test_the_time_left_follows_from_what_trials_took_in_the_mean():
     before = progress_of(made, BESIDE).left
     made.ledger.trials[0].user_attrs["seconds"] = 29.0  # one whole trial among four that were stopped
     assert progress_of(made, BESIDE).left - before == 5 * 25.0 / 5 / 2
+
+
+def test_a_refit_that_was_asked_for_is_in_the_time_that_is_left():
+    made = agenda(ended=5)
+    before = progress_of(made, BESIDE).left
+    made.refit_seconds = lambda: 30.0
+    assert progress_of(made, BESIDE).left == before + 30.0
 
 
 def test_gpu_hours_are_a_budget_of_the_view_too():
