@@ -115,7 +115,7 @@ class DeepmineForSequenceClassification(PreTrainedModel):
         bundle = load(folder)
         config = config or DeepmineConfig.from_dict(dict(bundle.config), name_or_path=str(folder))
         dtype = _dtype(options.get("dtype", options.get("torch_dtype")))
-        model = cls(config, bundle.model).eval()
+        model = cls(config, bundle.model.cpu()).eval()  # as transformers does: whoever wants a GPU moves it there
         return model if dtype is None else model.to(dtype)
 
     def forward(

@@ -72,3 +72,8 @@ def limits_from(texts: Iterable[str], scores: Mapping[str, Direction], task: str
             raise unknown(found[1], known, f"score or cost of the task '{task}'")
         limits.append(Limit(found[1], 1 if found[2].startswith("<") else -1, float(found[3])))
     return tuple(limits)
+
+
+def in_points(direction: Direction, *scores: float) -> bool:
+    """Whether a lead is told in hundredths: of shares, which nats are not."""
+    return direction == "maximize" and all(0 <= each <= 1 for each in scores)

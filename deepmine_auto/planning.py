@@ -35,6 +35,9 @@ from deepmine_auto.study.warm import warm_start
 from deepmine_auto.training.prepared import prepared_by
 
 EXECUTORS = ("ray", "inline")
+DEALT = 20
+"""So often the rows are dealt anew for a rerun, until its training rows know all answers."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -111,7 +114,7 @@ def plan(request: Request, host: Host) -> Plan:
     storage, folder, name = _places(request, task_class.own_data)
     task = reading_longest(file, task_class)
     rows = without_duplicates(task.read(_source(request)))
-    splits = _splits(task.strata(rows), request.seed, rows)
+    splits = _splits(task, request.seed, rows)
     train, validation, test = splits[SEARCH]
     extra = _extra(request, task, rows, test)
     prepared = prepared_by(task, longest_reader(file, host), rows.take(train))
@@ -303,16 +306,32 @@ def _told(extra: Extra) -> Iterator[str]:
         yield f"{len(extra.paraphrases):,} paraphrases of {texts:,} texts are learned from."
 
 
-def _splits(strata: Sequence[Any], seed: int, rows: Rows) -> dict[str, Split]:
+def _splits(task: Task, seed: int, rows: Rows) -> dict[str, Split]:
     """The split that trials use, and one for each repeat of the finals, with the same test rows. Where validation rows
     were given, the repeats have the same too: who cut them off, by date or by author, wants none learned from."""
+    strata, given = task.strata(rows), _validation_given(rows)
     first = split(strata, seed_of(seed, "split"), rows.parts)
-    given = _validation_given(rows)
-    again = {
-        rerun_split(each): first if given else resplit(first, strata, seed_of(seed, "split", each))
-        for each in range(REPEATS)
-    }
-    return {SEARCH: first, **again}
+    again = {each: first if given else _dealt(task, rows, first, strata, seed, each) for each in range(REPEATS)}
+    return {SEARCH: first, **{rerun_split(each): dealt for each, dealt in again.items()}}
+
+
+def _dealt(task: Task, rows: Rows, first: Split, strata: Sequence[Any], seed: int, repeat: int) -> Split:
+    """Another split with the same test. Where each token has its own answer, rows have no class that is dealt to both
+    parts, and one whose training rows lack an answer would be refused in every rerun: then it is dealt once more."""
+    for again in range(DEALT if task.each_token else 1):
+        found = resplit(first, strata, seed_of(seed, "split", repeat, *([again] if again else [])))
+        if not task.each_token or _knows(task, rows, found):
+            return found
+    return first
+
+
+def _knows(task: Task, rows: Rows, dealt: Split) -> bool:
+    """Whether what is fitted on the training rows knows the answers of the validation rows."""
+    try:
+        task.prepare(rows.take(dealt.train)).targets(rows.take(dealt.validation))
+    except BadInput:
+        return False
+    return True
 
 
 def _validation_given(rows: Rows) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, ClassVar, cast
@@ -82,8 +82,9 @@ class SymbolsPrepared:
         lines = [split(line, self.max_len) for line in rows.labels]
         targets_NL = np.full((len(lines), max(map(len, lines), default=1)), IGNORED, np.int64)
         for at, (line, symbols) in enumerate(zip(lines, rows.inputs, strict=True)):
-            if len(line) != len(split(symbols, self.max_len)):
-                what = f"Row {at + 1} has {len(line)} answers to {len(split(symbols, self.max_len))} symbols."
+            asked, given = len(rows.labels[at].split()), len(symbols.split())  # also of what is cut off
+            if asked != given:
+                what = f"Row {at + 1} has {asked} answers to {given} symbols."
                 raise BadInput(what, f"Write one for each; '{UNASKED}' where none is asked.")
             targets_NL[at, : len(line)] = [_known(each, ids) for each in line]
         return targets_NL
@@ -145,9 +146,14 @@ class Tagging(Task):
 
     def read(self, source: Source) -> Rows:
         """Read the user's files, a column of symbols and one of answers, or the rows that the task makes where none are
-        named. Raises BadInput."""
+        named; a note counts those that will be cut. Raises BadInput."""
         made = [] if source.files else list(self.made(Random(0)))
-        return Rows([line for line, _ in made], [answers for _, answers in made]) if made else read_rows(source)
+        if made:
+            return Rows([line for line, _ in made], [answers for _, answers in made])
+        rows = read_rows(source)
+        long = sum(len(str(line).split()) > self.max_len for line in rows.inputs)
+        note = f"{long:,} of {len(rows):,} rows have more than {self.max_len:,} symbols and are cut there."
+        return replace(rows, notes=(*rows.notes, note)) if long else rows
 
     def made(self, rng: Random) -> Iterable[tuple[str, str]]:
         """Make rows of its own, symbols and answers; a task that brings none makes none."""
@@ -218,7 +224,7 @@ class Tagging(Task):
 
     def describe(self, rows: Rows) -> dict[str, Any]:
         """Count rows, and measure them in symbols."""
-        lengths = [len(split(line, self.max_len)) for line in rows.inputs]
+        lengths = [len(line.split()) for line in rows.inputs]
         return {"rows": len(rows), "median_words": float(np.median(lengths)), "longest_words": max(lengths)}
 
 

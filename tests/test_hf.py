@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import deepmine_auto
 import deepmine_auto.hf
+from deepmine_auto import hf
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model
@@ -34,6 +35,21 @@ def test_logits_are_those_of_the_bundle():
     with torch.no_grad():
         logits = model(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits
     torch.testing.assert_close(logits, torch.from_numpy(bundle().outputs(TEXTS)), atol=1e-6, rtol=0)
+
+
+def test_a_model_is_on_the_cpu_until_somebody_moves_it(monkeypatch):
+    """As any of transformers is; our own `load` takes the GPU."""
+    moved, load = [], hf.load
+
+    def loaded(folder):
+        found = load(folder)
+        plain = found.model.cpu
+        monkeypatch.setattr(type(found.model), "cpu", lambda model: moved.append(model) or plain(), raising=False)
+        return found
+
+    monkeypatch.setattr(hf, "load", loaded)
+    hf.DeepmineForSequenceClassification.from_pretrained(bundle().folder)
+    assert len(moved) == 1
 
 
 @pytest.mark.parametrize("size", [1, 4])

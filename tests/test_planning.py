@@ -7,9 +7,10 @@ import pytest
 from fakes import Desk
 from tiny_texts import rows
 
-from deepmine_auto import paying
+from deepmine_auto import Source, Tagging, paying, planning
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.rows import Extra
+from deepmine_auto.data.split import split
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.planning import Request, plan, refuse_known
@@ -18,6 +19,7 @@ from deepmine_auto.space import Space
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.seeding import seed_of
 
 
 @pytest.fixture
@@ -85,6 +87,25 @@ def test_validation_rows_that_were_given_are_learned_from_in_no_rerun(here):
     assert set(found.splits) == {SEARCH, "rerun-0", "rerun-1", "rerun-2"}
     assert {tuple(each.validation) for each in found.splits.values()} == {tuple(range(40, 80))}
     assert (found.spec["validation_given"], planned().spec["validation_given"]) == (True, False)
+
+
+def test_no_rerun_has_an_answer_that_its_training_rows_lack(here):
+    """Where each token has its own answer, a rare one may stand in a single row."""
+
+    class Tags(Tagging):
+        name = "tags"
+        source = "a test"
+
+    lines = [f"word{row} end,x {'abc'[row] if row < 3 else 'y'}" for row in range(40)]
+    (here / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    task = Tags()
+    made = task.read(Source({"all": here / "rows.csv"}))
+    seeds = [
+        each for each in range(20) if planning._knows(task, made, split(task.strata(made), seed_of(each, "split")))
+    ]
+    assert seeds, "the others are refused with the plan"
+    for seed in seeds:
+        assert all(planning._knows(task, made, each) for each in planning._splits(task, seed, made).values())
 
 
 def test_seeds_decide_the_splits(here):

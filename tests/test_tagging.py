@@ -43,6 +43,22 @@ def test_as_many_answers_as_symbols_are_needed():
         PREPARED.targets(Rows(["a", "a b"], ["x", "y"]))
 
 
+def test_answers_are_counted_also_where_a_row_is_cut(tmp_path):
+    """What is read of both may be as long, and shifted."""
+    task = Tags(max_len=8)
+    long = Rows(["a " * 12, "a b"], ["x " * 10, "x y"])
+    with pytest.raises(BadInput, match=r"Row 1 has 10 answers to 12 symbols\."):
+        task.prepare(long).targets(long)
+
+
+def test_rows_that_are_cut_are_counted_and_described_as_they_are(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\n" + "".join(f"{'a ' * words},{'x ' * words}\n" for words in (3, 12, 5)))
+    rows = Tags(max_len=8).read(Source({"all": file}))
+    assert "1 of 3 rows have more than 8 symbols and are cut there." in rows.notes
+    assert Tags(max_len=8).describe(rows)["longest_words"] == 12
+
+
 def test_one_answer_alone_teaches_nothing():
     with pytest.raises(BadInput, match=r"have 1 different answers\. Give rows of two"):
         Tags().prepare(Rows(["a b"], ["_ x"]))

@@ -20,6 +20,7 @@ from deepmine_auto.audit.record import Record
 from deepmine_auto.contracts import Sampler
 from deepmine_auto.errors import BadInput
 from deepmine_auto.space import Choice, Param, Space, Value
+from deepmine_auto.study.finals import may_win
 from deepmine_auto.study.known import held_against
 from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.names import distribution_of
@@ -57,9 +58,16 @@ class Table:
         if not self.rows:
             raise BadInput("No trial of this study has a value.", "Record one that has.")
         self.params: list[Mapping[str, Value]] = [fits[each.number] or {} for each in self.rows]
-        self.values = [oriented(best[each.number], self.study.direction) for each in self.rows]
+        self.values = self._values(best)
         self.places_NP = np.array([self._place(each) for each in self.params])
         self.categorical_P = np.array([isinstance(each.range, Choice) for each in self.space.params])
+
+    def _values(self, best: Mapping[int, float]) -> list[float]:
+        """Of each row, the larger the better; what may not win is no better than the worst that may."""
+        values = [oriented(best[each.number], self.study.direction) for each in self.rows]
+        able = [may_win(each) for each in self.rows]
+        worst = min((value for value, each in zip(values, able, strict=True) if each), default=math.inf)
+        return [value if each else min(value, worst) for value, each in zip(values, able, strict=True)]
 
     # -- outcomes ----------------------------------------------------------------------------------------------------
 

@@ -64,7 +64,16 @@ def verify(seen: Seen) -> list[Check]:
 
 
 def verify_study(place: Place, name: str, host: Host) -> list[Check]:
-    """Make every check of a study in a database. Raises BadInput where its pruner or its lock is out of reach."""
+    """Make every check of a study in a database, and once more where something does not hold: a driver may have gone on
+    meanwhile, and what is wrong stays so. Raises BadInput where its pruner or its lock is out of reach."""
+    first = _looked(place, name, host)
+    if not any(each.wrong for each in first):
+        return first
+    both = zip(first, _looked(place, name, host), strict=True)
+    return [again._replace(wrong=tuple(each for each in again.wrong if each in before.wrong)) for before, again in both]
+
+
+def _looked(place: Place, name: str, host: Host) -> list[Check]:
     from deepmine_auto.storage.place import read
 
     record = record_of(read(place), name)

@@ -13,6 +13,7 @@ from typing import Any
 
 from deepmine_auto.data.rows import NOTHING_MORE, Extra, Rows
 from deepmine_auto.data.split import Split
+from deepmine_auto.disk import flush
 
 OPEN, LOCKED, SPLITS = "rows.json", "test.json", "splits.json"
 EXTRA = {each: f"{each}.json" for each in Extra._fields}
@@ -36,6 +37,7 @@ def keep(folder: Path, rows: Rows, splits: Mapping[str, Split], extra: Extra = N
     for name, each in extra._asdict().items():
         if each:
             _write(folder / EXTRA[name], list(each))
+    flush(folder)
 
 
 def rows_of(folder: Path, split: str, part: str) -> Rows:
@@ -81,3 +83,4 @@ def _read(file: Path) -> Any:
 
 def _write(file: Path, plain: Any) -> None:
     file.write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
+    flush(file)  # the study's row, which comes next, says what is in it

@@ -45,7 +45,7 @@ def form(study: str, storage: Place, members: int = PICKS, output: Path | None =
     folder = output or Path(row.folder) / "ensemble"
     refuse_existing(folder)
     refuse_unmakeable(folder)
-    with held(storage, study) as (store, _):
+    with held(storage, study) as (store, fence):
         replay_left(store, row)
         pool = pool_of(row, store, the_host())
         found = select(pool, row, members)
@@ -54,6 +54,7 @@ def form(study: str, storage: Place, members: int = PICKS, output: Path | None =
         with named_when_whole(folder) as unfinished:
             for trial in found.shares:
                 export_again(study, storage, trial, unfinished / member_folder(trial))
+            fence.regain()  # all that may have taken long
             told = _judged(_ensemble(unfinished, found), found, winner, row, store)
             write(unfinished, found.shares, told)
     return {"folder": str(folder), "shares": found.shares, **told}

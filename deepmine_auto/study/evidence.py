@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepmine_auto.contracts import Direction, Task
+from deepmine_auto.objectives import in_points
 
 RESAMPLES = 1000
 LEVEL = (2.5, 97.5)
@@ -43,8 +44,8 @@ class Evidence:
         if not self.significant:
             return f"{head}, no significant difference to {self.baseline_name}"
         low, high = sorted(abs(each) for each in self.lead_interval)
-        if self.direction == "minimize":  # points are hundredths of a share, which nats are not
-            side = "below" if self.lead > 0 else "above"
+        if not in_points(self.direction, self.scores[self.objective], self.baseline[self.objective]):
+            side = "below" if (self.lead > 0) == (self.direction == "minimize") else "above"
             return f"{head}, {abs(self.lead):.3f} {side} {self.baseline_name} [{low:.3f}, {high:.3f}]"
         side, points = "over" if self.lead > 0 else "behind", f"{100 * abs(self.lead):.1f} points"
         return f"{head}, {points} {side} {self.baseline_name} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from deepmine_auto import failpoints
 from deepmine_auto.contracts import Pruner, Sampler, Verdict
-from deepmine_auto.messages import Assignment, Because, Cause, Ended, Reported, Saved
+from deepmine_auto.messages import Assignment, Because, Cause, Ended, Reported, Saved, last_line
 from deepmine_auto.space import Space
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
@@ -367,6 +367,9 @@ class Ledger:
         if message.cause == "limit":
             told = f"rerun {row['repeat'] + 1} of trial {row['trial']} does not count: {message.reason}"
             self.event("limit", told, row["trial"])
+        elif message.cause in TOLD:
+            why = last_line(message.reason) or message.cause
+            self.event("failed", f"rerun {row['repeat'] + 1} of trial {row['trial']} failed: {why}", row["trial"])
         self.watch("rerun ended", message.cause, number)
 
     def cancel(self, reason: str) -> list[Key]:

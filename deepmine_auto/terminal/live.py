@@ -54,10 +54,12 @@ class LiveView(Onlooker):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.keys.close()
-        if self.typed:
-            self._take("stopped" if error else "done")
-        self.live.transient = self.typed is None  # a refusal needs no picture above it
-        self.live.stop()
+        try:
+            if self.typed:
+                self._take("stopped" if error else "done")
+        finally:  # or the terminal has no cursor
+            self.live.transient = self.typed is None  # a refusal needs no picture above it
+            self.live.stop()
 
     def opened(self, agenda: Agenda, notes: tuple[str, ...], baseline: Callable[[], float | None]) -> None:
         """Begin to draw."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from deepmine_auto.contracts import Direction
+from deepmine_auto.objectives import in_points
 
 CONTROL = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.?)"
@@ -117,15 +118,17 @@ def sparkline(values: Sequence[float], scale: Scale, width: int) -> str:
 
 
 def lead_words(value: float, baseline: float, name: str, direction: Direction) -> str:
-    """How far a value is ahead of the baseline's, in percentage points; of what is minimized, such as nats, how far
-    below it is.
+    """How far a value is ahead of the baseline's, in percentage points; of what is no share, such as nats, how far
+    below or above it is.
 
     >>> lead_words(0.871, 0.850, "tf-idf", "maximize")
     '+2.1 pp over tf-idf'
     >>> lead_words(0.41, 1.04, "tf-idf", "minimize")
     '0.630 below tf-idf'
+    >>> lead_words(-1.2, -3.3, "tf-idf", "maximize")
+    '2.100 above tf-idf'
     """
-    if direction == "minimize":
+    if not in_points(direction, value, baseline):
         return f"{abs(value - baseline):.3f} {'below' if value <= baseline else 'above'} {name}"
     lead = 100 * (value - baseline)
     return f"+{lead:.1f} pp over {name}" if lead >= 0 else f"{-lead:.1f} pp under {name}"

@@ -193,6 +193,15 @@ def test_the_best_is_the_smallest_where_the_study_minimizes(tmp_path):
     assert max(values) > chance.quarter > chance.half > min(values)
 
 
+def test_what_may_not_win_is_not_looked_for(tmp_path):
+    found = searched(tmp_path)
+    first, second = ranking(found)[:2]
+    found.history.trials[first].set_user_attr("cause", "diverged")
+    values = Table(found).values
+    assert max(values) == values[second] == best_of(found, second)
+    assert values[first] == min(values)
+
+
 def test_means_are_taken_over_several_seeds(whole):
     table = Table(whole)
     seen = []

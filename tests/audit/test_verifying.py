@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from deepmine_auto.audit import checks_of_ends, record
+from deepmine_auto.audit import checks_of_ends, record, verifying
 from deepmine_auto.audit.checks_of_rows import Seen
-from deepmine_auto.audit.verifying import CHECKS, verify
+from deepmine_auto.audit.verifying import CHECKS, Check, verify
 from deepmine_auto.errors import StudyHeld
 from deepmine_auto.executors import inline
 from deepmine_auto.messages import Ended, Reported
@@ -421,3 +421,16 @@ def test_a_study_that_never_rests_is_not_read_by_half(desk, monkeypatch):
         desk, f"UPDATE deepmine_sessions SET spent = {next(counted)}") or [])  # fmt: skip
     with pytest.raises(StudyHeld, match="'study' changes faster than it can be read"):
         record.read(desk.store, "study")
+
+
+def test_what_a_driver_has_changed_between_two_looks_is_no_fault(monkeypatch):
+    looks = [[Check("checkpoints", 3, ("swept", "torn"))], [Check("checkpoints", 4, ("torn", "just begun"))]]
+    monkeypatch.setattr(verifying, "_looked", lambda *_: looks.pop(0))
+    assert verifying.verify_study(None, "study", None) == [Check("checkpoints", 4, ("torn",))]
+    assert looks == []
+
+
+def test_what_holds_is_looked_at_once(monkeypatch):
+    looks = [[Check("checkpoints", 3, ())]]
+    monkeypatch.setattr(verifying, "_looked", lambda *_: looks.pop(0))
+    assert verifying.verify_study(None, "study", None) == [Check("checkpoints", 3, ())]

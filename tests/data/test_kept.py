@@ -13,3 +13,11 @@ def test_rows_are_kept_in_utf_8_whatever_the_locale(tmp_path, monkeypatch):
     assert kept.rows_of(tmp_path, kept.SEARCH, "validation") == Rows(["été"], ["да"])
     assert kept.test_rows(tmp_path) == Rows(["x"], ["нет"])
     assert kept.extra_of(tmp_path).unlabelled == ["лес"]
+
+
+def test_what_is_kept_is_on_the_disk_before_the_study_says_so(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(kept, "flush", lambda path: flushed.append(path.name))
+    kept.keep(tmp_path, Rows(["a", "b", "c"], ["x", "y", "x"]), {kept.SEARCH: Split([0], [1], [2])}, Extra(["d"]))
+    assert flushed[-1] == tmp_path.name
+    assert {*flushed} == {tmp_path.name, *(each.name for each in tmp_path.iterdir())}

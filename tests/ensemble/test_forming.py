@@ -22,6 +22,7 @@ from deepmine_auto.ensemble import forming, selecting
 from deepmine_auto.ensemble.greedy import Picked
 from deepmine_auto.errors import BadInput, StudyHeld
 from deepmine_auto.storage import tables
+from deepmine_auto.storage.file_hold import FileHold
 from deepmine_auto.storage.place import place_of
 
 TEXTS = ["so good a day", "a sad and grim day"]
@@ -258,6 +259,22 @@ def test_a_study_that_another_process_holds_is_refused(averaged_study, tmp_path)
 
 
 # -- what ends in the middle -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unverified")
+def test_the_study_is_held_again_before_the_test_is_opened(averaged_study, tmp_path, monkeypatch):
+    """Candidates and bundles may take hours, in which a connection is lost."""
+    seen = []
+
+    def judged(*_):
+        seen.append("judged")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FileHold, "regain", lambda _: seen.append("held"))
+    monkeypatch.setattr(forming, "_judged", judged)
+    with pytest.raises(KeyboardInterrupt):
+        forming.form("small", averaged_study.storage, output=tmp_path / "ensemble")
+    assert seen == ["held", "judged"]
 
 
 @pytest.mark.usefixtures("unverified")

@@ -183,6 +183,24 @@ def looked(searcher: AgendaSearcher, ended: list, *trials: Any) -> None:
     AgendaScheduler(searcher, lambda: None).choose_trial_to_run(tune)
 
 
+def test_after_a_minute_it_is_told_once_that_trials_wait_for_a_worker(desk, monkeypatch):
+    """Others may use the cluster, for ever."""
+    clock = [0.0]
+    monkeypatch.setattr(feeding, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(feeding.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(feeding.ray, "available_resources", lambda: {"CPU": 2.0, "GPU": 0.5})
+    searcher = searcher_of(desk)
+    assigned(searcher, "a")
+    scheduler = AgendaScheduler(searcher, lambda: None)
+    searcher.agenda.hung = list
+    for seconds, status in ((5, "PENDING"), (64, "PENDING"), (66, "PENDING"), (70, "PENDING"), (72, "RUNNING")):
+        clock[0] = float(seconds)
+        scheduler.choose_trial_to_run(controller(trial("a", status)))
+    told = [each["text"] for each in searcher.agenda.ledger.store.rows(tables.events, 1) if each["kind"] == "waiting"]
+    what = "1 of what was begun wait for workers: 0.5 GPUs and 2 cores of Ray are free, and others may have the rest"
+    assert told == [what]
+
+
 def test_what_waits_for_a_worker_ends_at_the_deadline(desk, ended):
     """On a cluster that has no room, nobody would ever say a word at which the clock is looked at."""
     searcher = searcher_of(desk)

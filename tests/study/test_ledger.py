@@ -562,6 +562,16 @@ def test_a_rerun_that_the_deadline_cuts_off_over_a_limit_does_not_count_either(d
     assert row["reason"].endswith("is over the limit f>=9")
 
 
+def test_a_rerun_that_fails_is_told_with_its_reason(desk):
+    def messages(assignment, host):
+        failing = ending("error", after=0, reason="Traceback\nOSError: gone")
+        yield from (failing if assignment.kind == "rerun" else quick)(assignment, host)
+
+    desk.work(desk.begin(), Budget(trials=1), messages)
+    told = [text for kind, text, _ in desk.events if kind == "failed"]
+    assert told == [f"rerun {each} of trial 0 failed: OSError: gone" for each in (1, 2, 3)]
+
+
 def test_only_what_may_win_is_noted_as_a_new_best(desk):
     def messages(assignment, host):
         failing = assignment.key == ("trial", 0)

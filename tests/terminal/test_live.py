@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -134,6 +135,18 @@ def test_the_finals_and_the_end_are_told():
     assert "finals 1 of 9" in "\n".join(drawn(live))
     live.concluding()
     assert "exporting" in "\n".join(drawn(live))
+
+
+def test_a_picture_that_cannot_be_taken_leaves_the_terminal_as_it_was():
+    live = view(80)
+
+    def broken():
+        raise ValueError("the baseline failed")
+
+    live.beside = replace(live.beside, value=broken)
+    with pytest.raises(ValueError, match="the baseline failed"), live:
+        live.happened("ended", "budget", 1)
+    assert not live.live.is_started
 
 
 def test_a_picture_is_not_taken_again_at_once():

@@ -28,6 +28,9 @@ LATE_SECONDS = 30.0
 PAUSE_SECONDS = 30.0
 """Where so long passes between two looks, this process stood still, or its machine did, and nobody was heard."""
 
+WAITING_SECONDS = 60.0
+"""After so long it is told that trials wait for a worker: others may use the cluster, and would do so for ever."""
+
 LOW_ON_MEMORY = "Ray ended it, because its machine ran low on memory"
 
 
@@ -105,6 +108,8 @@ class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
         super().__init__()
         self.searcher, self.tick = searcher, tick
         self.looked = time.monotonic()
+        self.waits_since: float | None = None
+        self.told_waiting = False
 
     def on_trial_result(self, _controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         """Write the message, and say whether the trial goes on."""
@@ -134,13 +139,25 @@ class AgendaScheduler(Unshared, TrialScheduler):  # type: ignore[misc]
         if self.looked - before > PAUSE_SECONDS:
             agenda.excuse(before)
         self._end_overdue(controller, trials)
-        for trial_id, trial in trials.items():
-            if trial.status == "PENDING" and trial_id in keys:
-                agenda.heard_at[keys[trial_id]] = self.looked
+        waiting = [each for each, trial in trials.items() if trial.status == "PENDING" and each in keys]
+        for trial_id in waiting:
+            agenda.heard_at[keys[trial_id]] = self.looked
+        self._tell_waiting(len(waiting))
         hung = dict(agenda.hung())
         for trial_id in [each for each, key in keys.items() if key in hung]:
             ray.kill(trials[trial_id].temporary_state.ray_actor)
             self.searcher.gone(trial_id, "hung", hung[keys[trial_id]])
+
+    def _tell_waiting(self, waiting: int) -> None:
+        """Write an event where trials have waited for long, once until none does."""
+        self.waits_since = (self.waits_since or self.looked) if waiting else None
+        long = self.waits_since is not None and self.looked - self.waits_since > WAITING_SECONDS
+        if long and not self.told_waiting and ray.is_initialized():
+            free = ray.available_resources()
+            left = f"{free.get('GPU', 0):g} GPUs and {free.get('CPU', 0):g} cores"
+            told = f"{waiting} of what was begun wait for workers: {left} of Ray are free, and others may have the rest"
+            self.searcher.agenda.ledger.event("waiting", told)
+        self.told_waiting = long
 
     def _end_overdue(self, controller: Any, trials: Mapping[str, Any]) -> None:
         """A worker says something every two seconds, and is then told to stop; not one that there is none of."""
