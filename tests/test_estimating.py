@@ -5,7 +5,7 @@ import statistics
 from dataclasses import replace
 
 import pytest
-from tiny_texts import rows
+from tiny_texts import as_csv, rows
 
 from deepmine_auto import calibrating, estimating
 from deepmine_auto.calibrating import Measured, Sample, Sized
@@ -28,9 +28,7 @@ ASKED = {"executor": "ray", "gpus": 0, "gpus_per_trial": None, "workers": None, 
 def here(tmp_path, monkeypatch):
     """A working folder with a file of texts, and a hurry."""
     monkeypatch.chdir(tmp_path)
-    made = rows()
-    lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
-    (tmp_path / "moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    (tmp_path / "moods.csv").write_text(as_csv())
     monkeypatch.setattr(calibrating, "DRAWN", 6)
     monkeypatch.setattr(calibrating, "FEWEST_DRAWN", 6)
     monkeypatch.setattr(calibrating, "MEASURING_SECONDS", 0.0)

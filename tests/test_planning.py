@@ -5,7 +5,7 @@ from datetime import date
 import optuna
 import pytest
 from fakes import Desk
-from tiny_texts import rows
+from tiny_texts import as_csv
 
 from deepmine_auto import Source, Tagging, paying, planning
 from deepmine_auto.data.kept import SEARCH
@@ -26,9 +26,7 @@ from deepmine_auto.study.seeding import seed_of
 def here(tmp_path, monkeypatch):
     """A working folder with a file of texts."""
     monkeypatch.chdir(tmp_path)
-    made = rows()
-    lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
-    (tmp_path / "moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    (tmp_path / "moods.csv").write_text(as_csv())
     return tmp_path
 
 

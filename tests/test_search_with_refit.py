@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from tiny_texts import rows
+from tiny_texts import as_csv
 
 import deepmine_auto
 from deepmine_auto import refit_in_time, refitting
@@ -177,9 +177,7 @@ def test_where_its_time_cannot_be_written_the_study_has_ended_well(in_time):
 def small(tmp_path, monkeypatch):
     """A working folder with a file of texts, a small space, and a search of one trial as it is typed."""
     monkeypatch.chdir(tmp_path)
-    made = rows()
-    lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
-    (tmp_path / "moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    (tmp_path / "moods.csv").write_text(as_csv())
     (tmp_path / "small.toml").write_text(SPACE)
     where = ["--data", "moods.csv", "--space", "small.toml", "--executor", "inline", "--study", "one"]
     return ["--task", "text_classification", "--refit", "--trials", "1", *where]

@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tiny_texts import rows
+from tiny_texts import as_csv
 
 from deepmine_auto import concluding, searching
 from deepmine_auto.errors import DeepmineError
@@ -30,9 +30,7 @@ attention = ["multi_head"]
 def here(tmp_path, monkeypatch):
     """A working folder with a file of texts, and a small space."""
     monkeypatch.chdir(tmp_path)
-    made = rows()
-    lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
-    Path("moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    Path("moods.csv").write_text(as_csv())
     Path("small.toml").write_text(SPACE)
 
 

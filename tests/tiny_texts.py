@@ -63,6 +63,13 @@ def rows(count: int = 80) -> Rows:
     return Rows(texts, labels)
 
 
+def as_csv() -> str:
+    """The texts as a user's file."""
+    made = rows()
+    lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
+    return "\n".join(["text,label", *lines]) + "\n"
+
+
 def kept(folder: Path, unlabelled: Sequence[str] = (), paraphrases: Sequence[tuple[str, str]] = ()) -> Path:
     """A study's folder with the texts and their splits, and perhaps texts without labels, or other words for some."""
     made = rows()

@@ -350,10 +350,10 @@ class Ledger:
         sweep(Path(self.study.folder), keep, being_written(self.trials, self.reruns, history.standing))
 
     def _tell_watch(self, number: int, message: Ended) -> None:
-        last = message.reason.strip().splitlines()[-1] if message.reason.strip() else message.cause
         if message.cause in TOLD:
             blamed = f" ({message.plugin})" if message.plugin else ""
-            self.event("failed", f"trial {number} failed{blamed}: {last}", number)
+            why = last_line(message.reason) or message.cause
+            self.event("failed", f"trial {number} failed{blamed}: {why}", number)
             for plugin in self._set_aside() & {message.plugin or ""}:
                 self.event("set aside", f"{plugin} raised in {SET_ASIDE_AFTER} trials and is set aside for this study")
         self.watch("ended", message.cause, number)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fakes import Desk
-from tiny_texts import rows
+from tiny_texts import as_csv
 
 from deepmine_auto import calibrating
 from deepmine_auto.cli import run
@@ -41,9 +41,7 @@ technique = ["ema", "word_dropout"]
 def prepared(folder, patch):
     """Fill a working folder with texts and a space, and be in a hurry."""
     patch.chdir(folder)
-    made = rows()
-    lines = [f'"{text}",{label}' for text, label in zip(made.inputs, made.labels, strict=True)]
-    (folder / "moods.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    (folder / "moods.csv").write_text(as_csv())
     (folder / "mine.toml").write_text(SPACE)
     for name, value in HURRY.items():
         patch.setattr(calibrating, name, value)

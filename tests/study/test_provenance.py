@@ -103,20 +103,11 @@ def test_a_plugin_that_changed_is_told_and_recorded_from_that_trial_on(desk, hos
     record_plugins(ledger, host)
     assert told(desk) == ["the attention 'good' is another one than the study began with"]
     assert recorded(desk, study).items() >= {("attention", "good", 0): "0", ("attention", "good", 1): "1"}.items()
+    since = as_they_are(ledger.plugins, 1)
+    assert (since["attention/good"], since["attention/bad"]) == (1, 0), "its raises are counted from there"
     assert plugins_in_use(ledger)["attention", "good"] == "1"
     record_plugins(ledger, host)
     assert len(told(desk)) == 1
-
-
-def test_the_driver_that_finds_a_plugin_changed_counts_its_raises_from_there(desk, host):
-    study = begin(desk)
-    record_plugins(desk.ledger(study), host)
-    ledger = desk.ledger(study)
-    ledger.ask()
-    host.hashes["attention", "good"] = "1"
-    record_plugins(ledger, host)
-    since = as_they_are(ledger.plugins, 1)
-    assert (since["attention/good"], since["attention/bad"]) == (1, 0)
 
 
 def test_a_plugin_that_changes_twice_before_a_trial_is_recorded_as_it_is_then(desk, host):
