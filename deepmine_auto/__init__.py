@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from deepmine_auto.pretrained.healing import healer_of
     from deepmine_auto.pretrained.parts import biases_of, blocks_of, ends_of, linears_of, top_blocks, wrap
     from deepmine_auto.pretrained.peft import inject
-    from deepmine_auto.pretrained.stack import PretrainedStack
+    from deepmine_auto.pretrained.stack import PretrainedStack, size_of
     from deepmine_auto.searching import resume, search
     from deepmine_auto.tagging import Tagging
     from deepmine_auto.training.groups import decay_groups
@@ -107,6 +107,7 @@ _LATE = {
     "repeated": "deepmine_auto.model.dense",
     "resume": "deepmine_auto.searching",
     "search": "deepmine_auto.searching",
+    "size_of": "deepmine_auto.pretrained.stack",
     "top_blocks": "deepmine_auto.pretrained.parts",
     "word_rows": "deepmine_auto.model.words",
     "word_weights": "deepmine_auto.model.words",
@@ -191,6 +192,7 @@ __all__ = [
     "repeated",
     "resume",
     "search",
+    "size_of",
     "top_blocks",
     "word_rows",
     "word_weights",

@@ -43,6 +43,10 @@ class Backbone(Plugin):
     def begin(self, module: nn.Module) -> None:
         """Give a module that `build` made the weights that training begins with; the default keeps what it has."""
 
+    def work(self) -> float:
+        """Return depth times dim, where it has such fields."""
+        return float(getattr(self, "depth", 1) * getattr(self, "dim", 1))
+
 
 class Tuning(Plugin):
     """What of a pretrained model learns: all of it, its top, or something small beside it."""

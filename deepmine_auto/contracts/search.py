@@ -23,6 +23,10 @@ class Sampler(Plugin):
     def build(self, seed: int) -> optuna.samplers.BaseSampler:
         """Make the Optuna sampler for one proposal."""
 
+    def startup(self) -> int:
+        """Return how many trials it draws by chance before it looks at any: these may come in another order."""
+        return 0
+
 
 class Report(NamedTuple):
     """An intermediate value: which trial, at which share of its own budget (in thousandths), the value of the first

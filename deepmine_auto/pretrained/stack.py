@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from deepmine_auto.contracts import Mixed, Prepared
 from deepmine_auto.errors import BadInput, first_line
-from deepmine_auto.pretrained.files import AGAIN, folder_of, weights_of
+from deepmine_auto.pretrained.files import AGAIN, architecture, folder_of, weights_of
 from deepmine_auto.pretrained.memory import Memory
 from deepmine_auto.pretrained.peft import take_lengths
 from deepmine_auto.pretrained.surgery import Attend, losses_of, operate
@@ -73,6 +73,12 @@ class PretrainedStack(nn.Module):
         wrapped = {key: key.replace(".base_layer", "") for key in state}
         self.model.load_state_dict({key: given.get(wrapped[key], each) for key, each in state.items()})
         take_lengths(self.model)
+
+
+def size_of(name: str) -> int:
+    """The depth of a model, times its dim. Raises BadInput for one that cannot be built."""
+    config = _config(architecture(folder_of(name)), 0.0)
+    return int(getattr(config, "num_hidden_layers", 1) * config.hidden_size)
 
 
 def _architecture(prepared: Prepared) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Spaces:
         self._names = [str(row["name"]) for row in ordered]
         self._spaces = [Space.from_json(row["space"]) for row in ordered]
         self._recipes = self._queue()
+        self._turns: list[int] = spec.get("turns", [])
 
     @classmethod
     def of(cls, store: Store, study: StudyRow) -> Spaces:
@@ -54,6 +55,11 @@ class Spaces:
     def recipe(self, number: int) -> Mapping[str, Value] | None:
         """What trial `number` is to be begun with; None where the sampler is free."""
         return self._recipes.get(number)
+
+    def turn(self, number: int) -> int:
+        """Which draw trial `number` is given: of a study's first trials the cheapest come first."""
+        in_order = number < len(self._turns) and self._place(number) == 0
+        return self._turns[number] if in_order else number
 
     def _queue(self) -> dict[int, Mapping[str, Value]]:
         """Recipes by number: each space's own at its beginning, but none that came to its turn before."""

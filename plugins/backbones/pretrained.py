@@ -18,6 +18,7 @@ from deepmine_auto import (
     Prepared,
     PretrainedStack,
     original_of,
+    size_of,
 )
 
 
@@ -48,3 +49,7 @@ class Pretrained(Backbone):
         """Take over the weights that others trained. Raises BadInput where some are missing."""
         assert isinstance(module, PretrainedStack)
         module.take_weights(self.origin)
+
+    def work(self) -> float:
+        """Return depth times dim of the model."""
+        return float(size_of(self.origin))

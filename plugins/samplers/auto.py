@@ -37,6 +37,10 @@ class Auto(Sampler):
         """Make a sampler that chooses once it sees the study."""
         return _Chosen(seed)
 
+    def startup(self) -> int:
+        """Return that of both samplers that it asks."""
+        return min(Gp().startup(), Tpe().startup())
+
 
 class Seen(NamedTuple):
     """What is known of a study: how many trials have ended complete or pruned, how many params are searched, and

@@ -32,6 +32,10 @@ class Gp(Sampler):
         """Make Optuna's GPSampler, told of the trials that were stopped."""
         return _Told(n_startup_trials=self.n_startup_trials, warn_independent_sampling=False, seed=seed)
 
+    def startup(self) -> int:
+        """Return `n_startup_trials`."""
+        return self.n_startup_trials
+
 
 class _Told(optuna.samplers.GPSampler):
     """Optuna's own reads complete trials alone, so that what is always stopped looks unexplored and attracts it: with

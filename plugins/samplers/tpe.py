@@ -30,6 +30,10 @@ class Tpe(Sampler):
         """Make Optuna's TPESampler; `group=True` takes three times as long on a conditional space."""
         return OneSplit(multivariate=True, group=False, n_startup_trials=self.n_startup_trials, seed=seed)
 
+    def startup(self) -> int:
+        """Return `n_startup_trials`."""
+        return self.n_startup_trials
+
 
 class OneSplit(TPESampler):
     """Optuna's TPESampler, but for the sorting of all trials into good and bad ones: once a proposal, not once a param.

@@ -33,6 +33,10 @@ class Awp(Technique):
         """Make what moves the matrices of the trial's model."""
         return _Moving(self.gamma, self.start * facts.steps, facts)
 
+    def work(self) -> float:
+        """Return up to 2: from `start` on a batch is learned twice."""
+        return 2.0 - self.start
+
 
 class _Moving(Applied):
     def __init__(self, gamma: float, first: float, facts: TrainingFacts) -> None:

@@ -42,6 +42,10 @@ class Denoising(Technique):
         """Put it beside the model."""
         return _Denoising(self, facts) if _can_learn(facts) else Applied()
 
+    def work(self) -> float:
+        """Return 1 and the steps before the task."""
+        return 1.0 + self.before
+
 
 def _can_learn(facts: TrainingFacts) -> bool:
     """Whether a backbone learns, and its vectors of words are as wide as those that it makes of a text."""

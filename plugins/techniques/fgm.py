@@ -34,6 +34,10 @@ class Fgm(Technique):
         """Make what moves the word vectors of the trial's model."""
         return _Moving(self.epsilon, facts)
 
+    def work(self) -> float:
+        """Return 2: a batch is learned twice."""
+        return 2.0
+
 
 class _Moving(Applied):
     def __init__(self, epsilon: float, facts: TrainingFacts) -> None:

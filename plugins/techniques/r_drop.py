@@ -35,6 +35,10 @@ class RDrop(Technique):
         del facts
         return _Twice(self.alpha)
 
+    def work(self) -> float:
+        """Return 2: a batch is learned twice."""
+        return 2.0
+
 
 class _Twice(Applied):
     def __init__(self, alpha: float) -> None:

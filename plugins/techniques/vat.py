@@ -41,6 +41,10 @@ class Vat(Technique):
         """Make what adds to the loss; it draws from the trial's generator."""
         return _Smoothed(self, facts)
 
+    def work(self) -> float:
+        """Return 3: two more passes have gradients, one to find the way and one to learn."""
+        return 3.0
+
 
 class _Smoothed(Applied):
     def __init__(self, chosen: Vat, facts: TrainingFacts) -> None:
