@@ -13,7 +13,7 @@ from typing import Any
 
 from deepmine_auto.admitting import Searched, space_over
 from deepmine_auto.contracts import Task
-from deepmine_auto.data.fingerprint import fingerprint
+from deepmine_auto.data.fingerprint import content, fingerprint
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.read import NoSuchColumn, source_from
 from deepmine_auto.data.rows import NOTHING_MORE, Extra, Rows, Source
@@ -176,7 +176,8 @@ def _data_facts(task: Task, rows: Rows, split: Split, extra: Extra) -> dict[str,
     """What a specification says of the rows."""
     return {
         "fingerprint": fingerprint(rows),
-        "locked": fingerprint(rows.take(split.test)),
+        "content": content(rows),
+        "locked": content(rows.take(split.test)),
         "described": {**task.describe(rows), **{name: len(each) for name, each in extra._asdict().items() if each}},
         "parts": {part: len(getattr(split, part)) for part in Split._fields},
         "validation_given": _validation_given(rows),

@@ -60,6 +60,16 @@ def test_what_is_locked_depends_on_the_seed_alone(here):
     assert locked[0] == locked[1] != locked[2]
 
 
+def test_the_same_rows_in_another_order_are_the_same_content_and_other_rows_are_locked(here):
+    rows = [f"word number {at},{at % 2}\n" for at in range(40)]
+    (here / "mine.csv").write_text("text,label\n" + "".join(rows))
+    (here / "turned.csv").write_text("text,label\n" + "".join(reversed(rows)))
+    one, other = (planned(data=each).spec for each in ("mine.csv", "turned.csv"))
+    assert one["content"] == other["content"]
+    assert one["fingerprint"] != other["fingerprint"]
+    assert one["locked"] != other["locked"]
+
+
 def test_texts_are_read_as_far_as_the_space_says(here):
     (here / "mine.toml").write_text('[plugins]\nattention = ["multi_head"]\n[ranges]\n"data/max_len" = 8\n')
     (here / "long.csv").write_text("text,label\n" + "".join(f"{'word ' * 9}{at},{at % 2}\n" for at in range(40)))

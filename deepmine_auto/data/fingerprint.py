@@ -1,4 +1,4 @@
-"""A dataset's name for itself: equal only where every row is, in the same order."""
+"""A dataset's name for itself: equal only where every row is, in the same order or in any."""
 
 import hashlib
 import json
@@ -16,9 +16,18 @@ def fingerprint(rows: Rows) -> str:
     digest = hashlib.sha256()
     for row, (each, label) in enumerate(zip(rows.inputs, rows.labels, strict=True)):
         part = None if rows.parts is None else rows.parts[row]
-        line = json.dumps([each, label, part], sort_keys=True, default=_plain)
-        digest.update(f"{line}\n".encode())
+        digest.update(_line(each, label, part))
     return digest.hexdigest()
+
+
+def content(rows: Rows) -> str:
+    """Return the sha256, in hex, of the inputs and labels in whatever order, and whatever parts they are given as."""
+    lines = sorted(_line(*each) for each in zip(rows.inputs, rows.labels, strict=True))
+    return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+def _line(*values: Any) -> bytes:
+    return json.dumps(values, sort_keys=True, default=_plain).encode() + b"\n"
 
 
 def _plain(value: Any) -> Any:

@@ -42,7 +42,7 @@ class _Earlier(NamedTuple):
 
 
 def warm_start(sources: Iterable[tuple[Store, str]], spec: Mapping[str, Any], space: Space) -> Warmth:
-    """What the named studies say of a new one with this specification (task, objectives, directions, fingerprint).
+    """What the named studies say of a new one with this specification (task, objectives, directions, content, locked).
 
     Its recipes become the first of the space, the winner and the best trials of each study, as far as the space can say
     them, and then the space's others. Raises BadInput for an unknown study, one of another task or without an
@@ -78,14 +78,15 @@ def _source(store: Store, name: str, spec: Mapping[str, Any]) -> StudyRow:
         raise BadInput(what, f"It was for {', '.join(each.name for each in source.objectives)}: see --objective.")
     if _knows_the_test(source.spec, spec):
         what = f"The study '{name}' has learned from rows that would be the locked test of this one."
-        raise BadInput(what, f"Split the rows as it did: --seed {source.spec['seed']}.")
+        raise BadInput(what, f"Split the rows as it did: in its order, with --seed {source.spec['seed']}.")
     return source
 
 
 def _knows_the_test(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether an earlier study has learned from rows that a new one locks away; of old ones their seed says so."""
-    by = "locked" if "locked" in before else "seed"
-    return bool(before["fingerprint"] == now["fingerprint"] and before[by] != now[by])
+    """Whether an earlier study has learned from rows that a new one locks away; of old ones, which do not say what they
+    locked in whatever order, their seed says so."""
+    same, by = ("content", "locked") if "content" in before else ("fingerprint", "seed")
+    return bool(before[same] == now[same] and before[by] != now[by])
 
 
 def _ranked(store: Store, source: StudyRow, objectives: Sequence[str]) -> list[_Earlier]:

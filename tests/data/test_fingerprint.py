@@ -1,12 +1,13 @@
 """A fingerprint is equal where the rows are, and nowhere else."""
 
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepmine_auto.data.fingerprint import fingerprint
+from deepmine_auto.data.fingerprint import content, fingerprint
 from deepmine_auto.data.rows import Rows
 
 CELLS = st.text(st.sampled_from('a1",\n\\[]\ud83d é'), max_size=3)
@@ -42,6 +43,17 @@ def test_order_counts_and_notes_do_not() -> None:
     rows = Rows(["a", "b"], ["x", "y"])
     assert fingerprint(rows) != fingerprint(rows.take([1, 0]))
     assert fingerprint(rows) == fingerprint(replace(rows, notes=("said",)))
+
+
+@given(TABLES, st.randoms())
+def test_contents_are_equal_exactly_where_rows_are_in_whatever_order_and_parts(
+    table: list[tuple[str, str, str]], random: Random
+) -> None:
+    rows, order = rows_of(table), list(range(len(table)))
+    random.shuffle(order)
+    assert content(rows) == content(replace(rows.take(order), parts=None))
+    assert content(rows) != content(rows.take(order[1:]))
+    assert content(rows) != content(replace(rows, labels=[*rows.labels[:-1], f"{rows.labels[-1]}x"]))
 
 
 def test_a_cell_is_not_its_neighbour_and_a_number_is_not_its_text() -> None:
