@@ -29,7 +29,7 @@ from deepmine_auto.space_file.reading import SpaceFile, read_space, space_for
 from deepmine_auto.storage.place import Place, flag_of, place_of, read
 from deepmine_auto.storage.store import Row, Store
 from deepmine_auto.study.budget import Budget, seconds_of
-from deepmine_auto.study.cheap_first import turns
+from deepmine_auto.study.cheap_first import first_draws
 from deepmine_auto.study.finals import REPEATS
 from deepmine_auto.study.seeding import rerun_split, seed_of
 from deepmine_auto.study.warm import warm_start
@@ -126,7 +126,7 @@ def plan(request: Request, host: Host) -> Plan:
     spec = {**aims, **_facts(request, found), **_data_facts(task, rows, splits[SEARCH], extra)}
     warmth = warm_start(_studies(request, storage), spec, found.space)
     spec["space"] = replace(found.space, recipes=warmth.recipes).to_json()
-    spec["turns"] = turns(spec, host.get("sampler", spec["sampler"])(), warmth.evidence, host)
+    spec["first"] = first_draws(spec, host.get("sampler", spec["sampler"])(), warmth.evidence, host)
     cut = _cut(found.lengths, prepared.max_len, found.models)
     notes = (*rows.notes, *cut, *_told(extra), *found.left_out, *warmth.notes)
     return Plan(name, storage, folder, rows, splits, found.file.budget, spec, notes, warmth.evidence, extra)

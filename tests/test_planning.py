@@ -19,6 +19,7 @@ from deepmine_auto.space import Space
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.study.budget import Budget
+from deepmine_auto.study.cheap_first import work_of
 from deepmine_auto.study.seeding import seed_of
 
 
@@ -68,6 +69,16 @@ def test_the_same_rows_in_another_order_are_the_same_content_and_other_rows_are_
     assert one["content"] == other["content"]
     assert one["fingerprint"] != other["fingerprint"]
     assert one["locked"] != other["locked"]
+
+
+def test_after_the_recipes_the_first_draws_are_those_of_the_seed_and_come_by_their_work(here):
+    spec = planned(trials=20).spec
+    space = Space.from_json(spec["space"])
+    works = [work_of(spec["task"], space.complete(each), the_host()) for each in spec["first"]]
+    assert len(works) == 10 - len(space.recipes)
+    assert works == sorted(works)
+    assert planned(trials=20).spec["first"] == spec["first"] != planned(trials=20, seed=5).spec["first"]
+    assert planned(trials=20, sampler="random").spec["first"] == []
 
 
 def test_texts_are_read_as_far_as_the_space_says(here):

@@ -14,42 +14,52 @@ from deepmine_auto.contracts import Sampler
 from deepmine_auto.errors import BadInput, first_line
 from deepmine_auto.host import Host
 from deepmine_auto.model.assemble import Params, plugins_of
-from deepmine_auto.space import plugin_from
+from deepmine_auto.space import Value, plugin_from
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.spaces import Spaces
 
-
-def turns(spec: Mapping[str, Any], sampler: Sampler, evidence: Sequence[Row], host: Host) -> list[int]:
-    """Which draw each of the first trials is given, by number: recipes keep their turns. Empty where a sampler looks at
-    trials from the beginning, its own or those of other studies. Raises BadInput where a plugin does not say its work.
-    """
-    most = spec["budget"]["trials"]
-    count = 0 if evidence else min(sampler.startup(), most or math.inf)
-    spaces, drawn = Spaces(spec, ()), _drawn(spec, sampler, int(count))
-    free = [number for number in range(len(drawn)) if spaces.recipe(number) is None]
-    cheapest_first = sorted(free, key=lambda number: work_of(spec["task"], drawn[number], host))
-    given = dict(zip(free, cheapest_first, strict=True))
-    return [given.get(number, number) for number in range(len(drawn))]
+MOST = 100
+"""So many trials are put in order at most."""
 
 
-def _drawn(spec: Mapping[str, Any], sampler: Sampler, count: int) -> list[Params]:
-    """The first params of a study, as its mirror will draw them."""
-    spaces, directions = Spaces(spec, ()), [StudyDirection[each.upper()] for each in spec["directions"]]
+def first_draws(
+    spec: Mapping[str, Any], sampler: Sampler, evidence: Sequence[Row], host: Host
+) -> list[dict[str, Value]]:
+    """The params that a sampler draws by chance after the recipes, the cheapest first. Empty where it looks at trials
+    from the beginning, its own or those of other studies. Raises BadInput where a plugin does not say its work, or a
+    sampler how many it draws so."""
+    spaces = Spaces(spec, ())
+    recipes = len(spaces.now.recipes)
+    count = min(_startup(sampler) - len(evidence), spec["budget"]["trials"] or MOST, MOST)
+    directions = [StudyDirection[each.upper()] for each in spec["directions"]]
     mirror = Mirror(spaces, sampler, directions, int(spec["seed"]))
-    return [spaces.complete(number, mirror.ask(number, lambda *_: None).params) for number in range(count)]
+    drawn = [dict(mirror.ask(number, lambda *_: None).params) for number in range(count)][recipes:]
+    return sorted(drawn, key=lambda each: work_of(spec["task"], spaces.now.complete(each), host))
+
+
+def _startup(sampler: Sampler) -> int:
+    told: Any = sampler.startup()
+    if not isinstance(told, int) or told < 0:
+        what = f"The sampler '{sampler.name}' says that it draws {told!r} trials by chance."
+        raise BadInput(what, "Let its method startup() return a whole number, or choose another sampler.")
+    return told
 
 
 def work_of(task: str, params: Params, host: Host) -> float:
-    """How long a training with these params takes beside others of its study, about. Raises BadInput where a plugin
-    does not say it."""
-    named = [each for each in plugins_of(task, params) if each[0] != "task"]
+    """How long a training with these params takes beside others of its study, as far as plugins say so; a variant that
+    stands in a few layers does not count. Raises BadInput where a plugin does not say it."""
+    left_out = (("task", task), ("attention", params.get("placement/hybrid/kind")))
+    named = [each for each in plugins_of(task, params) if each not in left_out]
     return float(params["training/epochs"]) * math.prod(_work(kind, name, params, host) for kind, name in named)
 
 
 def _work(kind: str, name: str, params: Params, host: Host) -> float:
     prefixes = ("model", f"model/{name}") if kind == "backbone" else (f"{kind}/{name}",)
-    plugin = plugin_from(host.get(kind, name), params, *prefixes)
+    try:
+        plugin = plugin_from(host.get(kind, name), params, *prefixes)
+    except Exception:  # its trial will fail, and say why
+        return 1.0
     try:
         work = float(plugin.work())
         why = "" if 0.0 < work < math.inf else f"it says {work}"

@@ -149,7 +149,7 @@ class Mirror:
     def _draw(self, number: int, shown: Sequence[Shown], bar: Barred, build: Build) -> FrozenTrial:
         known = {mark for each, mark in self.known.items() if each < number}
         for again in range(1 + ASK_AGAIN):
-            seed = seed_of(self.seed, "ask", self.spaces.turn(number), *([again] if again else []))
+            seed = seed_of(self.seed, "ask", number, *([again] if again else []))
             drawn = self._drawn(number, self._study(shown, build(seed)), bar)
             if _mark(self.spaces.complete(number, drawn.params)) not in known:
                 return self._row(drawn)

@@ -19,8 +19,8 @@ class Spaces:
         self._since = [int(row["since"]) for row in ordered]
         self._names = [str(row["name"]) for row in ordered]
         self._spaces = [Space.from_json(row["space"]) for row in ordered]
+        self._first: list[Mapping[str, Value]] = spec.get("first", [])
         self._recipes = self._queue()
-        self._turns: list[int] = spec.get("turns", [])
 
     @classmethod
     def of(cls, store: Store, study: StudyRow) -> Spaces:
@@ -56,17 +56,14 @@ class Spaces:
         """What trial `number` is to be begun with; None where the sampler is free."""
         return self._recipes.get(number)
 
-    def turn(self, number: int) -> int:
-        """Which draw trial `number` is given: of a study's first trials the cheapest come first."""
-        in_order = number < len(self._turns) and self._place(number) == 0
-        return self._turns[number] if in_order else number
-
     def _queue(self) -> dict[int, Mapping[str, Value]]:
-        """Recipes by number: each space's own at its beginning, but none that came to its turn before."""
+        """Recipes by number: each space's own at its beginning, but none that came to its turn before. After those of
+        the first space comes what was drawn for it beforehand."""
         turns: dict[int, Mapping[str, Value]] = {}
         for since, end, space in zip(self._since, [*self._since[1:], None], self._spaces, strict=True):
             known = [essential(each) for each in turns.values()]
             new = [each for each in space.recipes if essential(each) not in known]
+            new += self._first if space is self._spaces[0] else []
             turns |= {number: each for number, each in enumerate(new, since) if end is None or number < end}
         return turns
 

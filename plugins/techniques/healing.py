@@ -29,6 +29,10 @@ class Healing(Technique):
         """Keep a copy of the model as it was before."""
         return _Healed(self, facts)
 
+    def work(self) -> float:
+        """Return 1, and a third for as long as the old model reads each batch too."""
+        return 1.0 + self.share / 3
+
 
 class _Healed(Fading):
     def __init__(self, chosen: Healing, facts: TrainingFacts) -> None:

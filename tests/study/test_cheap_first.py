@@ -2,13 +2,12 @@
 
 import originals
 import pytest
-from rows import WAYS, anything
+from rows import Rows
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.space import Choice, Int, Param, Space
-from deepmine_auto.study.cheap_first import turns, work_of
-from deepmine_auto.study.mirror import Mirror
+from deepmine_auto.study.cheap_first import first_draws, work_of
 from deepmine_auto.study.spaces import Spaces
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.samplers.auto import Auto
@@ -34,60 +33,94 @@ SPEC = {
 
 
 def proposed(spec, sampler, count):
-    """The params of the first trials, none of which ends meanwhile."""
-    spaces = Spaces(spec, ())
-    mirror = Mirror(spaces, sampler, WAYS[:1], spec["seed"])
-    return [spaces.complete(number, mirror.ask(number, anything).params) for number in range(count)]
+    """The params of the first trials, each of which ends before the next."""
+    rows = Rows(Spaces(spec, ()), sampler)
+    return [rows.spaces.complete(number, rows.end(0.5).params) for number in range(count)]
+
+
+def works(found):
+    return [work_of("sentiment", each, the_host()) for each in found]
 
 
 @pytest.mark.parametrize("sampler", [Tpe(), Gp(), Auto()], ids=lambda each: each.name)
 def test_after_the_recipe_the_first_trials_come_by_their_work_and_are_the_same(sampler):
-    found = turns(SPEC, sampler, (), the_host())
-    before, after = (proposed(spec, sampler, 10) for spec in (SPEC, {**SPEC, "turns": found}))
-    works = [work_of("sentiment", each, the_host()) for each in after]
+    found = first_draws(SPEC, sampler, (), the_host())
+    before, after = (proposed(spec, sampler, 10) for spec in (SPEC, {**SPEC, "first": found}))
     assert after[0] == before[0]
     assert after[0].items() >= RECIPE.items()
-    assert works[1:] == sorted(works[1:])
-    assert works[1] < works[-1]
+    assert works(after[1:]) == sorted(works(after[1:]))
+    assert works(after)[1] < works(after)[-1]
     assert sorted(map(str, after)) == sorted(map(str, before))
-    assert found == turns(SPEC, sampler, (), the_host()), "the same seed, the same order"
+    assert found == first_draws(SPEC, sampler, (), the_host()), "the same seed, the same order"
+
+
+def test_in_a_space_that_is_soon_used_up_they_come_by_their_work_too():
+    few = Space((Param("model/depth", Int(1, 6), {}),), {**SPACE.fixed, "training/epochs": 3})
+    spec = {**SPEC, "space": few.to_json(), "budget": {"trials": 6}}
+    after = proposed({**spec, "first": first_draws(spec, Tpe(), (), the_host())}, Tpe(), 6)
+    assert [each["model/depth"] for each in after] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_trial_is_the_dearer_the_deeper_the_longer_and_the_more_often_a_batch_is_learned():
     one = {**SPACE.fixed, "model/depth": 1, "training/epochs": 3, "technique/r_drop/use": False}
-    work = work_of("sentiment", one, the_host())
+    (work,) = works([one])
     assert work == 3 * 64
-    assert work_of("sentiment", {**one, "model/depth": 2}, the_host()) == 2 * work
-    assert work_of("sentiment", {**one, "training/epochs": 9}, the_host()) == 3 * work
-    assert work_of("sentiment", {**one, "technique/r_drop/use": True}, the_host()) == 2 * work
+    deeper, longer, twice = {"model/depth": 2}, {"training/epochs": 9}, {"technique/r_drop/use": True}
+    assert works({**one, **each} for each in (deeper, longer, twice)) == [2 * work, 3 * work, 2 * work]
+    additive = {"attention/kind": "additive"}
+    hybrid = {"placement/kind": "hybrid", "placement/hybrid/kind": "additive", "placement/hybrid/ratio": 3}
+    assert works({**one, **each} for each in (additive, hybrid)) == [2 * work, work]
 
 
-@pytest.mark.parametrize("make", [originals.bert, originals.distilbert, originals.t5], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("make", [originals.distilbert, originals.t5], ids=lambda each: each.__name__)
 def test_of_pretrained_models_the_larger_one_is_the_dearer(tmp_path, make):
-    assert Pretrained(origin=str(make(tmp_path / "model"))).work() == 3 * 16
+    large = originals.bert(tmp_path / "large", hidden_size=32, num_hidden_layers=4)
+    works = [Pretrained(origin=str(each)).work() for each in (make(tmp_path / "model"), large)]
+    assert works == [3 * 16, 4 * 32]
 
 
 def test_with_few_trials_none_is_put_off_beyond_them():
-    few = turns({**SPEC, "budget": {"trials": 4}}, Tpe(), (), the_host())
-    assert sorted(few) == [0, 1, 2, 3]
-    assert few[0] == 0
+    few = {**SPEC, "budget": {"trials": 4}}
+    first = proposed({**few, "first": first_draws(few, Tpe(), (), the_host())}, Tpe(), 4)
+    assert sorted(map(str, first)) == sorted(map(str, proposed(few, Tpe(), 4)))
 
 
 def test_a_sampler_that_looks_at_trials_from_the_beginning_is_not_put_in_another_order():
-    assert turns(SPEC, Random(), (), the_host()) == []
-    evidence = ({"number": 0},)
-    assert turns(SPEC, Tpe(), evidence, the_host()) == [], "it looks at those of another study"
+    assert first_draws(SPEC, Random(), (), the_host()) == []
+    assert len(first_draws(SPEC, Tpe(), ({},) * 6, the_host())) == 3, "six of ten are those of another study"
+    assert first_draws(SPEC, Tpe(), ({},) * 60, the_host()) == []
 
 
-def test_in_a_later_space_trials_keep_their_turns():
-    spec = {**SPEC, "turns": [0, 3, 1, 2]}
+def test_a_later_space_has_its_own_first_trials():
+    spec = {**SPEC, "first": first_draws(SPEC, Tpe(), (), the_host())}
     later = {"since": 2, "name": "later", "space": SPACE.to_json()}
-    assert [Spaces(spec, ()).turn(each) for each in range(6)] == [0, 3, 1, 2, 4, 5]
-    assert [Spaces(spec, (later,)).turn(each) for each in range(6)] == [0, 3, 2, 3, 4, 5]
+    assert [Spaces(spec, ()).recipe(each) for each in range(10)] == [RECIPE, *spec["first"]]
+    assert [Spaces(spec, (later,)).recipe(each) for each in range(4)] == [RECIPE, spec["first"][0], None, None]
+    at_once = Spaces(spec, ({**later, "since": 0},))
+    assert [at_once.recipe(each) for each in range(3)] == [RECIPE, None, None]
+
+
+@pytest.mark.parametrize("told", [None, -1, 2.5])
+def test_a_sampler_that_does_not_say_how_many_it_draws_by_chance_is_refused(monkeypatch, told):
+    monkeypatch.setattr(Tpe, "startup", lambda _: told)
+    with pytest.raises(BadInput, match=f"The sampler 'tpe' says that it draws {told!r} trials by chance"):
+        first_draws(SPEC, Tpe(), (), the_host())
+
+
+def test_no_more_than_a_hundred_are_put_in_order():
+    assert len(first_draws(SPEC, Tpe(n_startup_trials=10**9), (), the_host())) == 99
+
+
+def test_a_plugin_that_cannot_be_made_is_left_to_its_trial(monkeypatch):
+    def refuse(_):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(RDrop, "__post_init__", refuse, raising=False)
+    assert len(first_draws(SPEC, Tpe(), (), the_host())) == 9
 
 
 @pytest.mark.parametrize(("work", "why"), [(0.0, "it says 0.0"), (float("nan"), "it says nan"), (None, "TypeError")])
 def test_a_plugin_that_does_not_say_its_work_is_refused(monkeypatch, work, why):
     monkeypatch.setattr(RDrop, "work", lambda _: work)
     with pytest.raises(BadInput, match=f"The technique 'r_drop' does not say how much work it makes: {why}"):
-        turns(SPEC, Tpe(), (), the_host())
+        first_draws(SPEC, Tpe(), (), the_host())

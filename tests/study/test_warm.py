@@ -231,7 +231,7 @@ def test_a_study_with_another_test_is_refused_whatever_its_seed(desk):
     write(desk, study, params_of(0.001), 0.9)
     desk.store.reopen(study.id, {**study.spec, "content": "0", "locked": "0"})
     assert warmth_of(desk, "old", spec={**NEW, "seed": 8}).recipes
-    with pytest.raises(BadInput, match=r"'old' has learned from rows that would be the locked test of this one"):
+    with pytest.raises(BadInput, match=r"Split the rows as it did: in its order, with --seed 7\."):
         warmth_of(desk, "old", spec={**NEW, "locked": "1"})
     assert warmth_of(desk, "old", spec={**NEW, "locked": "1", "content": "1"}).recipes, "other rows"
 
