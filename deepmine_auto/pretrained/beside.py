@@ -18,6 +18,7 @@ from deepmine_auto.model.guard import Refused
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.softmax import fused_softmax
 from deepmine_auto.pretrained.parts import alike, asked, top_blocks
+from deepmine_auto.pretrained.positions import Positions
 from deepmine_auto.pretrained.surgery import Call, Insert, Transplant, calls_of, put_in, was_operated
 
 # -- beside attention --------------------------------------------------------------------------------------------------
@@ -94,10 +95,7 @@ class Before(nn.Module):
     def __init__(self, own: Any, vectors: nn.Module) -> None:
         super().__init__()
         self.vectors = vectors
-        self.positions = "position_ids" in inspect.signature(own.forward).parameters
-        tables = (each for name, each in own.named_modules() if name.endswith("position_embeddings"))
-        table = next((each for each in tables if isinstance(each, nn.Embedding)), None)
-        self.padding = None if table is None else table.padding_idx
+        self.positions = Positions(own)
         self.hidden, self.length = False, 0
 
     def put(self, own: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -112,20 +110,14 @@ class Before(nn.Module):
             "inputs_embeds": torch.cat((vectors_BPE, table(ids_BL)), 1),
             "attention_mask": torch.cat((seen_BP, mask_BL), 1),
         }
-        if self.positions:
-            at_BL = self._positions(ids_BL)
+        if self.positions.told:
+            at_BL = self.positions.of(ids_BL)
             changed["position_ids"] = torch.cat((at_BL[:, :1].expand(-1, self.length), at_BL), 1)
         return args, {**given, **changed}
 
     def cut(self, _own: Any, _args: Any, out: Any) -> None:
         """Change what the model says."""
         out.last_hidden_state = out.last_hidden_state[:, self.length :]
-
-    def _positions(self, ids_BL: Tensor) -> Tensor:
-        if self.padding is None:
-            return torch.arange(ids_BL.shape[1], device=ids_BL.device).expand_as(ids_BL)
-        words_BL = (ids_BL != self.padding).long()  # a table with a row for padding counts from behind it
-        return words_BL.cumsum(1) * words_BL + self.padding
 
 
 def before_words(model: nn.Module, build: Callable[[nn.Embedding], nn.Module]) -> None:

@@ -17,6 +17,7 @@ from deepmine_auto.contracts import Mixed, Prepared
 from deepmine_auto.errors import BadInput, first_line
 from deepmine_auto.pretrained.files import AGAIN, architecture, folder_of, weights_of
 from deepmine_auto.pretrained.memory import Memory
+from deepmine_auto.pretrained.packing import Packing
 from deepmine_auto.pretrained.peft import take_lengths
 from deepmine_auto.pretrained.surgery import Attend, losses_of, operate
 from deepmine_auto.pretrained.trust import trusted
@@ -35,11 +36,12 @@ class PretrainedStack(nn.Module):
 
     It is built with random weights, from what `prepared.architecture` says; `take_weights` gives it those that others
     trained. What it has for pooling is left away, because heads are the task's. `attention(shape)` takes the place of
-    its own attention where it is something else than softmax.
+    its own attention where it is something else than softmax. While it trains, it `packs` texts where it can.
     """
 
-    def __init__(self, prepared: Prepared, attention: Attend, dropout: float) -> None:
+    def __init__(self, prepared: Prepared, attention: Attend, dropout: float, packs: bool = True) -> None:
         super().__init__()
+        self.packs = packs
         self.architecture = _architecture(prepared)
         config = _config(self.architecture, dropout)
         self.model = _built(config)
@@ -48,6 +50,7 @@ class PretrainedStack(nn.Module):
         self.own = frozenset(self.model.state_dict())  # the names of what others trained
         operate(self.model, attention, prepared.max_len)
         self.memory: Memory | None = None
+        self.packing: Packing | None = None
         self.given: Tensor | None = None
         self.asked = False
 
@@ -56,11 +59,18 @@ class PretrainedStack(nn.Module):
         del weights
         self.given = None if self.memory is None else self.memory.recall(tokens_BL, keep_BL)
         try:
-            ids_BL = tokens_BL.masked_fill(~keep_BL, self.padding)
-            out_BLD = self.model(input_ids=ids_BL, attention_mask=keep_BL.long()).last_hidden_state
+            out_BLD = self._read(tokens_BL.masked_fill(~keep_BL, self.padding), keep_BL)
             return Mixed(out_BLD, losses=losses_of(self))
         finally:
             self.given = None
+
+    def _read(self, ids_BL: Tensor, keep_BL: Tensor) -> Tensor:
+        if self.packing and self.training and self.given is None:
+            packed_BLD = self.packing.read(self.model, ids_BL, keep_BL)
+            if packed_BLD is not None:
+                return packed_BLD
+        out_BLD: Tensor = self.model(input_ids=ids_BL, attention_mask=keep_BL.long()).last_hidden_state
+        return out_BLD
 
     def vectors(self, tokens_N: Tensor) -> Tensor:
         """What the model knows of tokens before it reads a text, (N, D)."""

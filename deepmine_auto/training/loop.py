@@ -38,6 +38,7 @@ from deepmine_auto.messages import (
 from deepmine_auto.model.assemble import backbone_of, build_model, task_of, used
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.memory import remember
+from deepmine_auto.pretrained.packing import pack
 from deepmine_auto.pretrained.seen import leave_unseen
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
@@ -93,6 +94,7 @@ class Training:
         backbone.begin(self.model.backbone)
         self.model.to(self.device)
         remember(self.model.backbone, self.folder / "prepared", (self.train, self.validation))
+        pack(self.model.backbone, self.train)
         read = [each for each in (self.train, self.unlabelled, paraphrases) if each is not None]
         leave_unseen(self.model.backbone, read, getattr(self.prepared, "unknown", None))
         self.adapting: list[Any] = [each for each in self.model.modules() if callable(getattr(each, "step", None))]

@@ -11,6 +11,7 @@ from torch import nn
 from deepmine_auto import (
     AttentionShape,
     Backbone,
+    Choice,
     Float,
     Mode,
     Name,
@@ -26,7 +27,8 @@ from deepmine_auto import (
 class Pretrained(Backbone):
     """`origin` is a folder with config.json, tokenizer.json and safetensors, or a name of the hub with its revision,
     NAME@COMMIT. Several of them are a searched choice. Code of theirs is never run. Attention variants stand between
-    the projections of its layers; softmax is left to the model."""
+    the projections of its layers; softmax is left to the model. While it trains, a batch's texts stand side by side
+    where a model allows it (`packing`); the rows of a batch are the same, and only its dropout is drawn otherwise."""
 
     name: ClassVar[str] = "pretrained"
     source: ClassVar[str] = "arXiv:1810.04805"
@@ -36,6 +38,7 @@ class Pretrained(Backbone):
 
     origin: Annotated[str, Name("the folder of a model, or NAME@REVISION of the hub")]
     dropout: Annotated[float, Float(0.0, 0.3)] = 0.1
+    packing: Annotated[bool, Choice(False, True, searched=False)] = True
 
     def original(self) -> Original:
         """Return tokenizer and architecture. Raises BadInput where the model cannot be used."""
@@ -43,7 +46,7 @@ class Pretrained(Backbone):
 
     def build(self, prepared: Prepared, attention: Callable[[AttentionShape], nn.Module]) -> nn.Module:
         """Build the model that `prepared` describes, with weights that were not trained yet."""
-        return PretrainedStack(prepared, attention, self.dropout)
+        return PretrainedStack(prepared, attention, self.dropout, self.packing)
 
     def begin(self, module: nn.Module) -> None:
         """Take over the weights that others trained. Raises BadInput where some are missing."""

@@ -13,6 +13,7 @@ from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.beside import Before, before_words, beside_attention
 from deepmine_auto.pretrained.files import original_of
 from deepmine_auto.pretrained.parts import blocks_of
+from deepmine_auto.pretrained.positions import Positions
 from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 
@@ -152,8 +153,8 @@ def test_a_model_reads_as_long_texts_as_before(tmp_path, kind):
 
 
 def test_a_model_whose_words_would_move_is_refused(tmp_path, monkeypatch):
-    stack, positions = stack_of(originals.bert(tmp_path / "bert")), Before._positions
-    monkeypatch.setattr(Before, "_positions", lambda self, ids_BL: positions(self, ids_BL) + 1)
+    stack, positions = stack_of(originals.bert(tmp_path / "bert")), Positions.of
+    monkeypatch.setattr(Positions, "of", lambda self, ids_BL: positions(self, ids_BL) + 1)
     with pytest.raises(Refused, match=r"Vectors before the words change what a model says even where nobody looks"):
         before_words(stack, Vectors)
 

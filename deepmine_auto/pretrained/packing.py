@@ -1,0 +1,110 @@
+"""Texts of a batch side by side in one row, where a pretrained model allows it: less of what it reads is padding.
+
+No text looks at its neighbours, and each counts its words from the beginning, so that a model says of it what it says
+of the text alone (arXiv:2107.02027). Whoever asks sees a padded batch, as ever.
+
+Shapes: B batch, L length, R packed rows, N tokens of a batch, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepmine_auto.pretrained.parts import alike, asked
+from deepmine_auto.pretrained.positions import Positions
+
+if TYPE_CHECKING:
+    from deepmine_auto.pretrained.stack import PretrainedStack
+    from deepmine_auto.training.batching import Columns
+
+NO_TEXT = -1
+"""Stands where a packed row is empty; such places look at each other, as who looks at nothing has no answer."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How texts are packed for a model: where it counts from, and whether its words look back only."""
+
+    positions: Positions
+    causal: bool
+    padding: int
+
+    def read(self, own: Any, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor | None:
+        """What a model says of texts (B, L, D), zero for padding; None where packing would save no row."""
+        begin_B, rows = side_by_side(keep_BL.sum(1).tolist(), keep_BL.shape[1])
+        if rows == len(tokens_BL):
+            return None
+        begin_B1 = torch.tensor(begin_B, device=keep_BL.device)[:, None]
+        at_N = (begin_B1 + keep_BL.cumsum(1) - 1)[keep_BL]
+
+        def packed(each_BL: Tensor, empty: int) -> Tensor:
+            flat = each_BL.new_full((rows * keep_BL.shape[1],), empty)
+            flat[at_N] = each_BL[keep_BL]
+            return flat.view(rows, -1)
+
+        text_BL = torch.arange(len(tokens_BL), device=keep_BL.device)[:, None].expand_as(tokens_BL)
+        given = {
+            "input_ids": packed(tokens_BL, self.padding),
+            "attention_mask": self._seen(packed(text_BL, NO_TEXT)),
+        }
+        if self.positions.told:
+            first = 0 if self.positions.padding is None else self.positions.padding
+            given["position_ids"] = packed(self.positions.of(tokens_BL), first)
+        said_RLD = own(**given).last_hidden_state
+        out_BLD: Tensor = said_RLD.new_zeros(*tokens_BL.shape, said_RLD.shape[-1])
+        return out_BLD.masked_scatter(keep_BL[..., None], said_RLD.flatten(0, 1).index_select(0, at_N))
+
+    def _seen(self, text_RL: Tensor) -> Tensor:
+        """Who looks at whom, (R, 1, L, L)."""
+        same_RLL = text_RL[:, :, None] == text_RL[:, None, :]
+        return (same_RLL.tril() if self.causal else same_RLL)[:, None]
+
+
+def side_by_side(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
+    """Where each text begins among rows of `width` that are laid end to end, and how many rows there are: the longest
+    goes first, and each into the first row that has room."""
+    begin, taken = [0] * len(lengths), list[int]()
+    for text in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
+        row = next((row for row, used in enumerate(taken) if used + lengths[text] <= width), len(taken))
+        taken[row:] = taken[row:] or [0]
+        begin[text] = row * width + taken[row]
+        taken[row] += lengths[text]
+    return begin, len(taken)
+
+
+def pack(stack: Any, columns: Columns) -> None:
+    """Let a pretrained stack that packs read texts side by side while it trains, if it says of three of these rows, of
+    which two stand side by side, what it says of them alone. Those with windows of their own do not, nor does one with
+    vectors before the words. Any other module computes as ever."""
+    rows = _three(columns.lengths)
+    if rows is None or not getattr(stack, "packs", False):
+        return
+    batch = columns.batch(rows, next(stack.parameters()).device)
+    positions = Positions(stack.model)
+    both = (Packing(positions, causal, stack.padding) for causal in (False, True))
+    stack.packing = next((each for each in both if _agrees(stack, each, batch.tokens_BL, batch.keep_BL)), None)
+
+
+def _three(lengths: np.ndarray) -> list[int] | None:
+    """The longest row, and the longest that has room beside the shortest, which is the third; None where none has."""
+    shortest_first = np.argsort(lengths, kind="stable").tolist()
+    shortest, longest = shortest_first[0], shortest_first[-1]
+    beside = [each for each in shortest_first[1:-1] if lengths[each] + lengths[shortest] <= lengths[longest]]
+    return [longest, beside[-1], shortest] if beside else None
+
+
+def _agrees(stack: PretrainedStack, packing: Packing, tokens_BL: Tensor, keep_BL: Tensor) -> bool:
+    ids_BL = tokens_BL.masked_fill(~keep_BL, stack.padding)
+    with asked(stack):
+        alone_BLD = stack(tokens_BL, keep_BL).out
+        try:
+            packed_BLD = packing.read(stack.model, ids_BL, keep_BL)
+        except Exception:  # each model has its own way of not taking such a mask
+            return False
+    return packed_BLD is not None and alike(packed_BLD[keep_BL], alone_BLD[keep_BL])

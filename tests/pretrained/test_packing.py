@@ -1,0 +1,189 @@
+"""Texts that stand side by side in a row learn what they learn alone."""
+
+import numpy as np
+import originals
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_texts import assignment, kept, rows
+
+from deepmine_auto.host import the_host
+from deepmine_auto.model.assemble import build_model
+from deepmine_auto.pretrained.files import original_of
+from deepmine_auto.pretrained.packing import pack, side_by_side
+from deepmine_auto.training.batching import Columns
+from deepmine_auto.training.loop import Training
+from deepmine_plugins.backbones.pretrained import Pretrained
+from deepmine_plugins.tasks.text_classification import OwnTexts
+
+TEXTS = ["good day", "the cold road of my house", "tea", "a kind book", "my kind house of tea", "bad road"]
+KINDS = {
+    "bert": originals.bert, "roberta": originals.roberta, "distilbert": originals.distilbert,
+    "albert": originals.albert, "t5": originals.t5, "llama": originals.llama,
+}  # fmt: skip
+
+
+def modern_bert(folder, window=4):
+    """A ModernBERT, of which some layers look at a few words alone, half of them to each side."""
+    from transformers import ModernBertConfig, ModernBertModel
+
+    sizes = {"max_position_embeddings": 64, "local_attention": window, **originals.SIZES}
+    config = ModernBertConfig(vocab_size=len(originals.WORDS), pad_token_id=0, **sizes)
+    return originals._saved(folder, ModernBertModel, config, originals.word_pieces())
+
+
+def deberta(folder):
+    """A DeBERTa, of which a convolution looks at the next word, whoever's it is."""
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    positions = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]}
+    sizes = {"vocab_size": len(originals.WORDS), "max_position_embeddings": 64, "conv_kernel_size": 3}
+    config = DebertaV2Config(**sizes, **positions, **originals.SIZES)
+    return originals._saved(folder, DebertaV2Model, config, originals.word_pieces())
+
+
+def xlm(folder):
+    """An XLM, which asserts that a mask has two dimensions."""
+    from transformers import XLMConfig, XLMModel
+
+    sizes = {"emb_dim": 16, "n_layers": 3, "n_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0}
+    config = XLMConfig(vocab_size=len(originals.WORDS), **sizes)
+    return originals._saved(folder, XLMModel, config, originals.word_pieces())
+
+
+def packing(folder, texts=TEXTS, **changed):
+    """A model in training that packs if it can, without dropout, and the columns of some texts."""
+    params = {
+        "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
+        "model/pretrained/dropout": 0.0, "tuning/kind": "full", **changed,
+    }  # fmt: skip
+    task = OwnTexts()
+    prepared = task.prepare_for(rows(), original_of(str(folder)))
+    torch.manual_seed(0)
+    model = build_model(params, task, prepared, the_host())
+    Pretrained(origin=str(folder)).begin(model.backbone)
+    columns = Columns.of(prepared.encode(texts))
+    pack(model.backbone, columns)
+    return model.train(), columns
+
+
+def learned(model, batch):
+    """What a model says of each token, and the gradients that this has."""
+    model.zero_grad()
+    out_ND = model.backbone(batch.tokens_BL, batch.keep_BL).out[batch.keep_BL]
+    out_ND.square().sum().backward()
+    gradients = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+    return out_ND.detach(), gradients
+
+
+def rows_read(model):
+    """A list to which a model adds the number of rows that it reads, and whether it trains meanwhile."""
+    read = []
+    model.backbone.model.register_forward_pre_hook(
+        lambda own, _args, told: read.append((len(told["input_ids"]), own.training)), with_kwargs=True
+    )
+    return read
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_texts_say_and_teach_what_they_do_alone(tmp_path, kind):
+    model, columns = packing(KINDS[kind](tmp_path / kind))
+    batch, read = columns.batch(range(len(columns))), rows_read(model)
+    packed_ND, taught = learned(model, batch)
+    model.backbone.packing = None
+    alone_ND, expected = learned(model, batch)
+    assert read[0] < read[1] == (len(TEXTS), True), "fewer rows are read"
+    torch.testing.assert_close(packed_ND, alone_ND)
+    assert taught.keys() == expected.keys()
+    for name, each in expected.items():
+        torch.testing.assert_close(taught[name], each, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_only_what_trains_packs(tmp_path):
+    model, columns = packing(originals.bert(tmp_path / "bert"))
+    batch, read = columns.batch(range(len(columns))), rows_read(model)
+    with torch.no_grad():
+        model.eval()(batch.tokens_BL, batch.keep_BL)
+    assert read == [(len(TEXTS), False)]
+
+
+@pytest.mark.parametrize("kind", [modern_bert, deberta, xlm])
+def test_a_model_that_would_say_something_else_reads_texts_alone(tmp_path, kind):
+    model, columns = packing(kind(tmp_path / "model"))
+    batch, read = columns.batch(range(len(columns))), rows_read(model)
+    assert learned(model, batch)[0].isfinite().all()
+    assert read == [(len(TEXTS), True)]
+
+
+def test_a_window_that_no_text_reaches_beyond_does_not_matter(tmp_path):
+    model, _ = packing(modern_bert(tmp_path / "model", window=64))
+    assert model.backbone.packing is not None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"attention/kind": "sliding_window", "attention/sliding_window/window": 64},
+        {"tuning/kind": "prefix"},
+        {"tuning/kind": "prompt"},
+        {"model/pretrained/packing": False},
+    ],
+)
+def test_what_stands_in_a_model_or_before_the_words_and_who_does_not_want_it_keeps_texts_apart(tmp_path, changed):
+    model, columns = packing(originals.bert(tmp_path / "bert"), **changed)
+    assert model.backbone.packing is None
+    assert learned(model, columns.batch(range(len(columns))))[0].isfinite().all()
+
+
+@pytest.mark.parametrize("texts", [["tea"], ["good day", "bad tea"], ["good day", "bad tea", "my house"]])
+def test_texts_of_which_no_two_have_room_in_a_row_are_read_alone(tmp_path, texts):
+    model, columns = packing(originals.bert(tmp_path / "bert"), texts)
+    assert model.backbone.packing is None
+    assert len(learned(model, columns.batch(range(len(columns))))[0]) == columns.lengths.sum()
+
+
+def test_a_batch_that_saves_no_row_is_read_as_it_is(tmp_path):
+    model, columns = packing(originals.bert(tmp_path / "bert"))
+    masks = []
+    model.backbone.model.register_forward_pre_hook(
+        lambda _own, _args, told: masks.append(told["attention_mask"].ndim), with_kwargs=True
+    )
+    assert model.backbone.packing is not None
+    learned(model, columns.batch([1, 4]))
+    assert masks == [2]
+
+
+def test_holes_of_a_text_take_no_place(tmp_path):
+    model, columns = packing(originals.bert(tmp_path / "bert"))
+    batch = columns.batch(range(len(columns)))
+    batch.keep_BL[1, 2:4] = False
+    packed_ND, _ = learned(model, batch)
+    model.backbone.packing = None
+    torch.testing.assert_close(packed_ND, learned(model, batch)[0])
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(0, 20))
+def test_every_text_has_a_place_of_its_own_within_one_row(lengths, more):
+    width = max(lengths) + more
+    begin, count = side_by_side(lengths, width)
+    taken = np.zeros(count * width, bool)
+    for first, length in zip(begin, lengths, strict=True):
+        assert first // width == (first + length - 1) // width, "within one row"
+        assert not taken[first : first + length].any()
+        taken[first : first + length] = True
+    used = taken.reshape(count, width).sum(1)
+    assert used.all(), "no row is empty"
+    assert (used * 2 > width).sum() >= count - 1, "two rows that are half empty would be one"
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_a_trial_packs_unless_it_is_told_not_to(tmp_path, packs):
+    params = {
+        "model/kind": "pretrained", "model/pretrained/origin": str(originals.bert(tmp_path / "bert")),
+        "model/pretrained/dropout": 0.1, "model/pretrained/packing": packs, "tuning/kind": "full",
+        "data/tokens": "subword", "training/epochs": 1,
+    }  # fmt: skip
+    training = Training(assignment(kept(tmp_path / "study"), number=0, params=params), the_host())
+    assert list(training.messages())[-1].cause == "budget"
+    assert (training.model.backbone.packing is not None) == packs
