@@ -22,7 +22,10 @@ from deepmine_auto.study.budget import Budget, seconds_of
 from deepmine_auto.study.spaces import Spaces
 from deepmine_auto.training.prepared import prepared_by
 
-NOWHERE = {"gpus": None, "gpus_per_trial": None, "workers": None, "address": None, "insecure_cluster": False}
+NOWHERE = {
+    "gpus": None, "gpus_per_trial": None, "workers": None, "pin_workers": False, "address": None,
+    "insecure_cluster": False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Change:
     gpus: int | None = None
     gpus_per_trial: float | None = None
     workers: int | None = None
+    pin_workers: bool = False
     executor: str | None = None
     address: str | None = None
     insecure_cluster: bool = False

@@ -19,6 +19,7 @@ from deepmine_auto.data.read import NoSuchColumn, source_from
 from deepmine_auto.data.rows import NOTHING_MORE, Extra, Rows, Source
 from deepmine_auto.data.split import Split, resplit, split, without_duplicates
 from deepmine_auto.errors import BadInput, unknown
+from deepmine_auto.executors.cores import can_keep
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.pretrained.choosing import chosen_from, longest_reader
@@ -75,6 +76,7 @@ class Request:
     gpus: int | None = None
     gpus_per_trial: float | None = None
     workers: int | None = None
+    pin_workers: bool = False
     executor: str = "ray"
     address: str | None = None
     insecure_cluster: bool = False
@@ -200,7 +202,7 @@ def refuse_known(planned: Plan) -> None:
     raise BadInput(what, resume if ours else "Choose another name: --study.")
 
 
-WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "address", "insecure_cluster")
+WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "pin_workers", "address", "insecure_cluster")
 """What a specification says of where trials run."""
 
 VERSIONS = ("deepmine-auto", "torch", "optuna", "ray")
@@ -218,12 +220,14 @@ def check_workers(asked: Mapping[str, Any]) -> None:
             raise BadInput(f"--{name.replace('_', '-')} is {value}.", "Give a larger number.")
     if asked["executor"] == "inline":
         _refuse_beside_inline(asked)
+    if asked.get("pin_workers") and not asked["address"] and not can_keep():
+        raise BadInput("This system cannot keep workers to cores.", "Leave --pin-workers out, or search on Linux.")
 
 
 def _refuse_beside_inline(asked: Mapping[str, Any]) -> None:
     one_worker = {**asked, "workers": None} if asked["workers"] == 1 else asked
-    for name in ("gpus", "gpus_per_trial", "workers", "address"):
-        if one_worker[name]:
+    for name in ("gpus", "gpus_per_trial", "workers", "pin_workers", "address"):
+        if one_worker.get(name):
             what = f"The inline executor has one worker in this process, and takes no --{name.replace('_', '-')}."
             raise BadInput(what, "Use --executor ray.")
 

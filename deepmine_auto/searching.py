@@ -215,7 +215,8 @@ def _on_ray(asked: Mapping[str, Any]) -> Iterator[Workers]:
     from deepmine_auto.executors import ray
 
     with ray.started(asked["address"], asked["gpus"], asked.get("insecure_cluster", False)):
-        resources = ray.resources_of(asked["gpus"], asked["gpus_per_trial"], asked["workers"])
+        found = ray.resources_of(asked["gpus"], asked["gpus_per_trial"], asked["workers"])
+        resources = replace(found, pinned=asked.get("pin_workers", False))
 
         def run(agenda: Agenda, _host: Host, tick: Callable[[], None]) -> None:
             ray.run(agenda, resources, tick)

@@ -23,6 +23,7 @@ BEFORE = {
     "gpus": 8,
     "gpus_per_trial": 0.5,
     "workers": None,
+    "pin_workers": True,
     "address": "10.0.0.1:6379",
     "insecure_cluster": True,
 }
@@ -36,7 +37,8 @@ def test_a_study_goes_on_where_it_was_unless_something_is_said():
 
 @pytest.mark.parametrize("given", [{"executor": "inline"}, {"executor": "ray"}, {"address": "10.0.0.2:6379"}])
 def test_another_place_has_its_own_number_of_workers(given):
-    elsewhere = {**BEFORE, "gpus": None, "gpus_per_trial": None, "address": None, "insecure_cluster": False}
+    there = {"gpus": None, "gpus_per_trial": None, "pin_workers": False, "address": None, "insecure_cluster": False}
+    elsewhere = {**BEFORE, **there}
     assert Change(**given).on(BEFORE) == {**elsewhere, **given}
 
 

@@ -209,6 +209,7 @@ def test_a_database_that_is_still_empty_is_no_obstacle(here):
         ({"workers": 0}, r"--workers is 0\. Give a larger number"),
         ({"executor": "inline", "workers": 4}, r"inline executor has one worker .*, and takes no --workers\. Use"),
         ({"executor": "inline", "gpus_per_trial": 0.5}, r"takes no --gpus-per-trial\. Use --executor ray"),
+        ({"executor": "inline", "pin_workers": True}, r"takes no --pin-workers\. Use --executor ray"),
         ({"executor": "inline", "address": "10.0.0.1:6379"}, r"takes no --address\. Use --executor ray"),
         (
             {"data": (), "label_column": "stars"},

@@ -26,6 +26,7 @@ class Resources:
     slots: int
     gpus_per_trial: float = 0.0
     cpus_per_trial: float = 1.0
+    pinned: bool = False
 
     @property
     def per_trial(self) -> dict[str, float]:
@@ -36,6 +37,11 @@ class Resources:
     def processes(self) -> int:
         """Processes that share a trial's batches: one a GPU."""
         return max(1, int(self.gpus_per_trial))
+
+    @property
+    def cores(self) -> int:
+        """The cores that a worker keeps to, one a process; 0 where the system chooses."""
+        return self.processes if self.pinned else 0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 from cluster import SPACE, agenda_of, attempts, curves, marked, results, study_in, until
 
+from deepmine_auto.disk import file_lock
 from deepmine_auto.errors import DeepmineError, StudyHeld
 from deepmine_auto.executors import inline
+from deepmine_auto.executors.cores import cores_in_order
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment
 from deepmine_auto.space import Choice, Float, Param, Space
@@ -325,6 +328,28 @@ def environment():
 
 def test_a_worker_trains_on_one_thread(local):
     assert ray.get(ray.remote(lambda: torch.get_num_threads()).remote()) == 1
+
+
+class Pinned(Seen):
+    """A worker that leaves in the study's folder which cores it keeps to."""
+
+    def reset_config(self, config):
+        begun = super().reset_config(config)
+        self.note(f"cores-{os.getpid()}-{'+'.join(map(str, sorted(os.sched_getaffinity(0))))}")
+        return begun
+
+
+@pytest.mark.skipif(len(cores_in_order()) < 2, reason="one core cannot be shared out")
+@pytest.mark.parametrize("pinned", [True, False])
+def test_each_worker_keeps_to_a_core_of_its_own_where_that_is_asked_for(local, tmp_path, monkeypatch, pinned):
+    monkeypatch.setattr(running, "Worker", Pinned)
+    desk, study = study_in(tmp_path)
+    with file_lock(Path(tempfile.gettempdir()) / "deepmine-auto-tests-of-cores"):
+        run(agenda_of(desk, study, 4), Resources(2, pinned=pinned), lambda: None)
+    kept = dict(each.name.split("-")[1:] for each in (tmp_path / "files").glob("cores-*"))
+    assert len(kept) == 2, "two workers"
+    assert len(set(kept.values())) == (2 if pinned else 1)
+    assert [("+" in each) for each in kept.values()] == [not pinned] * 2
 
 
 class Sighted(Seen):

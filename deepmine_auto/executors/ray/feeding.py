@@ -64,7 +64,8 @@ class AgendaSearcher(Unshared, Searcher):  # type: ignore[misc]
         if self.most and (assignment := self.agenda.next()):
             self.most -= 1
             self.keys[trial_id] = assignment.key
-            return {"assignment": replace(assignment, processes=self.resources.processes).to_json()}
+            asked = replace(assignment, processes=self.resources.processes)
+            return {"assignment": asked.to_json(), "cores": self.resources.cores}
         over = self.agenda.done if self.most else not self.agenda.running
         return Searcher.FINISHED if over else None
 

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from deepmine_auto.executors.cores import keep_to_cores
 from deepmine_auto.executors.gpus import VISIBLE, keep_to_share
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment, Message, to_plain
@@ -26,6 +27,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         signal.signal(signal.SIGTERM, ask_to_stop)
         if not ray.get_gpu_ids():  # Ray hides the other GPUs from whoever has one, and none from whoever has none
             os.environ[VISIBLE] = ""
+        keep_to_cores(config.get("cores", 0))
         keep_to_share(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
         self.reset_config(config)
 
