@@ -118,6 +118,14 @@ def sample(space: Space, spec: Mapping[str, Any], host: Host, folder: Path) -> S
     return Sample(count, sized, measured, bench.refused)
 
 
+def paces(space: Space, spec: Mapping[str, Any], host: Host, folder: Path) -> list[float]:
+    """The seconds for which the first models of a search, its recipes, learn from a row of those kept in a folder."""
+    bench = Bench(spec, host, folder)
+    params = drawn(space, FEWEST_MEASURED, seed_of(spec["seed"], "pace"))
+    with one_thread():
+        return present(map(bench.pace, params))
+
+
 def drawn(space: Space, count: int, seed: int) -> list[dict[str, Value]]:
     """Complete params: the recipes that a search tries first, and then at random."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -171,6 +179,10 @@ class Bench:
         """Train a model for a few steps; None, and a reason more, where that fails."""
         return self._tried(lambda halvings: self._measured(sized, halvings), sized.params, sized.halvings)
 
+    def pace(self, params: Mapping[str, Value]) -> float | None:
+        """The seconds for which a model learns from a row; None, and a reason more, where it cannot."""
+        return self._tried(lambda halvings: self._paced(params, halvings), params)
+
     def _tried(self, work: Callable[[int], T], params: Mapping[str, Any], halvings: int = 0) -> T | None:
         """Work, and as a search does again with halved batches as long as they do not fit into memory."""
         try:
@@ -214,6 +226,11 @@ class Bench:
             halvings=halvings,
             before=training.before,
         )
+
+    def _paced(self, params: Mapping[str, Value], halvings: int) -> float:
+        training = self._training(params, halvings)
+        training.progress.step = training.before
+        return _step_seconds(training) / training.recipe.batch
 
     def _measured(self, sized: Sized, halvings: int) -> Measured:
         beginning, training = _timed(lambda: self._training(sized.params, halvings))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from deepmine_auto.data.kept import SEARCH, extra_of, rows_of
 from deepmine_auto.host import Host
 from deepmine_auto.planning import WORKERS, check_workers
 from deepmine_auto.pretrained.choosing import chosen_in, kept_origins, longest_reader, options_of
-from deepmine_auto.space import Space
+from deepmine_auto.space import FIDELITY, Space
 from deepmine_auto.space_file.adding import reading_longest, with_learners
 from deepmine_auto.space_file.asked_for import KIND, asked_for, refuse_idle
 from deepmine_auto.space_file.reading import SpaceFile, bundled, read_space
@@ -90,7 +90,13 @@ def respaced(study: StudyRow, spaces: Spaces, change: Change, host: Host) -> tup
     on = change.on({**NOWHERE, "executor": "ray", **study.spec.get("workers", {})})
     unchecked, seen = study.spec.get("unchecked", False), [*train.inputs, *validation.inputs]
     found = space_over(file, task, prepared, seen, host, unchecked=unchecked, here=not on["address"])
-    return file.name, found.space, (*left_out, *found.left_out)
+    return file.name, as_much_read(found.space, spaces.now), (*left_out, *found.left_out)
+
+
+def as_much_read(space: Space, before: Space) -> Space:
+    """A space whose trials read as many rows as those of the one before, unless it says how many by itself."""
+    kept = {name: value for name, value in before.fixed.items() if name == FIDELITY}
+    return space if FIDELITY in {each.name for each in space.params} else replace(space, fixed={**kept, **space.fixed})
 
 
 def _agrees(file: SpaceFile, study: StudyRow) -> bool:

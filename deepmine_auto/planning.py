@@ -17,9 +17,10 @@ from deepmine_auto.data.fingerprint import content, fingerprint
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.read import NoSuchColumn, source_from
 from deepmine_auto.data.rows import NOTHING_MORE, Extra, Rows, Source
-from deepmine_auto.data.split import Split, resplit, split, without_duplicates
+from deepmine_auto.data.split import Split, fewer_judged, resplit, split, without_duplicates
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.executors.cores import can_keep
+from deepmine_auto.fidelity import most_judged, most_read, reading, told
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.pretrained.choosing import chosen_from, longest_reader
@@ -125,12 +126,15 @@ def plan(request: Request, host: Host) -> Plan:
     prepared.encode(rows.take(test).inputs)
     seen = rows.take([*train, *validation]).inputs
     found = space_over(file, task_class, prepared, seen, host, unchecked=request.unchecked, here=not request.address)
-    spec = {**aims, **_facts(request, found), **_data_facts(task, rows, splits[SEARCH], extra)}
-    warmth = warm_start(_studies(request, storage), spec, found.space)
-    spec["space"] = replace(found.space, recipes=warmth.recipes).to_json()
+    facts = {**aims, **_facts(request, found)}
+    most = most_read(found.space, facts, host, rows.take(train), extra)
+    splits = _judged_less(task, request.seed, rows, splits, most_judged(most)) if most else splits
+    spec, space = {**facts, **_data_facts(task, rows, splits[SEARCH], extra)}, reading(found.space, most)
+    warmth = warm_start(_studies(request, storage), spec, space)
+    spec["space"] = replace(space, recipes=warmth.recipes).to_json()
     spec["first"] = first_draws(spec, host.get("sampler", spec["sampler"])(), warmth.evidence, host)
     cut = _cut(found.lengths, prepared.max_len, found.models)
-    notes = (*rows.notes, *cut, *_told(extra), *found.left_out, *warmth.notes)
+    notes = (*rows.notes, *cut, *_told(extra), *told(most, spec["parts"]["train"]), *found.left_out, *warmth.notes)
     return Plan(name, storage, folder, rows, splits, found.file.budget, spec, notes, warmth.evidence, extra)
 
 
@@ -204,6 +208,10 @@ def refuse_known(planned: Plan) -> None:
 
 WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "pin_workers", "address", "insecure_cluster")
 """What a specification says of where trials run."""
+
+JUDGED_SHARE, MOST_JUDGED = 0.1, 10_000
+"""Of the rows a tenth is held out for validation, and one for the test, but no more than these: they tell models apart
+that are half a point of accuracy apart, and a trial has to read all of them several times."""
 
 VERSIONS = ("deepmine-auto", "torch", "optuna", "ray")
 """Distributions whose change can change what a study finds."""
@@ -313,11 +321,25 @@ def _told(extra: Extra) -> Iterator[str]:
         yield f"{len(extra.paraphrases):,} paraphrases of {texts:,} texts are learned from."
 
 
-def _splits(task: Task, seed: int, rows: Rows) -> dict[str, Split]:
+def _splits(task: Task, seed: int, rows: Rows) -> Mapping[str, Split]:
     """The split that trials use, and one for each repeat of the finals, with the same test rows. Where validation rows
     were given, the repeats have the same too: who cut them off, by date or by author, wants none learned from."""
-    strata, given = task.strata(rows), _validation_given(rows)
-    first = split(strata, seed_of(seed, "split"), rows.parts)
+    strata = task.strata(rows)
+    share = min(JUDGED_SHARE, MOST_JUDGED / len(rows))
+    first = split(strata, seed_of(seed, "split"), rows.parts, (1 - 2 * share, share, share))
+    return _with_repeats(task, seed, rows, first, strata)
+
+
+def _judged_less(task: Task, seed: int, rows: Rows, before: Mapping[str, Split], most: int) -> Mapping[str, Split]:
+    """The splits where no more validation rows are held out than so many; those that were given stay."""
+    if _validation_given(rows) or len(before[SEARCH].validation) <= most:
+        return before
+    strata = task.strata(rows)
+    return _with_repeats(task, seed, rows, fewer_judged(before[SEARCH], strata, most, seed_of(seed, "judged")), strata)
+
+
+def _with_repeats(task: Task, seed: int, rows: Rows, first: Split, strata: Sequence[Any]) -> dict[str, Split]:
+    given = _validation_given(rows)
     again = {each: first if given else _dealt(task, rows, first, strata, seed, each) for each in range(REPEATS)}
     return {SEARCH: first, **{rerun_split(each): dealt for each, dealt in again.items()}}
 

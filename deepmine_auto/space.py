@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Value = bool | int | float | str
 
+FIDELITY = "training/rows"
+"""The param that says how much of the data a trial reads. What was found with less of them holds for more of them."""
+
 
 @dataclass(frozen=True)
 class Int:
@@ -169,6 +172,8 @@ class Space:
         """The searched part of complete params that were drawn from another space; None where this space cannot say
         them. What the other space did not know is left out, and a plugin that it did not know was not used."""
         left = relevant(params)
+        if FIDELITY not in {each.name for each in self.params}:
+            left.pop(FIDELITY, None)
         if any(left.pop(name, _unused(name, value)) != value for name, value in self.fixed.items()):
             return None
         found: dict[str, Value] = {}

@@ -74,7 +74,7 @@ def test_the_same_rows_in_another_order_are_the_same_content_and_other_rows_are_
 def test_after_the_recipes_the_first_draws_are_those_of_the_seed_and_come_by_their_work(here):
     spec = planned(trials=20).spec
     space = Space.from_json(spec["space"])
-    works = [work_of(spec["task"], space.complete(each), the_host()) for each in spec["first"]]
+    works = [work_of(spec, space.complete(each), the_host()) for each in spec["first"]]
     assert len(works) == 10 - len(space.recipes)
     assert works == sorted(works)
     assert planned(trials=20).spec["first"] == spec["first"] != planned(trials=20, seed=5).spec["first"]

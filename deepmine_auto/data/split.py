@@ -109,6 +109,17 @@ def resplit(split: Split, strata: Sequence[Hashable], seed: int) -> Split:
     return Split(sorted(train), sorted(validation), list(split.test))
 
 
+def fewer_judged(split: Split, strata: Sequence[Hashable], most: int, seed: int) -> Split:
+    """The split with so many validation rows at most, and one of each stratum; what they leave is trained on."""
+    share = most / max(1, len(split.validation))
+    validation, train = [], list(split.train)
+    for members in _shuffled(strata, split.validation, Random(f"judged {seed}")):
+        count = max(1, floor(len(members) * share))
+        validation += members[:count]
+        train += members[count:]
+    return Split(sorted(train), sorted(validation), list(split.test))
+
+
 def refuse_too_few(strata: Sequence[Hashable], parts: Sequence[str] | None = None) -> None:
     """Raise BadInput if a class has fewer rows in train than parts are drawn from train, or none at all there."""
     given = parts or ["train"] * len(strata)

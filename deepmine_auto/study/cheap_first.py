@@ -18,6 +18,7 @@ from deepmine_auto.space import Value, plugin_from
 from deepmine_auto.storage.store import Row
 from deepmine_auto.study.mirror import Mirror
 from deepmine_auto.study.spaces import Spaces
+from deepmine_auto.training.recipe import Recipe
 
 MOST = 100
 """So many trials are put in order at most."""
@@ -35,7 +36,7 @@ def first_draws(
     directions = [StudyDirection[each.upper()] for each in spec["directions"]]
     mirror = Mirror(spaces, sampler, directions, int(spec["seed"]))
     drawn = [dict(mirror.ask(number, lambda *_: None).params) for number in range(count)][recipes:]
-    return sorted(drawn, key=lambda each: work_of(spec["task"], spaces.now.complete(each), host))
+    return sorted(drawn, key=lambda each: work_of(spec, spaces.now.complete(each), host))
 
 
 def _startup(sampler: Sampler) -> int:
@@ -46,12 +47,13 @@ def _startup(sampler: Sampler) -> int:
     return told
 
 
-def work_of(task: str, params: Params, host: Host) -> float:
+def work_of(spec: Mapping[str, Any], params: Params, host: Host) -> float:
     """How long a training with these params takes beside others of its study, as far as plugins say so; a variant that
     stands in a few layers does not count. Raises BadInput where a plugin does not say it."""
-    left_out = (("task", task), ("attention", params.get("placement/hybrid/kind")))
-    named = [each for each in plugins_of(task, params) if each not in left_out]
-    return float(params["training/epochs"]) * math.prod(_work(kind, name, params, host) for kind, name in named)
+    left_out = (("task", spec["task"]), ("attention", params.get("placement/hybrid/kind")))
+    named = [each for each in plugins_of(spec["task"], params) if each not in left_out]
+    read = plugin_from(Recipe, params, "training").reads(spec["parts"]["train"])
+    return read * math.prod(_work(kind, name, params, host) for kind, name in named)
 
 
 def _work(kind: str, name: str, params: Params, host: Host) -> float:

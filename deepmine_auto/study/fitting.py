@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from deepmine_auto.space import FIDELITY
 from deepmine_auto.study.history import History, Key
 
 Params = Mapping[str, Any]
 
-LASTING = ("training/epochs", "training/patience")
+LASTING = ("training/epochs", "training/patience", FIDELITY)
 """What says how long is trained, beside the schedule."""
 
 

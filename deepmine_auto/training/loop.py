@@ -42,7 +42,7 @@ from deepmine_auto.pretrained.packing import pack
 from deepmine_auto.pretrained.seen import leave_unseen
 from deepmine_auto.space import plugin_from
 from deepmine_auto.training import checkpoint
-from deepmine_auto.training.batching import Columns, batches_of, training_batches
+from deepmine_auto.training.batching import Columns, training_batches
 from deepmine_auto.training.groups import split_by_rate
 from deepmine_auto.training.measure import costs_of, params_million
 from deepmine_auto.training.outputs import EVALUATION_ROWS, outputs_in_turn
@@ -88,7 +88,7 @@ class Training:
         self.recipe = plugin_from(Recipe, params, "training")
         self.warm_up = plugin_from(WarmUp, params, "schedule")
         self.schedule: Schedule = self._one_of("schedule")
-        self.steps = batches_of(len(self.train), self.recipe.batch) * self.recipe.epochs
+        self.steps = self.recipe.steps(len(self.train))
         torch.manual_seed(assignment.seed)
         self.model = build_model(params, self.task, self.prepared, host)
         backbone.begin(self.model.backbone)

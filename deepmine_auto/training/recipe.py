@@ -8,6 +8,7 @@ from typing import Annotated
 
 from deepmine_auto.contracts import Schedule
 from deepmine_auto.space import Choice, Float, Int
+from deepmine_auto.training.batching import batches_of
 
 MOST_REPORTS = 200
 """No trial reports more often, so that the study database stays small."""
@@ -28,7 +29,7 @@ READINGS = 3
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Params `training/...`: epochs, rows a batch, evaluations without a new best before stopping, norm that gradients
-    are clipped to, and what batches have in common.
+    are clipped to, the most rows that are read in all, 0 for as many as epochs have, and what batches have in common.
 
     That is `batch` rows, or about as many tokens with padding: then `batch` is the mean number of rows, short texts
     stand in larger batches than long ones, and an epoch has as many steps as with rows. A loss is as a rule a mean over
@@ -40,6 +41,16 @@ class Recipe:
     batching: Annotated[str, Choice("rows", "tokens", searched=False)] = "rows"
     patience: Annotated[int, Int(1, 200)] = 4
     clip: Annotated[float, Float(0.1, 10.0, log=True)] = 1.0
+    rows: Annotated[int, Int(0, 10**12, searched=False)] = 0
+
+    def reads(self, rows: int) -> int:
+        """How many rows are read in all, each as often as it is read, where there are so many."""
+        return min(self.epochs * rows, self.rows or self.epochs * rows)
+
+    def steps(self, rows: int) -> int:
+        """The steps of a trial on so many rows."""
+        whole = self.epochs * batches_of(rows, self.batch)
+        return min(whole, batches_of(self.rows, self.batch)) if self.rows else whole
 
     def evaluations(self, steps: int, judged: int = 0) -> list[int]:
         """The steps after which a trial of `steps` is evaluated on `judged` rows; the last is always one of them."""

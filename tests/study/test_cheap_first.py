@@ -27,7 +27,7 @@ SPACE = Space(
     (RECIPE,),
 )
 SPEC = {
-    "task": "sentiment", "seed": 7, "directions": ["maximize"], "budget": {"trials": None},
+    "task": "sentiment", "seed": 7, "directions": ["maximize"], "budget": {"trials": None}, "parts": {"train": 100},
     "space_name": "s", "space": SPACE.to_json(),
 }  # fmt: skip
 
@@ -39,7 +39,7 @@ def proposed(spec, sampler, count):
 
 
 def works(found):
-    return [work_of("sentiment", each, the_host()) for each in found]
+    return [work_of(SPEC, each, the_host()) for each in found]
 
 
 @pytest.mark.parametrize("sampler", [Tpe(), Gp(), Auto()], ids=lambda each: each.name)
@@ -64,7 +64,8 @@ def test_in_a_space_that_is_soon_used_up_they_come_by_their_work_too():
 def test_a_trial_is_the_dearer_the_deeper_the_longer_and_the_more_often_a_batch_is_learned():
     one = {**SPACE.fixed, "model/depth": 1, "training/epochs": 3, "technique/r_drop/use": False}
     (work,) = works([one])
-    assert work == 3 * 64
+    assert work == 3 * 100 * 64
+    assert works([{**one, "training/rows": 250}]) == [250 * 64]
     deeper, longer, twice = {"model/depth": 2}, {"training/epochs": 9}, {"technique/r_drop/use": True}
     assert works({**one, **each} for each in (deeper, longer, twice)) == [2 * work, 3 * work, 2 * work]
     additive = {"attention/kind": "additive"}

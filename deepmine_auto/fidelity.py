@@ -1,0 +1,89 @@
+"""Data-size fidelity: how many rows a trial reads, where a whole training would take too much of a search's time.
+
+A trial that reads a part of the rows, in random order, says nearly as well as a whole one which params are better, and
+a search needs several (arXiv:1605.07079).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from deepmine_auto.calibrating import paces
+from deepmine_auto.data import kept
+from deepmine_auto.data.rows import NOTHING_MORE, Extra, Rows
+from deepmine_auto.data.split import Split
+from deepmine_auto.host import Host
+from deepmine_auto.model.assemble import task_of
+from deepmine_auto.scratch import scratch
+from deepmine_auto.space import FIDELITY, Choice, Space
+from deepmine_auto.study.baseline import rows_to_fit
+
+MANY = 20_000
+"""Of fewer training rows a trial reads all, as often as its epochs say; nothing is measured for them."""
+
+SHARE = 6
+"""A trial reads what the slowest of the first models can in the time divided by this, evaluations left out: so several
+end, and so do reruns."""
+
+FEWEST = 2_000
+"""It reads so many rows in any case, and is judged by so many where there are."""
+
+JUDGED = 4
+"""It is judged by the rows that it reads divided by this at most, as it is judged several times."""
+
+MEASURED = 2_000
+"""Some models are tried on so many rows."""
+
+
+def most_read(space: Space, spec: Mapping[str, Any], host: Host, train: Rows, extra: Extra = NOTHING_MORE) -> int:
+    """The most rows that a trial of a space may read, so that it takes its share of the time on this machine; 0, for no
+    limit, where there are not many rows, or no time is given, or the space says by itself how many are read, or trials
+    run elsewhere."""
+    seconds, says = spec["budget"]["seconds"], FIDELITY in {*space.fixed, *(each.name for each in space.params)}
+    if seconds is None or says or len(train) < MANY or spec["workers"]["address"]:
+        return 0
+    pace = _pace(space, spec, host, train, extra)
+    most = max(FEWEST, _rounded(seconds / SHARE / pace)) if pace else 0
+    return most if most < len(train) * _epochs(space) else 0
+
+
+def reading(space: Space, most: int) -> Space:
+    """A space of which no trial reads more rows than so many."""
+    return replace(space, fixed={**space.fixed, FIDELITY: most}) if most else space
+
+
+def most_judged(most: int) -> int:
+    """The most rows by which a trial is judged that reads so many at most."""
+    return max(FEWEST, most // JUDGED)
+
+
+def told(most: int, train: int) -> Iterator[str]:
+    """What a user is told of it."""
+    if most:
+        why = "more would take over a sixth of the time"
+        yield f'A trial reads {most:,} rows at most, of {train:,}: {why}; "{FIDELITY}" in a space says otherwise.'
+
+
+def _pace(space: Space, spec: Mapping[str, Any], host: Host, train: Rows, extra: Extra) -> float:
+    """The seconds for which the slowest of the first models learns from a row; 0 where none can be trained: trials say
+    why."""
+    some = rows_to_fit(task_of(spec["task"], {}, host), train, MEASURED)
+    everything = list(range(len(some)))
+    with scratch("deepmine-pace") as folder:
+        kept.keep(folder, some, {kept.SEARCH: Split(everything, everything[:1], [])}, extra)
+        return max(paces(space, spec, host, folder), default=0.0)
+
+
+def _epochs(space: Space) -> int:
+    """The most epochs that a trial of the space may have."""
+    searched = next((each.range for each in space.params if each.name == "training/epochs"), None)
+    if searched is None:
+        return int(space.fixed["training/epochs"])
+    return int(max(searched.options) if isinstance(searched, Choice) else searched.high)
+
+
+def _rounded(rows: float) -> int:
+    """Two digits of a number: what was measured is no better."""
+    return int(float(f"{rows:.1e}"))
