@@ -19,19 +19,20 @@ from deepmine_auto.model.assemble import task_of
 from deepmine_auto.scratch import scratch
 from deepmine_auto.space import FIDELITY, Choice, Space
 from deepmine_auto.study.baseline import rows_to_fit
+from deepmine_auto.training.trial import let_go
 
 MANY = 20_000
 """Of fewer training rows a trial reads all, as often as its epochs say; nothing is measured for them."""
 
-SHARE = 6
-"""A trial reads what the slowest of the first models can in the time divided by this, evaluations left out: so several
-end, and so do reruns."""
+TRIALS = 6
+"""A trial reads what the slowest of the first models can if the time is to be enough for so many, one after the other
+and evaluations left out: so several end, and so do reruns."""
 
 FEWEST = 2_000
 """It reads so many rows in any case, and is judged by so many where there are."""
 
-JUDGED = 4
-"""It is judged by the rows that it reads divided by this at most, as it is judged several times."""
+READ_FOR_JUDGED = 4
+"""It reads so many rows at least for each that it is judged by, as it is judged several times."""
 
 MEASURED = 2_000
 """Some models are tried on so many rows."""
@@ -45,7 +46,7 @@ def most_read(space: Space, spec: Mapping[str, Any], host: Host, train: Rows, ex
     if seconds is None or says or len(train) < MANY or spec["workers"]["address"]:
         return 0
     pace = _pace(space, spec, host, train, extra)
-    most = max(FEWEST, _rounded(seconds / SHARE / pace)) if pace else 0
+    most = max(FEWEST, _rounded(seconds / TRIALS / pace)) if pace else 0
     return most if most < len(train) * _epochs(space) else 0
 
 
@@ -56,7 +57,7 @@ def reading(space: Space, most: int) -> Space:
 
 def most_judged(most: int) -> int:
     """The most rows by which a trial is judged that reads so many at most."""
-    return max(FEWEST, most // JUDGED)
+    return max(FEWEST, most // READ_FOR_JUDGED)
 
 
 def told(most: int, train: int) -> Iterator[str]:
@@ -72,8 +73,11 @@ def _pace(space: Space, spec: Mapping[str, Any], host: Host, train: Rows, extra:
     some = rows_to_fit(task_of(spec["task"], {}, host), train, MEASURED)
     everything = list(range(len(some)))
     with scratch("deepmine-pace") as folder:
-        kept.keep(folder, some, {kept.SEARCH: Split(everything, everything[:1], [])}, extra)
-        return max(paces(space, spec, host, folder), default=0.0)
+        few = extra._replace(unlabelled=extra.unlabelled[:MEASURED])
+        kept.keep(folder, some, {kept.SEARCH: Split(everything, everything[:1], [])}, few)
+        found = paces(space, spec, host, folder)
+    let_go()  # workers may share this process's GPU
+    return max(found, default=0.0)
 
 
 def _epochs(space: Space) -> int:

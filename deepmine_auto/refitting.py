@@ -7,10 +7,11 @@ are worth, only rows can tell that neither has seen: the locked test is opened o
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import WHOLE, Assignment, Ended, Message, Reported
 from deepmine_auto.model.assemble import backbone_of, task_of
 from deepmine_auto.once_more import assignment_of, built, checkpoints_of, to_its_end
+from deepmine_auto.space import FIDELITY
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.place import Place, held
@@ -73,7 +75,8 @@ def refit_held(
         _refuse_other_classes(assignment, chosen, host)
         share = best_share(row, store)
         try:
-            tell(f"trial {chosen.trial} is trained on all {_count(row):,} rows, for {share / WHOLE:.0%} of its steps")
+            which = rows_read(assignment.params, _count(row))[1]
+            tell(f"trial {chosen.trial} is trained on {which}, for {share / WHOLE:.0%} of its steps")
             training = _trained(assignment, share, goes_on, row, host)
             fence.regain()  # the training may have taken hours
             beside = training_of(row, store, chosen, host)
@@ -100,6 +103,13 @@ def _assignment(row: StudyRow, store: Store, trial: int, host: Host) -> Assignme
     """The trial's own, on all rows. Patience never ends it: those that it would look at are learned from."""
     found = assignment_of(row, store, trial, host, "refit")
     return replace(found, split=REFIT, params={**found.params, "training/patience": MOST_REPORTS})
+
+
+def rows_read(params: Mapping[str, Any], rows: int) -> tuple[int, str]:
+    """How many of so many rows a training reads, and that in words; where it reads a part, it is as long as the trial's
+    own was, and of the rows of validation as many are among them as chance will have."""
+    read = min(rows, int(params.get(FIDELITY, 0)) or rows)
+    return read, f"all {rows:,} rows" if read == rows else f"{read:,} of {rows:,} rows"
 
 
 def best_share(row: StudyRow, store: Store) -> int:
@@ -167,9 +177,10 @@ def _exported(folder: Path, training: Training, beside: Training, row: StudyRow,
     refuse_without_room(folder, training.model)
     evidence = _evidence(training, beside, row, store)
     opened = sum(each["kind"] == "test opened" for each in store.rows(tables.events, row.id))
-    facts = {**training.facts(), "training_rows": len(training.train), "test_opened": opened}
+    read, which = rows_read(params, len(training.train))
+    facts = {**training.facts(), "training_rows": read, "test_opened": opened}
     facts["trained_share"] = round((training.progress.step - training.before) / training.steps, 3)
-    sentence = f"{evidence.sentence()}; trained on all {len(training.train):,} rows"
+    sentence = f"{evidence.sentence()}; trained on {which}"
     chosen = Chosen(trial, REFIT, training.assignment.seed, "")
     story = replace(story_of(row, params, chosen, host, sentence, evidence, facts), beside=BESIDE)
     export(folder, training, story, rows_of(Path(row.folder), SEARCH, "validation"))

@@ -113,7 +113,7 @@ def planned(**fields):
 @pytest.fixture
 def many(monkeypatch):
     """Forty rows are many, and no time is enough for them."""
-    for name, value in {"MANY": 10, "FEWEST": 5, "SHARE": 1e9, "MEASURED": 40}.items():
+    for name, value in {"MANY": 10, "FEWEST": 5, "TRIALS": 1e9, "MEASURED": 40}.items():
         monkeypatch.setattr(fidelity, name, value)
 
 
@@ -141,8 +141,11 @@ def test_the_pace_is_that_of_the_slowest(here, monkeypatch):
     space, rows = Space.from_json(found.spec["space"]), found.rows
     monkeypatch.setattr(fidelity, "paces", lambda *_: [2.0, 3.0, 1.0])
     assert fidelity._pace(space, found.spec, the_host(), rows, found.extra) == 3.0
+    let_go = []
+    monkeypatch.setattr(fidelity, "let_go", lambda: let_go.append(True))
     monkeypatch.setattr(fidelity, "paces", lambda *_: [])
     assert fidelity._pace(space, found.spec, the_host(), rows, found.extra) == 0.0
+    assert let_go, "workers may share the GPU of this process"
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=12, max_size=60), st.integers(1, 30), st.integers(0, 5))

@@ -94,6 +94,19 @@ def test_it_learns_from_training_and_validation_rows_and_from_no_other(study, re
     assert f"trial 0 is trained on all {len(both)} rows" in said
 
 
+@pytest.mark.parametrize(
+    ("params", "read"),
+    [
+        ({}, (900, "all 900 rows")),
+        ({"training/rows": 0}, (900, "all 900 rows")),
+        ({"training/rows": 5_000}, (900, "all 900 rows")),
+        ({"training/rows": 40}, (40, "40 of 900 rows")),
+    ],
+)
+def test_it_says_how_many_rows_it_reads(params, read):
+    assert refitting.rows_read(params, 900) == read
+
+
 def test_the_bundle_scores_what_was_said_and_its_card_says_beside_what(study, refitted):
     found, _ = refitted
     bundle = deepmine_auto.load(found["folder"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,32 @@ NO_TEXT = -1
 """Stands where a packed row is empty; such places look at each other, as who looks at nothing has no answer."""
 
 
+class Laid(NamedTuple):
+    """Where the tokens of a batch stand among the places of packed rows, which are as long as the batch is."""
+
+    keep_BL: Tensor
+    at_N: Tensor
+    rows: int
+
+    @classmethod
+    def out(cls, keep_BL: Tensor) -> Laid:
+        """Find a place for each text, from the left of what is free."""
+        begin_B, rows = side_by_side(keep_BL.sum(1).tolist(), keep_BL.shape[1])
+        begin_B1 = torch.tensor(begin_B, device=keep_BL.device)[:, None]
+        return cls(keep_BL, (begin_B1 + keep_BL.cumsum(1) - 1)[keep_BL], rows)
+
+    def packed(self, each_BL: Tensor, empty: int) -> Tensor:
+        """What belongs to tokens, in packed rows (R, L)."""
+        flat = each_BL.new_full((self.rows * each_BL.shape[1],), empty)
+        flat[self.at_N] = each_BL[self.keep_BL]
+        return flat.view(self.rows, -1)
+
+    def apart(self, said_RLD: Tensor) -> Tensor:
+        """What is said of packed rows, by text (B, L, D), zero for padding."""
+        out_BLD = said_RLD.new_zeros(*self.keep_BL.shape, said_RLD.shape[-1])
+        return out_BLD.masked_scatter(self.keep_BL[..., None], said_RLD.flatten(0, 1).index_select(0, self.at_N))
+
+
 @dataclass(frozen=True)
 class Packing:
     """How texts are packed for a model: where it counts from, and whether its words look back only."""
@@ -37,28 +63,17 @@ class Packing:
 
     def read(self, own: Any, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor | None:
         """What a model says of texts (B, L, D), zero for padding; None where packing would save no row."""
-        begin_B, rows = side_by_side(keep_BL.sum(1).tolist(), keep_BL.shape[1])
-        if rows == len(tokens_BL):
+        laid = Laid.out(keep_BL)
+        if laid.rows == len(tokens_BL):
             return None
-        begin_B1 = torch.tensor(begin_B, device=keep_BL.device)[:, None]
-        at_N = (begin_B1 + keep_BL.cumsum(1) - 1)[keep_BL]
-
-        def packed(each_BL: Tensor, empty: int) -> Tensor:
-            flat = each_BL.new_full((rows * keep_BL.shape[1],), empty)
-            flat[at_N] = each_BL[keep_BL]
-            return flat.view(rows, -1)
-
         text_BL = torch.arange(len(tokens_BL), device=keep_BL.device)[:, None].expand_as(tokens_BL)
         given = {
-            "input_ids": packed(tokens_BL, self.padding),
-            "attention_mask": self._seen(packed(text_BL, NO_TEXT)),
+            "input_ids": laid.packed(tokens_BL, self.padding),
+            "attention_mask": self._seen(laid.packed(text_BL, NO_TEXT)),
         }
         if self.positions.told:
-            first = 0 if self.positions.padding is None else self.positions.padding
-            given["position_ids"] = packed(self.positions.of(tokens_BL), first)
-        said_RLD = own(**given).last_hidden_state
-        out_BLD: Tensor = said_RLD.new_zeros(*tokens_BL.shape, said_RLD.shape[-1])
-        return out_BLD.masked_scatter(keep_BL[..., None], said_RLD.flatten(0, 1).index_select(0, at_N))
+            given["position_ids"] = laid.packed(self.positions.of(tokens_BL), self.positions.padding or 0)
+        return laid.apart(own(**given).last_hidden_state)
 
     def _seen(self, text_RL: Tensor) -> Tensor:
         """Who looks at whom, (R, 1, L, L)."""
@@ -72,7 +87,8 @@ def side_by_side(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
     begin, taken = [0] * len(lengths), list[int]()
     for text in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
         row = next((row for row, used in enumerate(taken) if used + lengths[text] <= width), len(taken))
-        taken[row:] = taken[row:] or [0]
+        if row == len(taken):
+            taken.append(0)
         begin[text] = row * width + taken[row]
         taken[row] += lengths[text]
     return begin, len(taken)
@@ -93,10 +109,9 @@ def pack(stack: Any, columns: Columns) -> None:
 
 def _three(lengths: np.ndarray) -> list[int] | None:
     """The longest row, and the longest that has room beside the shortest, which is the third; None where none has."""
-    shortest_first = np.argsort(lengths, kind="stable").tolist()
-    shortest, longest = shortest_first[0], shortest_first[-1]
-    beside = [each for each in shortest_first[1:-1] if lengths[each] + lengths[shortest] <= lengths[longest]]
-    return [longest, beside[-1], shortest] if beside else None
+    order = np.argsort(lengths, kind="stable")
+    beside = order[1:-1][lengths[order[1:-1]] <= lengths[order[-1]] - lengths[order[0]]]
+    return [int(order[-1]), int(beside[-1]), int(order[0])] if len(beside) else None
 
 
 def _agrees(stack: PretrainedStack, packing: Packing, tokens_BL: Tensor, keep_BL: Tensor) -> bool:

@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -203,10 +204,9 @@ def test_a_worker_whose_gpu_broke_trains_no_more(local, tmp_path, monkeypatch, u
     assert told == f"trial 0 lost its worker: {BROKEN}: CUDA error: device-side assert triggered."
 
 
-def test_a_worker_that_ray_ends_because_memory_runs_low_is_lost_like_any_other(
-    local, tmp_path, monkeypatch, undisturbed
-):
-    """Tune takes the error that Ray tells this by for one that cannot be."""
+@pytest.fixture
+def low(monkeypatch):
+    """A list; the next worker that is asked for something while it is not empty has been ended by Ray."""
     get, low = ray.get, []
 
     def get_unless_low(*args, **options):
@@ -217,6 +217,29 @@ def test_a_worker_that_ray_ends_because_memory_runs_low_is_lost_like_any_other(
 
     monkeypatch.setattr(running, "Worker", Seen)
     monkeypatch.setattr(ray, "get", get_unless_low)
+    return low
+
+
+def test_a_worker_that_ray_ends_because_memory_runs_low_is_lost_alone(local, tmp_path, low, undisturbed):
+    desk, study = study_in(tmp_path)
+    agenda, done = agenda_of(desk, study, 2), []
+
+    def tick():
+        if not done and {number for _, number, *_ in curves(desk, study)} == {0, 1}:
+            done.append(low.append(True))
+
+    run(agenda, Resources(2), tick)
+    assert sorted([attempts(desk, study, 0), attempts(desk, study, 1)]) == [["begun"], ["begun", "lost"]]
+    assert results(desk, study) == undisturbed[0]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_worker_that_ray_ends_because_memory_runs_low_is_lost_like_any_other(
+    local, tmp_path, monkeypatch, low, undisturbed, known
+):
+    """Tune takes the error that Ray tells this by for one that cannot be."""
+    if not known:
+        monkeypatch.setattr(running, "_one_gone", nullcontext)
     desk, study = disturbed(tmp_path, low.append)
     assert attempts(desk, study, 0) == ["begun", "lost"]
     assert results(desk, study) == undisturbed[0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ray import tune
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.error import TuneError
+from ray.tune.execution import tune_controller
 
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.executors.ray.feeding import LOW_ON_MEMORY, AgendaScheduler, AgendaSearcher
@@ -32,13 +35,33 @@ def run(agenda: Agenda, resources: Resources, tick: Callable[[], None]) -> None:
         searcher = AgendaSearcher(agenda, resources, TRIALS_A_WORKER * resources.slots)
         with scratch("deepmine-tune") as folder:
             try:
-                _tuner(searcher, AgendaScheduler(searcher, tick), str(folder)).fit()
+                with _one_gone():
+                    _tuner(searcher, AgendaScheduler(searcher, tick), str(folder)).fit()
             except (TuneError, RuntimeError) as error:
                 if ours := _behind(error, DeepmineError):
                     raise ours from ours.__cause__
                 if not _behind(error, OutOfMemoryError) or not searcher.keys:
                     raise
-                searcher.all_gone(LOW_ON_MEMORY)  # Tune knows no such end of a worker, and ends all others with it
+                searcher.all_gone(LOW_ON_MEMORY)  # a Tune in which `_one_gone` changed nothing ends all others with it
+
+
+@contextmanager
+def _one_gone() -> Iterator[None]:
+    """Let Tune take a worker that Ray ends because memory runs low for one that has died: it takes the error that Ray
+    tells this by for one of its own, and would end all others too."""
+    before = tune_controller.RayActorManager
+
+    class Managing(before):  # type: ignore[misc, valid-type]
+        def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+            if isinstance(exception, OutOfMemoryError):
+                exception = RayActorError(error_msg=str(exception))
+            super()._actor_task_failed(tracked_actor_task, exception)
+
+    tune_controller.RayActorManager = Managing
+    try:
+        yield
+    finally:
+        tune_controller.RayActorManager = before
 
 
 def _tuner(searcher: AgendaSearcher, scheduler: AgendaScheduler, folder: str) -> tune.Tuner:
