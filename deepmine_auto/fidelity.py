@@ -19,14 +19,15 @@ from deepmine_auto.model.assemble import task_of
 from deepmine_auto.scratch import scratch
 from deepmine_auto.space import FIDELITY, Choice, Space
 from deepmine_auto.study.baseline import rows_to_fit
+from deepmine_auto.training.recipe import READINGS, THINNED
 from deepmine_auto.training.trial import let_go
 
 MANY = 20_000
 """Of fewer training rows a trial reads all, as often as its epochs say; nothing is measured for them."""
 
 TRIALS = 6
-"""A trial reads what the slowest of the first models can if the time is to be enough for so many, one after the other
-and evaluations left out: so several end, and so do reruns."""
+"""A trial reads what the slowest of the first models can if the time is to be enough for so many, one after the other:
+so several end, and so do reruns. Of evaluations only those by rows that were given count: the others are few."""
 
 FEWEST = 2_000
 """It reads so many rows in any case, and is judged by so many where there are."""
@@ -38,15 +39,18 @@ MEASURED = 2_000
 """Some models are tried on so many rows."""
 
 
-def most_read(space: Space, spec: Mapping[str, Any], host: Host, train: Rows, extra: Extra = NOTHING_MORE) -> int:
-    """The most rows that a trial of a space may read, so that it takes its share of the time on this machine; 0, for no
-    limit, where there are not many rows, or no time is given, or the space says by itself how many are read, or trials
-    run elsewhere."""
+def most_read(
+    space: Space, spec: Mapping[str, Any], host: Host, train: Rows, extra: Extra = NOTHING_MORE, judged: int = 0
+) -> int:
+    """The most rows that a trial of a space may read, so that it takes its share of the time on this machine, where so
+    many validation rows were given; 0, for no limit, where there are not many rows, or no time is given, or the space
+    says by itself how many are read, or trials run elsewhere."""
     seconds, says = spec["budget"]["seconds"], FIDELITY in {*space.fixed, *(each.name for each in space.params)}
     if seconds is None or says or len(train) < MANY or spec["workers"]["address"]:
         return 0
     pace = _pace(space, spec, host, train, extra)
-    most = max(FEWEST, _rounded(seconds / TRIALS / pace)) if pace else 0
+    judging = len(THINNED[-1]) * judged / READINGS
+    most = max(FEWEST, _rounded(seconds / TRIALS / pace - judging)) if pace else 0
     return most if most < len(train) * _epochs(space) else 0
 
 
@@ -64,7 +68,7 @@ def told(most: int, train: int) -> Iterator[str]:
     """What a user is told of it."""
     if most:
         why = "more would take over a sixth of the time"
-        yield f'A trial reads {most:,} rows at most, of {train:,}: {why}; "{FIDELITY}" in a space says otherwise.'
+        yield f'A trial reads {most:,} rows at most in all, of {train:,}: {why}. "{FIDELITY}" in a space changes that.'
 
 
 def _pace(space: Space, spec: Mapping[str, Any], host: Host, train: Rows, extra: Extra) -> float:
@@ -75,7 +79,7 @@ def _pace(space: Space, spec: Mapping[str, Any], host: Host, train: Rows, extra:
     with scratch("deepmine-pace") as folder:
         few = extra._replace(unlabelled=extra.unlabelled[:MEASURED])
         kept.keep(folder, some, {kept.SEARCH: Split(everything, everything[:1], [])}, few)
-        found = paces(space, spec, host, folder)
+        found = paces(reading(space, len(some) - 1), spec, host, folder)  # who reads a part remembers nothing
     let_go()  # workers may share this process's GPU
     return max(found, default=0.0)
 

@@ -127,7 +127,8 @@ def plan(request: Request, host: Host) -> Plan:
     seen = rows.take([*train, *validation]).inputs
     found = space_over(file, task_class, prepared, seen, host, unchecked=request.unchecked, here=not request.address)
     facts = {**aims, **_facts(request, found)}
-    most = most_read(found.space, facts, host, rows.take(train), extra)
+    judged = len(validation) if _validation_given(rows) else 0
+    most = most_read(found.space, facts, host, rows.take(train), extra, judged)
     splits = _judged_less(task, request.seed, rows, splits, most_judged(most)) if most else splits
     spec, space = {**facts, **_data_facts(task, rows, splits[SEARCH], extra)}, reading(found.space, most)
     warmth = warm_start(_studies(request, storage), spec, space)
@@ -209,9 +210,9 @@ def refuse_known(planned: Plan) -> None:
 WORKERS = ("executor", "gpus", "gpus_per_trial", "workers", "pin_workers", "address", "insecure_cluster")
 """What a specification says of where trials run."""
 
-JUDGED_SHARE, MOST_JUDGED = 0.1, 10_000
-"""Of the rows a tenth is held out for validation, and one for the test, but no more than these: they tell models apart
-that are half a point of accuracy apart, and a trial has to read all of them several times."""
+MOST_JUDGED = 10_000
+"""No more rows are held out for validation, and no more for the test: they tell models apart that are half a point of
+accuracy apart, and a trial has to read all of them several times."""
 
 VERSIONS = ("deepmine-auto", "torch", "optuna", "ray")
 """Distributions whose change can change what a study finds."""
@@ -325,8 +326,7 @@ def _splits(task: Task, seed: int, rows: Rows) -> Mapping[str, Split]:
     """The split that trials use, and one for each repeat of the finals, with the same test rows. Where validation rows
     were given, the repeats have the same too: who cut them off, by date or by author, wants none learned from."""
     strata = task.strata(rows)
-    share = min(JUDGED_SHARE, MOST_JUDGED / len(rows))
-    first = split(strata, seed_of(seed, "split"), rows.parts, (1 - 2 * share, share, share))
+    first = split(strata, seed_of(seed, "split"), rows.parts, most=MOST_JUDGED)
     return _with_repeats(task, seed, rows, first, strata)
 
 

@@ -37,8 +37,8 @@ def texts(count):
     return Rows(["text"] * count, ["label"] * count)
 
 
-def most(space=SPACE, rows=30_000, **changed):
-    return most_read(space, {**SPEC, **changed}, the_host(), texts(rows))
+def most(space=SPACE, rows=30_000, judged=0, **changed):
+    return most_read(space, {**SPEC, **changed}, the_host(), texts(rows), judged=judged)
 
 
 # -- how many rows -----------------------------------------------------------------------------------------------------
@@ -48,11 +48,16 @@ def test_a_trial_reads_what_a_sixth_of_the_time_is_enough_for(pace):
     assert most() == 50_000
     assert reading(SPACE, 50_000) == Space((EPOCHS,), {"model/kind": "encoder", FIDELITY: 50_000})
     assert [*told(50_000, 90_000)] == [
-        "A trial reads 50,000 rows at most, of 90,000: more would take over a sixth of the time; "
-        '"training/rows" in a space says otherwise.'
+        "A trial reads 50,000 rows at most in all, of 90,000: more would take over a sixth of the time. "
+        '"training/rows" in a space changes that.'
     ]
     assert reading(SPACE, 0) == SPACE
     assert [*told(0, 90_000)] == []
+
+
+def test_what_it_takes_to_judge_it_by_rows_that_were_given_is_no_time_to_learn(pace):
+    assert most(judged=5_000) == 50_000 - 3 * 5_000 / 3
+    assert most(judged=60_000) == FEWEST
 
 
 def test_it_is_judged_by_rows_that_take_no_longer_than_what_it_reads():
@@ -120,7 +125,7 @@ def many(monkeypatch):
 def test_a_plan_tries_models_of_its_space_and_says_how_many_rows_a_trial_reads_and_is_judged_by(here, many):
     found, whole = planned(), planned(time_budget=None, trials=3)
     assert Space.from_json(found.spec["space"]).fixed[FIDELITY] == 5
-    assert any("reads 5 rows at most, of 68:" in each for each in found.notes)
+    assert any("reads 5 rows at most in all, of 68:" in each for each in found.notes)
     assert found.spec["parts"] == {"train": 68, "validation": 4, "test": 8}
     assert {len(each.validation) for each in found.splits.values()} == {4}
     assert found.spec["locked"] == whole.spec["locked"], "the same test"
@@ -139,8 +144,10 @@ def test_validation_rows_that_were_given_stay(here, many):
 def test_the_pace_is_that_of_the_slowest(here, monkeypatch):
     found = planned()
     space, rows = Space.from_json(found.spec["space"]), found.rows
-    monkeypatch.setattr(fidelity, "paces", lambda *_: [2.0, 3.0, 1.0])
+    asked = []
+    monkeypatch.setattr(fidelity, "paces", lambda given, *_: asked.append(given) or [2.0, 3.0, 1.0])
     assert fidelity._pace(space, found.spec, the_host(), rows, found.extra) == 3.0
+    assert asked[0].fixed[FIDELITY] == len(rows) - 1, "who reads a part remembers nothing of a frozen part"
     let_go = []
     monkeypatch.setattr(fidelity, "let_go", lambda: let_go.append(True))
     monkeypatch.setattr(fidelity, "paces", lambda *_: [])
@@ -166,6 +173,16 @@ def test_no_more_rows_are_held_out_than_tell_models_apart(here, monkeypatch):
     found = planned()
     assert found.spec["parts"] == {"train": 72, "validation": 4, "test": 4}
     assert {len(each.validation) for each in found.splits.values()} == {4}
+
+
+@given(st.sampled_from([None, "validation", "test"]), st.integers(1, 30), st.integers(40, 200))
+def test_no_more_rows_of_a_part_are_held_out_than_asked_for_whatever_parts_are_given(part, most, rows):
+    parts = None if part is None else ["train"] * rows + [part] * 300
+    strata = ["one"] * (rows + (300 if part else 0))
+    found, whole = split(strata, 1, parts, most=most), split(strata, 1, parts)
+    for name in {"validation", "test"} - {part}:
+        assert len(getattr(found, name)) == min(most, len(getattr(whole, name)))
+    assert found == whole or any(len(getattr(whole, each)) > most for each in {"validation", "test"} - {part})
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ def workers_options(command: F) -> F:
         click.option("--gpus", type=int, metavar="N", help="GPUs in all. [default: those that there are]"),
         click.option("--gpus-per-trial", type=float, metavar="X", help="GPUs a trial; 0.5 lets two share one."),
         click.option("--workers", type=int, metavar="N", help="Trials at a time. [default: one a GPU, or one a core]"),
-        click.option("--pin-workers", is_flag=True, help="Keep each worker to processor cores of its own."),
+        click.option(
+            "--pin-workers", is_flag=True, help="Keep each worker to cores of its own, where enough are free."
+        ),
         click.option("--executor", metavar="NAME", help="Where trials run: ray, or inline in this process."),
         click.option("--address", metavar="ADDRESS", help="A Ray cluster to join instead of starting one."),
         click.option("--insecure-cluster", is_flag=True, help="Join it even if anybody may run code on it."),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil, floor
 from random import Random
@@ -74,16 +74,19 @@ def split(
     seed: int,
     parts: Sequence[str] | None = None,
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    most: int | None = None,
 ) -> Split:
     """Cut the rows into parts that each have every stratum, at its share to within one row of validation and test.
 
-    Parts that the user fixed stay; what is missing is cut from train, at its share relative to train's.
+    Parts that the user fixed stay; what is missing is cut from train, at its share relative to train's, and has no more
+    than `most` rows, or one of each stratum.
     Raises BadInput if a stratum has too few rows for that.
     """
     refuse_too_few(strata, parts)
     given = parts or ["train"] * len(strata)
     rows = {part: [row for row, its in enumerate(given) if its == part] for part in PARTS}
-    share = {part: s for part, s in zip(PARTS, shares, strict=True) if part in _drawn(parts)}
+    asked = {part: s for part, s in zip(PARTS, shares, strict=True) if part in _drawn(parts)}
+    share = _limited(asked, (most or len(strata)) / max(1, len(rows["train"])))
     train, owed = [], dict.fromkeys(share, 0.0)
     for members in _shuffled(strata, rows["train"], Random(f"split {seed}")):
         size, needed = len(members), len(share)
@@ -96,6 +99,13 @@ def split(
             members = members[count:]
         train += members
     return Split(sorted(train), sorted(rows["validation"]), sorted(rows["test"]))
+
+
+def _limited(share: Mapping[str, float], most: float) -> Mapping[str, float]:
+    """Shares of which none but the first, which is that of train, is more than `most` of all."""
+    if all(each <= most * sum(share.values()) for each in list(share.values())[1:]):
+        return share
+    return {part: most if at else 1 - most * (len(share) - 1) for at, part in enumerate(share)}
 
 
 def resplit(split: Split, strata: Sequence[Hashable], seed: int) -> Split:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from deepmine_auto.pretrained.parts import alike, asked
 from deepmine_auto.pretrained.positions import Positions
+from deepmine_auto.training.ends import out_of_memory
 
 if TYPE_CHECKING:
     from deepmine_auto.pretrained.stack import PretrainedStack
@@ -55,14 +56,19 @@ class Laid(NamedTuple):
 
 @dataclass(frozen=True)
 class Packing:
-    """How texts are packed for a model: where it counts from, and whether its words look back only."""
+    """How texts are packed for a model: where it counts from, whether its words look back only, and the length up to
+    which that was tried out."""
 
     positions: Positions
     causal: bool
     padding: int
+    longest: int
 
     def read(self, own: Any, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor | None:
-        """What a model says of texts (B, L, D), zero for padding; None where packing would save no row."""
+        """What a model says of texts (B, L, D), zero for padding; None where packing would save no row, or a text is
+        longer than any that was tried out."""
+        if tokens_BL.shape[1] > self.longest:
+            return None
         laid = Laid.out(keep_BL)
         if laid.rows == len(tokens_BL):
             return None
@@ -103,7 +109,8 @@ def pack(stack: Any, columns: Columns) -> None:
         return
     batch = columns.batch(rows, next(stack.parameters()).device)
     positions = Positions(stack.model)
-    both = (Packing(positions, causal, stack.padding) for causal in (False, True))
+    longest = int(columns.lengths.max())
+    both = (Packing(positions, causal, stack.padding, longest) for causal in (False, True))
     stack.packing = next((each for each in both if _agrees(stack, each, batch.tokens_BL, batch.keep_BL)), None)
 
 
@@ -120,6 +127,8 @@ def _agrees(stack: PretrainedStack, packing: Packing, tokens_BL: Tensor, keep_BL
         alone_BLD = stack(tokens_BL, keep_BL).out
         try:
             packed_BLD = packing.read(stack.model, ids_BL, keep_BL)
-        except Exception:  # each model has its own way of not taking such a mask
+        except Exception as error:  # each model has its own way of not taking such a mask
+            if out_of_memory(error):
+                raise
             return False
     return packed_BLD is not None and alike(packed_BLD[keep_BL], alone_BLD[keep_BL])

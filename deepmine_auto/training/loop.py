@@ -93,7 +93,8 @@ class Training:
         self.model = build_model(params, self.task, self.prepared, host)
         backbone.begin(self.model.backbone)
         self.model.to(self.device)
-        remember(self.model.backbone, self.folder / "prepared", (self.train, self.validation))
+        if self.recipe.reads(len(self.train)) >= len(self.train):  # else most of it would be computed in vain
+            remember(self.model.backbone, self.folder / "prepared", (self.train, self.validation))
         pack(self.model.backbone, self.train)
         read = [each for each in (self.train, self.unlabelled, paraphrases) if each is not None]
         leave_unseen(self.model.backbone, read, getattr(self.prepared, "unknown", None))

@@ -11,7 +11,7 @@ from tiny_texts import assignment, kept, rows
 from deepmine_auto.host import the_host
 from deepmine_auto.model.assemble import build_model
 from deepmine_auto.pretrained.files import original_of
-from deepmine_auto.pretrained.packing import pack, side_by_side
+from deepmine_auto.pretrained.packing import Packing, pack, side_by_side
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import Training
 from deepmine_plugins.backbones.pretrained import Pretrained
@@ -152,6 +152,36 @@ def test_a_batch_that_saves_no_row_is_read_as_it_is(tmp_path):
     assert model.backbone.packing is not None
     learned(model, columns.batch([1, 4]))
     assert masks == [2]
+
+
+def test_a_text_that_is_longer_than_any_that_was_tried_out_is_read_alone(tmp_path):
+    model, _ = packing(modern_bert(tmp_path / "model", window=24))
+    assert model.backbone.packing.longest == 8
+    longer = Columns.of([[5] * 30, [6] * 5, [7] * 6])
+    batch, read = longer.batch(range(3)), rows_read(model)
+    assert learned(model, batch)[0].isfinite().all()
+    assert read == [(3, True)]
+
+
+def test_memory_that_is_too_small_is_no_reason_to_keep_texts_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(Packing, "read", out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError, match="too small"):
+        packing(originals.bert(tmp_path / "bert"))
+
+
+def out_of_memory(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory: it is too small")
+
+
+@pytest.mark.parametrize(("most", "remembers"), [(0, True), (10, False), (64, True)])
+def test_who_reads_a_part_of_the_rows_remembers_nothing(tmp_path, most, remembers):
+    params = {
+        "model/kind": "pretrained", "model/pretrained/origin": str(originals.bert(tmp_path / "bert")),
+        "model/pretrained/dropout": 0.1, "tuning/kind": "top_layers", "tuning/top_layers/layers": 1,
+        "data/tokens": "subword", "training/rows": most,
+    }  # fmt: skip
+    training = Training(assignment(kept(tmp_path / "study"), number=0, params=params), the_host())
+    assert (training.model.backbone.memory is not None) == remembers
 
 
 def test_holes_of_a_text_take_no_place(tmp_path):
