@@ -6,7 +6,7 @@
 Every trial is one epoch of fine-tuning MiniLM-L6 on TREC at learning rate 5e-5 and batch 32; nothing is pruned, and
 nothing is trained twice. With `--stopping` it is three epochs, at learning rates from 1e-5 to 1e-4, the same for both,
 and each stops what is hopeless as it does by default: ours by asha, theirs by the median after each epoch.
-The start of Ray and all evaluations of a trial are in our time, one evaluation in theirs.
+The start of Ray and all evaluations of a trial are in our time, one evaluation an epoch in theirs.
 Both train as they do by default: ours in bfloat16 where the hardware has it (`--float32`: not), theirs in float32.
 Beside it the share of tokens that are padding, and the tokens of the largest batch with padding: ours batches texts of
 like length, as many rows or about as many tokens at a time, and lays them side by side where they have room

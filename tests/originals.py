@@ -15,6 +15,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
 from tokenizers.processors import TemplateProcessing
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+LISTED = {"emb_dim": 16, "n_layers": 3, "n_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *PLAIN]
 
 
@@ -68,6 +69,22 @@ def albert(folder: Path) -> Path:
 
     sizes = {"embedding_size": 16, "max_position_embeddings": 64, **SIZES}
     return _saved(folder, AlbertModel, AlbertConfig(vocab_size=len(WORDS), **sizes), word_pieces())
+
+
+def deberta(folder: Path) -> Path:
+    """A DeBERTa, whose blocks say tuples of two, the second None, and of which a convolution looks at the next word."""
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    positions = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]}
+    sizes = {"vocab_size": len(WORDS), "max_position_embeddings": 64, "conv_kernel_size": 3}
+    return _saved(folder, DebertaV2Model, DebertaV2Config(**sizes, **positions, **SIZES), word_pieces())
+
+
+def xlm(folder: Path) -> Path:
+    """An XLM, whose attentions, norms and feed-forward parts are lists of their own; its masks have two dimensions."""
+    from transformers import XLMConfig, XLMModel
+
+    return _saved(folder, XLMModel, XLMConfig(vocab_size=len(WORDS), **LISTED), word_pieces())
 
 
 def word_pieces() -> Tokenizer:

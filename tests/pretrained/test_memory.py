@@ -27,7 +27,6 @@ from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 
 TEXTS = ["good day", "the cold road of my house", "tea", "a kind book"]
-LISTED = {"emb_dim": 16, "n_layers": 3, "n_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0}
 
 
 def mpnet(folder):
@@ -39,34 +38,17 @@ def mpnet(folder):
     return originals._saved(folder, MPNetModel, config, tokenizer)
 
 
-def deberta(folder):
-    """Its blocks say tuples of two, and the second is None; what comes out of the first goes through a convolution."""
-    from transformers import DebertaV2Config, DebertaV2Model
-
-    positions = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]}
-    sizes = {"vocab_size": len(originals.WORDS), "max_position_embeddings": 64, "conv_kernel_size": 3}
-    config = DebertaV2Config(**sizes, **positions, **originals.SIZES)
-    return originals._saved(folder, DebertaV2Model, config, originals.word_pieces())
-
-
-def xlm(folder):
-    """Its attentions, norms and feed-forward parts are lists of their own."""
-    from transformers import XLMConfig, XLMModel
-
-    config = XLMConfig(vocab_size=len(originals.WORDS), **LISTED)
-    return originals._saved(folder, XLMModel, config, originals.word_pieces())
-
-
 def flaubert(folder):
     """Its lists are those of XLM."""
     from transformers import FlaubertConfig, FlaubertModel
 
-    config = FlaubertConfig(vocab_size=len(originals.WORDS), **LISTED)
+    config = FlaubertConfig(vocab_size=len(originals.WORDS), **originals.LISTED)
     return originals._saved(folder, FlaubertModel, config, originals.word_pieces())
 
 
 KINDS = {
-    "bert": originals.bert, "roberta": originals.roberta, "llama": originals.llama, "mpnet": mpnet, "deberta": deberta,
+    "bert": originals.bert, "roberta": originals.roberta, "llama": originals.llama, "mpnet": mpnet,
+    "deberta": originals.deberta,
 }  # fmt: skip
 
 
@@ -220,7 +202,7 @@ def test_a_model_whose_blocks_are_asked_again_or_pass_on_more_than_vectors_is_co
     assert outputs(model, batch).isfinite().all()
 
 
-@pytest.mark.parametrize("kind", [xlm, flaubert])
+@pytest.mark.parametrize("kind", [originals.xlm, flaubert])
 @pytest.mark.parametrize("layers", [0, 1])
 def test_a_model_that_computes_more_than_what_counts_as_its_blocks_is_computed(tmp_path, kind, layers):
     model, batch = remembering(kind(tmp_path / "model"), tmp_path, layers)

@@ -33,25 +33,6 @@ def modern_bert(folder, window=4):
     return originals._saved(folder, ModernBertModel, config, originals.word_pieces())
 
 
-def deberta(folder):
-    """A DeBERTa, of which a convolution looks at the next word, whoever's it is."""
-    from transformers import DebertaV2Config, DebertaV2Model
-
-    positions = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]}
-    sizes = {"vocab_size": len(originals.WORDS), "max_position_embeddings": 64, "conv_kernel_size": 3}
-    config = DebertaV2Config(**sizes, **positions, **originals.SIZES)
-    return originals._saved(folder, DebertaV2Model, config, originals.word_pieces())
-
-
-def xlm(folder):
-    """An XLM, which asserts that a mask has two dimensions."""
-    from transformers import XLMConfig, XLMModel
-
-    sizes = {"emb_dim": 16, "n_layers": 3, "n_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0}
-    config = XLMConfig(vocab_size=len(originals.WORDS), **sizes)
-    return originals._saved(folder, XLMModel, config, originals.word_pieces())
-
-
 def packing(folder, texts=TEXTS, **changed):
     """A model in training that packs if it can, without dropout, and the columns of some texts."""
     params = {
@@ -108,7 +89,7 @@ def test_only_what_trains_packs(tmp_path):
     assert read == [(len(TEXTS), False)]
 
 
-@pytest.mark.parametrize("kind", [modern_bert, deberta, xlm])
+@pytest.mark.parametrize("kind", [modern_bert, originals.deberta, originals.xlm])
 def test_a_model_that_would_say_something_else_reads_texts_alone(tmp_path, kind):
     model, columns = packing(kind(tmp_path / "model"))
     batch, read = columns.batch(range(len(columns))), rows_read(model)
