@@ -40,6 +40,7 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal knows every character
     interrupts.listen()
+    interrupts.hear_in_destructors()
     code = run(sys.argv[1:], the_host())
     interrupts.deafen()
     sys.exit(code)

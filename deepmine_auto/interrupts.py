@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 CTRL_C = 130
 TERMINATED = 143
@@ -26,6 +32,8 @@ KINDS: dict[int, type[KeyboardInterrupt]] = {
     signal.SIGHUP: HungUp,
 }
 _received: list[int] = []
+AGAIN = 0.01
+"""So many seconds after an interrupt was lost in a destructor it is sent again."""
 
 
 def listen() -> None:
@@ -38,6 +46,11 @@ def listen() -> None:
             signal.signal(each, _interrupt)
 
 
+def hear_in_destructors() -> None:
+    """Raise an interrupt that came while Python ran a destructor once that is over: from inside, nothing is raised."""
+    sys.unraisablehook = _unraisable
+
+
 def deafen() -> None:
     """Hear no more: the command is over, and what is left is Python's own end."""
     for each in KINDS:
@@ -48,6 +61,13 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     _received.append(number)
     if behind(sys.exception()) is None:  # a second Ctrl-C must not break off what the first one tidies up
         raise KINDS[number]
+
+
+def _unraisable(lost: UnraisableHookArgs) -> None:
+    if isinstance(lost.exc_value, KeyboardInterrupt) and _received:
+        threading.Timer(AGAIN, os.kill, (os.getpid(), _received[-1])).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def behind(error: BaseException | None) -> KeyboardInterrupt | None:

@@ -58,6 +58,26 @@ sys.exit(code)
 """
 
 
+IN_A_DESTRUCTOR = """
+import os, time
+from deepmine_auto import cli, interrupts
+
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), {number})
+
+def search(args, host):
+    try:
+        Dropped()
+        time.sleep(30)
+    except KeyboardInterrupt as interrupt:
+        return interrupts.exit_code(interrupt)
+
+cli.run = search
+cli.main()
+"""
+
+
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
 
@@ -65,6 +85,17 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(("number", "code"), CODES)
 def test_an_interrupt_that_a_library_swallowed_is_raised_again(number: int, code: int) -> None:
     assert python(SWALLOWED.format(number=int(number))).returncode == code
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_an_interrupt_that_came_in_a_destructor_is_raised_after_it_and_told_nowhere(number: int, code: int) -> None:
+    done = python(IN_A_DESTRUCTOR.format(number=int(number)))
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_another_error_in_a_destructor_is_told() -> None:
+    other = IN_A_DESTRUCTOR.replace("os.kill(os.getpid(), {number})", "raise OSError('of another')").replace("30", "0")
+    assert "of another" in python(other).stderr
 
 
 @pytest.mark.parametrize(("number", "code"), CODES)

@@ -5,7 +5,6 @@ from typing import Annotated, ClassVar
 
 import originals
 import pytest
-from test_memory import xlm
 from test_skeleton import planned, ranges_of, skeleton_of
 
 from deepmine_auto import Choice, Tuning, linears_of
@@ -56,7 +55,7 @@ def test_what_others_trained_may_see_the_answers_where_they_stand_in_the_rows():
 
 
 def test_an_option_of_a_tuning_that_names_what_a_model_lacks_is_left_out_with_what_it_has(tmp_path):
-    folder = xlm(tmp_path / "xlm")
+    folder = originals.xlm(tmp_path / "xlm")
     found = planned(tmp_path, folder, space=space(tmp_path, 'tuning = ["full", "lora"]'))
     assert ranges_of(found)["tuning/kind"].options == ("full", "lora")
     assert ranges_of(found)["tuning/lora/targets"].options == ("linear",)
@@ -70,13 +69,13 @@ def test_a_recipe_with_an_option_that_is_left_out_is_not_tried(tmp_path):
     recipe = '[[recipes]]\n"tuning/kind" = "lora"\n"tuning/lora/targets" = "{}"\n'
     recipes = "".join(map(recipe.format, ["attention", "linear"]))
     own = space(tmp_path, 'tuning = ["full", "lora"]', recipes)
-    found = planned(tmp_path, xlm(tmp_path / "xlm"), space=own).spec["space"]["recipes"]
+    found = planned(tmp_path, originals.xlm(tmp_path / "xlm"), space=own).spec["space"]["recipes"]
     assert [each["tuning/lora/targets"] for each in found] == ["linear"]
 
 
 def test_a_tuning_whose_only_option_names_what_a_model_lacks_is_left_out(tmp_path):
     fixed = space(tmp_path, 'tuning = ["full", "lora"]', '"tuning/lora/targets" = "attention"')
-    found = planned(tmp_path, xlm(tmp_path / "xlm"), space=fixed)
+    found = planned(tmp_path, originals.xlm(tmp_path / "xlm"), space=fixed)
     assert ranges_of(found)["tuning/kind"].options == ("full",)
     assert any(note.startswith("left out: lora does not suit ") for note in found.notes)
 
@@ -85,7 +84,7 @@ def test_where_the_only_option_of_the_only_tuning_names_what_a_model_lacks_it_is
     wishes = '"tuning/kind" = "lora"\n"tuning/lora/targets" = ["attention"]'
     fixed = space(tmp_path, 'tuning = ["full", "lora"]', wishes)
     with pytest.raises(BadInput, match=r"XLMModel has no such layer as 'attention' in .*\. Choose another tuning"):
-        planned(tmp_path, xlm(tmp_path / "xlm"), space=fixed)
+        planned(tmp_path, originals.xlm(tmp_path / "xlm"), space=fixed)
 
 
 def test_an_option_that_there_is_not_is_refused_as_ever(tmp_path):
