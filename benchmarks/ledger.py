@@ -30,7 +30,8 @@ from sqlalchemy import insert, select
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Reported
 from deepmine_auto.objectives import Objective
-from deepmine_auto.planning import Request, plan
+from deepmine_auto.planning.plan import plan
+from deepmine_auto.planning.request import Request
 from deepmine_auto.space import Space
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.place import Place, place_of

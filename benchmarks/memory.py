@@ -122,7 +122,8 @@ class Bench:
     def __init__(self, place: Path, space: str, **asked: str) -> None:
         from deepmine_auto.data import kept
         from deepmine_auto.host import the_host
-        from deepmine_auto.planning import Request, plan
+        from deepmine_auto.planning.plan import plan
+        from deepmine_auto.planning.request import Request
         from deepmine_auto.space import Space
 
         (place / "space.toml").write_text(space)

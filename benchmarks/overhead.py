@@ -34,7 +34,8 @@ from deepmine_auto.data import kept
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment, Beat, Reported, Saved
 from deepmine_auto.objectives import Objective
-from deepmine_auto.planning import Plan, Request, plan
+from deepmine_auto.planning.plan import Plan, plan
+from deepmine_auto.planning.request import Request
 from deepmine_auto.searching import workers
 from deepmine_auto.space import Space
 from deepmine_auto.storage.engine import Fence

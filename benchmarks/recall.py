@@ -21,7 +21,8 @@ from deepmine_auto.executors import inline
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment, Reported
 from deepmine_auto.objectives import Objective
-from deepmine_auto.planning import Plan, Request, plan
+from deepmine_auto.planning.plan import Plan, plan
+from deepmine_auto.planning.request import Request
 from deepmine_auto.space import Space, Value
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.place import place_of

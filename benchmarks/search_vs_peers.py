@@ -41,11 +41,11 @@ from sklearn.svm import LinearSVC
 
 from deepmine_auto import load, search
 from deepmine_auto.exporting import export_again, study_in
-from deepmine_auto.refitting import refit
-from deepmine_auto.searching import Watcher
+from deepmine_auto.refitting.all_rows import refit
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.study.budget import seconds_of
+from deepmine_auto.watching import Watcher
 
 OURS = "ours"
 RESAMPLES = 10_000

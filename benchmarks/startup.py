@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from deepmine_auto.searching import Watcher, search
+from deepmine_auto.searching import search
 from deepmine_auto.study.agenda import Agenda
+from deepmine_auto.watching import Watcher
 
 SPACE = """
 [plugins]

@@ -26,7 +26,8 @@ from deepmine_auto.data import kept
 from deepmine_auto.data.rows import Extra
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import Assignment
-from deepmine_auto.planning import Plan, Request, plan
+from deepmine_auto.planning.plan import Plan, plan
+from deepmine_auto.planning.request import Request
 from deepmine_auto.space import Space, Value
 from deepmine_auto.space_file.reading import read_space, space_for
 from deepmine_auto.study.seeding import seed_of

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 from deepmine_auto import search
-from deepmine_auto.refitting import refit
+from deepmine_auto.refitting.all_rows import refit
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deepmine_auto.admitting import space_over
 from deepmine_auto.contracts import Task
 from deepmine_auto.data.kept import SEARCH, extra_of, rows_of
 from deepmine_auto.host import Host
-from deepmine_auto.planning import WORKERS, check_workers
+from deepmine_auto.planning.request import WORKERS, check_workers
+from deepmine_auto.planning.searchable import space_over
 from deepmine_auto.pretrained.choosing import chosen_in, kept_origins, longest_reader, options_of
 from deepmine_auto.space import FIDELITY, Space
 from deepmine_auto.space_file.adding import reading_longest, with_learners

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepmine_auto.bundle.save import refuse_existing
-from deepmine_auto.calibrating import Sample, megabytes, sample
 from deepmine_auto.data import kept
 from deepmine_auto.executors.gpus import gpus_here, seeing
 from deepmine_auto.executors.resources import Node, cores_here, shared_out
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import task_of
-from deepmine_auto.planning import Plan, Request, plan, refuse_known
+from deepmine_auto.planning.calibrating import Sample, megabytes, sample
+from deepmine_auto.planning.plan import Plan, plan
+from deepmine_auto.planning.request import Request
 from deepmine_auto.scratch import scratch
 from deepmine_auto.searching import workers
 from deepmine_auto.space import Space
@@ -99,12 +99,10 @@ class DryRun:
 
 def dry_run(**fields: Any) -> DryRun:
     """Plan a search, and try some of its models for a few seconds in a temporary folder. The fields are those of
-    `planning.Request`. Raises DeepmineError for whatever the search would refuse."""
+    `planning.request.Request`. Raises DeepmineError for whatever the search would refuse."""
     host, request = the_host(), Request(**fields)
     with seeing(request.gpus):
         planned = plan(request, host)
-        refuse_known(planned)
-        refuse_existing(planned.folder)
         crew = crew_of(planned.spec["workers"])
         space = Space.from_json(planned.spec["space"])
         return DryRun(planned, space, estimate(planned, space, crew, host))

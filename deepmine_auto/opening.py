@@ -11,7 +11,7 @@ from deepmine_auto.data import kept
 from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import Host
 from deepmine_auto.objectives import Objective
-from deepmine_auto.planning import Plan
+from deepmine_auto.planning.plan import Plan
 from deepmine_auto.pretrained.choosing import contents_of
 from deepmine_auto.space import Space
 from deepmine_auto.storage import tables

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
 from deepmine_auto.changing import Change
 from deepmine_auto.concluding import conclude
 from deepmine_auto.errors import unknown
@@ -17,8 +16,9 @@ from deepmine_auto.executors import inline
 from deepmine_auto.executors.gpus import seeing
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.opening import Opened, begin, go_on, onward
-from deepmine_auto.planning import Request, plan, refuse_known
-from deepmine_auto.refit_in_time import refit_in_time, refit_seconds
+from deepmine_auto.planning.plan import plan, refuse_known
+from deepmine_auto.planning.request import Request
+from deepmine_auto.refitting.in_time import refit_in_time, refit_seconds
 from deepmine_auto.storage.place import Place, held, place_of
 from deepmine_auto.storage.store import Row, StudyRow
 from deepmine_auto.study.agenda import Agenda
@@ -30,12 +30,13 @@ from deepmine_auto.study.notes import study_note
 from deepmine_auto.study.provenance import record_plugins, unavailable
 from deepmine_auto.study.showing import note_study
 from deepmine_auto.study.writer import replay_left
+from deepmine_auto.watching import Watcher
 
 
 @dataclass(frozen=True)
 class Result:
     """What a study found: its name, the winning trial, the sentence, the bundle's folder, and all else in `found`;
-    `refit` is what `refitting.refit` returns, where a refit was asked for and came to its end."""
+    `refit` is what `refitting.all_rows.refit` returns, where a refit was asked for and came to its end."""
 
     study: str
     storage: Place
@@ -46,24 +47,8 @@ class Result:
     refit: Row | None = None
 
 
-class Watcher:
-    """What may look on while a study runs; the default does not. `opened` comes once, `happened` and `tick` often."""
-
-    def opened(self, agenda: Agenda, notes: tuple[str, ...], baseline: Callable[[], float | None]) -> None:
-        """The study is open; `baseline` is the baseline's validation score once it is known."""
-
-    def happened(self, kind: str, text: str, trial: int | None) -> None:
-        """An event."""
-
-    def tick(self) -> None:
-        """A message of a worker was written."""
-
-    def concluding(self) -> None:
-        """Trials and reruns are over; the test is opened, and the bundle is made."""
-
-
 def search(watcher: Watcher | None = None, **fields: Any) -> Result:
-    """Search, name a winner, and export it. The fields are those of `planning.Request`: task, data, trials, ...
+    """Search, name a winner, and export it. The fields are those of `planning.request.Request`: task, data, trials, ...
 
     Raises DeepmineError with one sentence for whatever the user can mend.
     """
@@ -71,12 +56,9 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
     request = Request(**fields)
     with seeing(request.gpus):
         planned = plan(request, host)
-    refuse_known(planned)
-    refuse_existing(planned.folder)
-    refuse_unmakeable(planned.folder)
     with workers(planned.spec["workers"]) as on:
         planned.budget.refuse_endless(on.gpus)
-        refuse_known(planned)  # workers take seconds to start: another command may have taken the name since
+        refuse_known(planned.storage, planned.name)  # who starts at the same time may have taken it meanwhile
         _prove(planned.folder, on)
         with held(planned.storage, planned.name) as (store, fence):
             study, notes = begin(planned, store)

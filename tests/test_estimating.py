@@ -7,19 +7,21 @@ from dataclasses import replace
 import pytest
 from tiny_texts import as_csv, rows
 
-from deepmine_auto import calibrating, estimating
-from deepmine_auto.calibrating import Measured, Sample, Sized
+from deepmine_auto import estimating
 from deepmine_auto.data.kept import SEARCH, keep
 from deepmine_auto.data.split import split
 from deepmine_auto.errors import BadInput
 from deepmine_auto.estimating import Crew, baseline_seconds, crew_of, dry_run, seconds_in
 from deepmine_auto.host import the_host
-from deepmine_auto.searching import Watcher, search
+from deepmine_auto.planning import calibrating
+from deepmine_auto.planning.calibrating import Measured, Sample, Sized
+from deepmine_auto.searching import search
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.store import Store
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.closing import VERIFY_SECONDS
+from deepmine_auto.watching import Watcher
 
 ASKED = {"executor": "ray", "gpus": 0, "gpus_per_trial": None, "workers": None, "address": None}
 

@@ -14,7 +14,7 @@ from deepmine_auto.data import kept
 from deepmine_auto.data.split import split
 from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.opening import Onward, _reopened, begin, go_on
-from deepmine_auto.planning import Plan
+from deepmine_auto.planning.plan import Plan
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.sqlite import SqliteFile

@@ -21,7 +21,7 @@ def refit(study: str, output: str | None, storage: str | None, storage_file: str
     from pathlib import Path
 
     from deepmine_auto.commands.outcome import of_refit
-    from deepmine_auto.refitting import refit as on_all_rows
+    from deepmine_auto.refitting.all_rows import refit as on_all_rows
 
     folder = Path(output).expanduser() if output else None
     found = on_all_rows(study, database(storage, storage_file), folder, lambda text: click.echo(text, err=True))

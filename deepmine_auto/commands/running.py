@@ -11,9 +11,10 @@ import click
 from deepmine_auto import interrupts
 from deepmine_auto.commands.options import print_json, width
 from deepmine_auto.commands.outcome import as_text, to_json
-from deepmine_auto.searching import Result, Watcher
+from deepmine_auto.searching import Result
 from deepmine_auto.terminal.looking import see
 from deepmine_auto.terminal.watching import EventLines, Onlooker
+from deepmine_auto.watching import Watcher
 
 
 def conducted(begin: Callable[[Watcher], Result], as_json: bool) -> None:

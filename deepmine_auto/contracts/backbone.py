@@ -70,4 +70,9 @@ class Tuning(Plugin):
         export; a module that wraps nothing, and without which the model says something else, declares `stays = True`.
         Modules may have `extra_losses()`, by name, as means over rows, and a `step(done)`, called after each training
         step with the share that is done, while gradients are still there; what they remember must be in their state
-        dict."""
+        dict. What lies below all that learns drops out nothing then."""
+
+    def work(self) -> float:
+        """Return the share `top` of the blocks that it tunes, where it has such a field: what lies below is computed
+        once, and kept."""
+        return float(getattr(self, "top", 1.0))

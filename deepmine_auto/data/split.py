@@ -121,13 +121,25 @@ def resplit(split: Split, strata: Sequence[Hashable], seed: int) -> Split:
 
 def fewer_judged(split: Split, strata: Sequence[Hashable], most: int, seed: int) -> Split:
     """The split with so many validation rows at most, and one of each stratum; what they leave is trained on."""
-    share = most / max(1, len(split.validation))
-    validation, train = [], list(split.train)
-    for members in _shuffled(strata, split.validation, Random(f"judged {seed}")):
+    validation, left = _some(split.validation, strata, most, Random(f"judged {seed}"))
+    return Split(sorted(split.train + left), sorted(validation), list(split.test))
+
+
+def fewer_tested(split: Split, strata: Sequence[Hashable], most: int, seed: int) -> Split:
+    """The split with so many test rows at most, and one of each stratum; what they leave is in no part: a study with
+    more time may be tested on it, and what was found here helps it only if it has not learned from that."""
+    test, _ = _some(split.test, strata, most, Random(f"tested {seed}"))
+    return Split(list(split.train), list(split.validation), sorted(test))
+
+
+def _some(rows: Sequence[int], strata: Sequence[Hashable], most: int, rng: Random) -> tuple[list[int], list[int]]:
+    """So many of the rows at most, and one of each stratum; and the others."""
+    share, some, left = most / max(1, len(rows)), list[int](), list[int]()
+    for members in _shuffled(strata, rows, rng):
         count = max(1, floor(len(members) * share))
-        validation += members[:count]
-        train += members[count:]
-    return Split(sorted(train), sorted(validation), list(split.test))
+        some += members[:count]
+        left += members[count:]
+    return some, left
 
 
 def refuse_too_few(strata: Sequence[Hashable], parts: Sequence[str] | None = None) -> None:

@@ -29,7 +29,7 @@ from deepmine_auto.executors.inline import one_thread
 from deepmine_auto.exporting import study_in, winner_of
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import Assignment, Ended, Message
-from deepmine_auto.once_more import assignment_of, checkpoints_of, to_its_end
+from deepmine_auto.refitting.once_more import assignment_of, checkpoints_of, to_its_end
 from deepmine_auto.storage.place import Place, held
 from deepmine_auto.storage.store import Row, Store, StudyRow
 from deepmine_auto.study.evidence import spoken

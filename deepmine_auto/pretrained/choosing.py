@@ -12,11 +12,10 @@ from deepmine_auto.contracts import Attention, Backbone
 from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.host import Host
 from deepmine_auto.pretrained.files import content_of, folder_of, original_of, pinned, weights_of
+from deepmine_auto.pretrained.trust import ORIGIN
 from deepmine_auto.space import Choice, Space, Value, plugin_from, ranges
 from deepmine_auto.space_file.reading import HYBRID, SpaceFile
 
-ORIGIN = "model/pretrained/origin"
-"""The param that names a pretrained model."""
 SPACE, SOFTMAX = "pretrained", "multi_head"
 WHERE = f"{SPACE}.toml"
 """The bundled space for them, which has the name of their backbone, and what it is called in errors."""

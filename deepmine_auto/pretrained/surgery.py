@@ -23,7 +23,7 @@ from deepmine_auto.model.dense import hook_of
 from deepmine_auto.model.guard import Refused, check_call
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import Mixer, MultiHead, token_mixer
-from deepmine_auto.pretrained.parts import PUT_IN, asked, blocks_of
+from deepmine_auto.pretrained.parts import PUT_IN, asked, reached
 from deepmine_auto.training.parts import total
 
 if TYPE_CHECKING:
@@ -166,19 +166,9 @@ def variants_learning(model: nn.Module) -> Iterator[None]:
     variants = [each for each in model.modules() if isinstance(each, Transplant)]
     learning = [each for variant in variants for each in variant.parameters() if each.requires_grad]
     yield
-    reached = {id(each) for block in _reached(model) for each in block.parameters()} if learning else set()
+    gets_gradients = {id(each) for block in reached(model) for each in block.parameters()} if learning else set()
     for each in learning:
-        each.requires_grad_(id(each) in reached)
-
-
-def _reached(model: nn.Module) -> list[nn.Module]:
-    """The blocks that gradients go through: from the lowest on that learns, or all where something beside them does."""
-    blocks = [*blocks_of(model)]
-    learns = [any(each.requires_grad for each in block.parameters()) for block in blocks]
-    inside = {id(each) for block in blocks for each in block.parameters()}
-    if any(each.requires_grad and id(each) not in inside for each in model.parameters()):
-        return blocks
-    return blocks[learns.index(True) :] if True in learns else []
+        each.requires_grad_(id(each) in gets_gradients)
 
 
 def losses_of(model: nn.Module) -> dict[str, Tensor]:

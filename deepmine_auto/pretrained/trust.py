@@ -8,6 +8,9 @@ from typing import Any
 from deepmine_auto.bundle.plain import MODEL_TYPE, asks_for_code
 from deepmine_auto.errors import BadInput
 
+ORIGIN = "model/pretrained/origin"
+"""The param that names a pretrained model."""
+
 ELSEWHERE = ("transformers_version", "transformers_weights", "architectures", "torch_dtype", "dtype",
              "quantization_config", "attn_implementation", "experts_implementation")  # fmt: skip
 """What says where a model comes from and what runs it, and not how it is built; a name of the hub may stand there, or
@@ -32,8 +35,6 @@ def trusted(config: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _instead_of_bundle(config: Mapping[str, Any]) -> str:
     """What a search can begin with: the model that a bundle was made from, where it tells, or what its study found."""
-    from deepmine_auto.pretrained.choosing import ORIGIN
-
     ours = config.get("deepmine")
     params = ours.get("params") if isinstance(ours, dict) else None
     origin = params.get(ORIGIN) if isinstance(params, dict) else None

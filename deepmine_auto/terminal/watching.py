@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from deepmine_auto.host import the_host
 from deepmine_auto.interrupts import raise_if_lost
-from deepmine_auto.searching import Watcher
 from deepmine_auto.storage.store import shown
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.baseline import name_of
@@ -17,6 +16,7 @@ from deepmine_auto.study.finals import REPEATS
 from deepmine_auto.study.ledger import TOLD
 from deepmine_auto.terminal.progress import Beside, best_trial, reopened_at, words_of
 from deepmine_auto.terminal.words import plain
+from deepmine_auto.watching import Watcher
 
 
 class Onlooker(Watcher):

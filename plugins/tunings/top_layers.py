@@ -13,8 +13,7 @@ from deepmine_auto import Int, Tuning, blocks_of
 @dataclass(frozen=True, kw_only=True)
 class TopLayers(Tuning):
     """So many blocks learn, and the head; with 0 the head alone does. All else is frozen, a norm after the last block
-    too, and what drops out there is still, so that it says the same of a text every time; but for the few models that
-    drop out without a module for it."""
+    too."""
 
     name: ClassVar[str] = "top_layers"
     source: ClassVar[str] = "arXiv:1911.03090"
@@ -26,18 +25,11 @@ class TopLayers(Tuning):
     def apply(self, model: nn.Module) -> None:
         """Freeze all but the highest blocks. Raises BadInput where the model has none."""
         blocks = blocks_of(model)
-        learning = {id(each) for block in blocks[max(0, len(blocks) - self.layers) :] for each in block.modules()}
-        for module in model.modules():
-            if id(module) not in learning:
-                _freeze(module)
+        learning = {id(each) for block in blocks[max(0, len(blocks) - self.layers) :] for each in block.parameters()}
+        for each in model.parameters():
+            if id(each) not in learning:
+                each.requires_grad_(False)
 
     def work(self) -> float:
         """Return what is left of a dozen layers: what lies below the learning ones is computed once, and kept."""
         return (1 + self.layers) / 13
-
-
-def _freeze(module: nn.Module) -> None:
-    for each in module.parameters(recurse=False):
-        each.requires_grad_(False)
-    if isinstance(module, nn.Dropout):
-        module.p = 0.0

@@ -15,9 +15,9 @@ import torch
 from fakes import Desk
 from tiny_texts import as_csv
 
-from deepmine_auto import calibrating
 from deepmine_auto.cli import run
 from deepmine_auto.host import the_host
+from deepmine_auto.planning import calibrating
 
 HURRY = {"DRAWN": 6, "FEWEST_DRAWN": 6, "MEASURING_SECONDS": 0.0, "STEPPING_SECONDS": 0.0}
 SPACE = """
@@ -122,7 +122,7 @@ def begun_in(folder, code, *args):
 def test_a_folder_that_cannot_be_written_to_is_enough_and_ray_is_not_started(here):
     code = (
         "import sys\n"
-        "from deepmine_auto import calibrating\n"
+        "from deepmine_auto.planning import calibrating\n"
         f"vars(calibrating).update({HURRY!r})\n"
         "from deepmine_auto.cli import run\n"
         "from deepmine_auto.host import the_host\n"

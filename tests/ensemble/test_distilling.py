@@ -9,7 +9,6 @@ from forming_kit import openings
 from optuna.trial import TrialState
 
 import deepmine_auto
-from deepmine_auto import once_more
 from deepmine_auto.commands.distil import distil
 from deepmine_auto.data import kept
 from deepmine_auto.ensemble import distilling
@@ -18,6 +17,7 @@ from deepmine_auto.ensemble.selecting import NoBetter
 from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.exporting import study_in, winner_of
 from deepmine_auto.host import the_host
+from deepmine_auto.refitting import once_more
 from deepmine_auto.study.history import History
 
 

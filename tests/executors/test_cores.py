@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from deepmine_auto import planning
 from deepmine_auto.disk import file_lock
 from deepmine_auto.errors import BadInput
 from deepmine_auto.executors import cores, ray
 from deepmine_auto.executors.cores import cores_in_order, keep_to_cores
 from deepmine_auto.executors.resources import Resources
-from deepmine_auto.planning import check_workers
+from deepmine_auto.planning import request
+from deepmine_auto.planning.request import check_workers
 from deepmine_auto.searching import workers
 
 pytestmark = pytest.mark.skipif(not cores.can_keep(), reason="this system binds no process to cores")
@@ -115,7 +115,7 @@ def test_a_study_hands_on_whether_its_workers_keep_to_cores(monkeypatch, asked):
 
 
 def test_a_system_that_binds_nothing_is_told_with_the_plan(monkeypatch):
-    monkeypatch.setattr(planning, "can_keep", lambda: False)
+    monkeypatch.setattr(request, "can_keep", lambda: False)
     asked = {"executor": "ray", "gpus": None, "gpus_per_trial": None, "workers": None, "pin_workers": True}
     with pytest.raises(BadInput, match=r"This system cannot keep workers to cores\. Leave --pin-workers out"):
         check_workers({**asked, "address": None})

@@ -19,7 +19,8 @@ from deepmine_auto.classification import TextPrepared
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
 from deepmine_auto.model.multi_head import token_mixer
-from deepmine_auto.planning import Request, plan
+from deepmine_auto.planning.plan import plan
+from deepmine_auto.planning.request import Request
 from deepmine_auto.pretrained.files import folder_of, original_of, pinned, weights_of
 from deepmine_auto.pretrained.stack import PretrainedStack
 from deepmine_auto.searching import resume

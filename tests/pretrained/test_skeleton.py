@@ -6,7 +6,8 @@ import torch
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
-from deepmine_auto.planning import Request, plan
+from deepmine_auto.planning.plan import plan
+from deepmine_auto.planning.request import Request
 from deepmine_auto.pretrained import skeleton
 from deepmine_auto.pretrained.skeleton import Skeleton, misfits
 from deepmine_auto.pretrained.surgery import REPLACEABLE

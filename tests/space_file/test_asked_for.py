@@ -8,7 +8,8 @@ import pytest
 from deepmine_auto.changing import Change, _file
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
-from deepmine_auto.planning import Request, plan
+from deepmine_auto.planning.plan import plan
+from deepmine_auto.planning.request import Request
 from deepmine_auto.space import Space
 from deepmine_auto.space_file.asked_for import KIND, RATE, asked_for
 from deepmine_auto.space_file.reading import read_space

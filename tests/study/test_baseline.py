@@ -13,6 +13,7 @@ from deepmine_auto.data.rows import Rows
 from deepmine_auto.host import the_host
 from deepmine_auto.study import baseline as baselines
 from deepmine_auto.study.baseline import GUESSED_SECONDS, MOST_ROWS, Baseline, beside, name_of, rows_to_fit
+from deepmine_auto.watching import Watcher
 
 
 def test_until_it_is_fitted_its_score_is_unknown_and_its_time_is_guessed() -> None:
@@ -80,5 +81,5 @@ def test_a_baseline_that_fails_is_told_during_the_search_and_not_after_it() -> N
 def test_a_search_begins_it_with_its_first_message() -> None:
     begun: list[Future[tuple[float, float]]] = []
     baseline = Baseline(lambda: begun.append(Future()) or begun[-1])  # type: ignore[func-returns-value]
-    searching._tick(baseline, searching.Watcher())
+    searching._tick(baseline, Watcher())
     assert len(begun) == 1

@@ -4,8 +4,8 @@ import pytest
 from alike import CERTAIN, SGD, assert_alike, curve, judged_at_once, kept_bytes, last_weights, run
 from tiny_texts import assignment, kept
 
-from deepmine_auto.calibrating import _forward_seconds
 from deepmine_auto.host import the_host
+from deepmine_auto.planning.calibrating import _forward_seconds
 from deepmine_auto.training.loop import Training
 from deepmine_auto.training.measure import costs_of
 from deepmine_auto.training.outputs import EVALUATION_ROWS

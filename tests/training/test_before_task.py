@@ -9,9 +9,10 @@ import torch
 from alike import CERTAIN, SGD, add_extra_losses, assert_alike, curve, last_weights
 from tiny_texts import TECHNIQUES, assignment, kept, rows
 
-from deepmine_auto import Applied, calibrating
+from deepmine_auto import Applied
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Beat, Ended, Reported, Saved
+from deepmine_auto.planning import calibrating
 from deepmine_auto.training import loop, parallel, trial
 from deepmine_auto.training.loop import Training
 from deepmine_auto.training.measure import costs_of

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from deepmine_auto.calibrating import paces
 from deepmine_auto.data import kept
 from deepmine_auto.data.rows import NOTHING_MORE, Extra, Rows
 from deepmine_auto.data.split import Split
+from deepmine_auto.executors.gpus import gpus_here
 from deepmine_auto.host import Host
 from deepmine_auto.model.assemble import task_of
+from deepmine_auto.planning.calibrating import paces
 from deepmine_auto.scratch import scratch
 from deepmine_auto.space import FIDELITY, Choice, Space
 from deepmine_auto.study.baseline import rows_to_fit
@@ -45,7 +46,7 @@ def most_read(
     """The most rows that a trial of a space may read, so that it takes its share of the time on this machine, where so
     many validation rows were given; 0, for no limit, where there are not many rows, or no time is given, or the space
     says by itself how many are read, or trials run elsewhere."""
-    seconds, says = spec["budget"]["seconds"], FIDELITY in {*space.fixed, *(each.name for each in space.params)}
+    seconds, says = _seconds(spec), FIDELITY in {*space.fixed, *(each.name for each in space.params)}
     if seconds is None or says or len(train) < MANY or spec["workers"]["address"]:
         return 0
     pace = _pace(space, spec, host, train, extra)
@@ -64,11 +65,27 @@ def most_judged(most: int) -> int:
     return max(FEWEST, most // READ_FOR_JUDGED)
 
 
-def told(most: int, train: int) -> Iterator[str]:
-    """What a user is told of it."""
-    if most:
-        why = "more would take over a sixth of the time"
-        yield f'A trial reads {most:,} rows at most in all, of {train:,}: {why}. "{FIDELITY}" in a space changes that.'
+def most_tested(most: int) -> int:
+    """The most rows on which the winner is tested where a trial reads so many: it takes a third of that time."""
+    return max(FEWEST, most)
+
+
+def told(most: int, parts: Mapping[str, int], locked: int) -> Iterator[str]:
+    """What a user is told of it, where so many rows are in each part and so many are locked away for the test."""
+    if not most:
+        return
+    why = f'more would take over a sixth of the time. "{FIDELITY}" in a space changes that.'
+    yield f"A trial reads {most:,} rows at most in all, of {parts['train']:,}: {why}"
+    if parts["test"] < locked:
+        yield f"The winner is tested on {parts['test']:,} of {locked:,} rows that are held out for it."
+
+
+def _seconds(spec: Mapping[str, Any]) -> float | None:
+    """The time of a search: its time budget, or GPU hours over the GPUs that trials hold on this machine."""
+    seconds, hours, asked = spec["budget"]["seconds"], spec["budget"]["gpu_hours"], spec["workers"]["gpus"]
+    gpus = gpus_here() if asked is None else asked
+    held = [3600 * hours / gpus] if hours and gpus else []
+    return min([*held, *([] if seconds is None else [seconds])], default=None)
 
 
 def _pace(space: Space, spec: Mapping[str, Any], host: Host, train: Rows, extra: Extra) -> float:

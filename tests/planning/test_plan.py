@@ -7,13 +7,15 @@ import pytest
 from fakes import Desk
 from tiny_texts import as_csv
 
-from deepmine_auto import Source, Tagging, paying, planning
+from deepmine_auto import Source, Tagging
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.rows import Extra
 from deepmine_auto.data.split import split
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
-from deepmine_auto.planning import Request, plan, refuse_known
+from deepmine_auto.planning import paying, splits
+from deepmine_auto.planning.plan import plan
+from deepmine_auto.planning.request import Request
 from deepmine_auto.pretrained import choosing
 from deepmine_auto.space import Space
 from deepmine_auto.storage.place import place_of
@@ -119,12 +121,10 @@ def test_no_rerun_has_an_answer_that_its_training_rows_lack(here):
     (here / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     task = Tags()
     made = task.read(Source({"all": here / "rows.csv"}))
-    seeds = [
-        each for each in range(20) if planning._knows(task, made, split(task.strata(made), seed_of(each, "split")))
-    ]
+    seeds = [each for each in range(20) if splits._knows(task, made, split(task.strata(made), seed_of(each, "split")))]
     assert seeds, "the others are refused with the plan"
     for seed in seeds:
-        assert all(planning._knows(task, made, each) for each in planning._splits(task, seed, made).values())
+        assert all(splits._knows(task, made, each) for each in splits.splits_of(task, seed, made).values())
 
 
 def test_seeds_decide_the_splits(here):
@@ -176,13 +176,13 @@ def test_a_study_that_is_known_is_offered_to_be_resumed_where_it_is_ours_alone(h
     desk_folder.mkdir()
     optuna.create_study(storage=f"sqlite:///{desk_folder}/studies.db", study_name="theirs")
     with pytest.raises(BadInput, match=r"There is a study 'theirs' in .* already\. Choose another name: --study\.$"):
-        refuse_known(planned(study="theirs"))
+        planned(study="theirs")
     Desk(desk_folder).begin("mine")
     with pytest.raises(BadInput, match=r"'theirs' in .*studies\.db already\. Choose another name: --study\.$"):
-        refuse_known(planned(study="theirs"))
+        planned(study="theirs")
     with pytest.raises(BadInput, match=r"'mine' in .* already\. Go on with it: deepmine-auto resume mine; or choose"):
-        refuse_known(planned(study="mine"))
-    refuse_known(planned(study="new"))
+        planned(study="mine")
+    planned(study="new")
 
 
 def test_a_database_that_is_still_empty_is_no_obstacle(here):

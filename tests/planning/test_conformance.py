@@ -6,10 +6,11 @@ from typing import ClassVar
 
 import pytest
 
-from deepmine_auto import AttentionCore, Caps, DenseAttention, conformance
-from deepmine_auto.admitting import admission
+from deepmine_auto import AttentionCore, Caps, DenseAttention
 from deepmine_auto.contracts import Brought
 from deepmine_auto.errors import BadInput, MissingExtra
+from deepmine_auto.planning import conformance
+from deepmine_auto.planning.searchable import admission
 from deepmine_auto.testing import checks
 from deepmine_auto.testing.checks import Promise
 from deepmine_plugins.attention.multi_head import MultiHead

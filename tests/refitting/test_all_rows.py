@@ -10,7 +10,7 @@ from fakes import Desk
 from forming_kit import openings
 
 import deepmine_auto
-from deepmine_auto import exporting, once_more, refitting
+from deepmine_auto import exporting
 from deepmine_auto.bundle import parity
 from deepmine_auto.commands.refit import refit
 from deepmine_auto.data import kept
@@ -18,6 +18,7 @@ from deepmine_auto.errors import BadInput, DeepmineError, StudyHeld
 from deepmine_auto.exporting import study_in, training_of, winner_of
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import WHOLE
+from deepmine_auto.refitting import all_rows, once_more
 from deepmine_auto.storage.store import now
 from deepmine_auto.study.outbox import Entry, Outbox
 from deepmine_auto.training import checkpoint, loop
@@ -104,7 +105,7 @@ def test_it_learns_from_training_and_validation_rows_and_from_no_other(study, re
     ],
 )
 def test_it_says_how_many_rows_it_reads(params, read):
-    assert refitting.rows_read(params, 900) == read
+    assert all_rows.rows_read(params, 900) == read
 
 
 def test_the_bundle_scores_what_was_said_and_its_card_says_beside_what(study, refitted):
@@ -125,17 +126,17 @@ def test_the_bundle_scores_what_was_said_and_its_card_says_beside_what(study, re
 def test_as_large_a_part_is_trained_as_was_best_for_the_winner(study):
     """Patience of the search ended it soon after; here it never does."""
     store, row = study_in(study.storage, "small")
-    assignment = refitting._assignment(row, store, 0, the_host())
+    assignment = all_rows._assignment(row, store, 0, the_host())
     assert assignment.params["training/patience"] > 100
     for share in (111, 500, WHOLE):
-        training = refitting.Training(assignment, the_host())
-        *_, end = refitting._up_to(share, training)
+        training = all_rows.Training(assignment, the_host())
+        *_, end = all_rows._up_to(share, training)
         assert (
             end.step
             == training.progress.step
             == pytest.approx(training.steps * share / WHOLE, abs=1 + training.steps / 18)
         )
-    best = refitting.best_share(row, store)
+    best = all_rows.best_share(row, store)
     winner = training_of(row, store, winner_of(row, store), the_host())
     assert best == pytest.approx(WHOLE * winner.progress.best_step / winner.steps, abs=1)
 
@@ -147,7 +148,7 @@ def test_nothing_is_left_where_the_training_fails(study, tmp_path, monkeypatch):
         yield
 
     before = len(openings(study))
-    monkeypatch.setattr(refitting.Training, "messages", full)
+    monkeypatch.setattr(all_rows.Training, "messages", full)
     told = r"The training on the rows of training and validation did not end well: .*CUDA out of memory\. Export it"
     with pytest.raises(DeepmineError, match=told):
         typed(study, tmp_path / "none")
@@ -190,8 +191,8 @@ def test_what_was_fitted_on_other_classes_is_told_before_anything_is_trained(
     }
     chosen = winner_of(*reversed(study_in(study.storage, "small")))
     made[chosen.split] = made[kept.SEARCH]
-    monkeypatch.setattr(refitting, "ready", lambda _, split, *__: SimpleNamespace(prepared=made[split]))
-    monkeypatch.setattr(refitting, "built", None)
+    monkeypatch.setattr(all_rows, "ready", lambda _, split, *__: SimpleNamespace(prepared=made[split]))
+    monkeypatch.setattr(all_rows, "built", None)
     with pytest.raises(BadInput, match="Trial 0 was trained on rows that lack a class, so that a refit cannot be"):
         typed(study, tmp_path / "none")
 
@@ -201,7 +202,7 @@ def test_lost_weights_are_told_before_anything_is_trained(study, tmp_path, monke
         raise checkpoint.Damaged("It is torn.")
 
     monkeypatch.setattr(exporting, "check", damaged)
-    monkeypatch.setattr(refitting, "built", None)
+    monkeypatch.setattr(all_rows, "built", None)
     with pytest.raises(BadInput, match=r"The weights of trial 0 are lost: It is torn\."):
         typed(study, tmp_path / "none")
 
@@ -235,7 +236,7 @@ def test_a_study_that_another_process_holds_is_refused(study, tmp_path):
 def test_of_the_checkpoints_the_best_alone_is_kept_while_it_trains(study, tmp_path, monkeypatch):
     for name in ("BEAT_SECONDS", "SECONDS_BETWEEN_CHECKPOINTS", "WRITING_SHARE"):
         monkeypatch.setattr(loop, name, 0.0)
-    monkeypatch.setattr(refitting, "best_share", lambda *_: WHOLE)
+    monkeypatch.setattr(all_rows, "best_share", lambda *_: WHOLE)
     most = []
     plain = once_more._keep_best
 
@@ -265,7 +266,7 @@ def test_room_is_asked_for_before_the_locked_test_is_opened_for_a_refit(study, t
         raise DeepmineError("There is no room.")
 
     before = openings(study)
-    monkeypatch.setattr(refitting, "refuse_without_room", full)
+    monkeypatch.setattr(all_rows, "refuse_without_room", full)
     with pytest.raises(DeepmineError, match=r"There is no room\."):
         typed(study, tmp_path / "none")
     assert asked == [(tmp_path / "none", True)]
@@ -275,7 +276,7 @@ def test_room_is_asked_for_before_the_locked_test_is_opened_for_a_refit(study, t
 
 def test_what_cannot_be_written_is_told_before_anything_is_trained(study, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(refitting, "built", None)
+    monkeypatch.setattr(all_rows, "built", None)
     with pytest.raises(BadInput, match=r"Nothing can be written in .*/file\."):
         typed(study, tmp_path / "file" / "none")
 
@@ -294,7 +295,7 @@ def test_where_it_may_not_go_on_it_ends_and_the_test_stays_locked(study):
     before = len(openings(study))
     told = r"The training on the rows of training and validation did not end well: the time is used up\."
     with study.storage.hold("small"), pytest.raises(DeepmineError, match=told):
-        refitting.refit_held(row, store, None, study.bundle.parent / "late", goes_on=lambda: False)
+        all_rows.refit_held(row, store, None, study.bundle.parent / "late", goes_on=lambda: False)
     assert not (study.bundle.parent / "late").exists()
     assert len(openings(study)) == before
     assert left_by(study) == []

@@ -8,21 +8,23 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tiny_texts import as_csv, assignment, kept
 
-from deepmine_auto import fidelity, planning
 from deepmine_auto.changing import as_much_read
+from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.rows import Rows
-from deepmine_auto.data.split import fewer_judged, split
-from deepmine_auto.fidelity import FEWEST, MANY, most_judged, most_read, reading, told
+from deepmine_auto.data.split import fewer_judged, fewer_tested, split
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Reported
-from deepmine_auto.planning import Request, plan
+from deepmine_auto.planning import fidelity, splits
+from deepmine_auto.planning.fidelity import FEWEST, MANY, most_judged, most_read, most_tested, reading, told
+from deepmine_auto.planning.plan import plan
+from deepmine_auto.planning.request import Request
 from deepmine_auto.space import FIDELITY, Choice, Int, Param, Space
 from deepmine_auto.training.loop import Training
 from deepmine_auto.training.recipe import Recipe
 
 EPOCHS = Param("training/epochs", Int(1, 12), {})
 SPACE = Space((EPOCHS,), {"model/kind": "encoder"})
-SPEC = {"budget": {"seconds": 600.0}, "workers": {"address": None}}
+SPEC = {"budget": {"seconds": 600.0, "gpu_hours": None}, "workers": {"address": None, "gpus": None}}
 
 
 @pytest.fixture
@@ -47,12 +49,16 @@ def most(space=SPACE, rows=30_000, judged=0, **changed):
 def test_a_trial_reads_what_a_sixth_of_the_time_is_enough_for(pace):
     assert most() == 50_000
     assert reading(SPACE, 50_000) == Space((EPOCHS,), {"model/kind": "encoder", FIDELITY: 50_000})
-    assert [*told(50_000, 90_000)] == [
+    parts = {"train": 90_000, "validation": 1, "test": 9_000}
+    assert [*told(50_000, parts, 9_000)] == [
         "A trial reads 50,000 rows at most in all, of 90,000: more would take over a sixth of the time. "
         '"training/rows" in a space changes that.'
     ]
     assert reading(SPACE, 0) == SPACE
-    assert [*told(0, 90_000)] == []
+    assert [*told(0, parts, 9_000)] == []
+    assert [*told(50_000, parts, 9_001)][1:] == [
+        "The winner is tested on 9,000 of 9,001 rows that are held out for it."
+    ]
 
 
 def test_what_it_takes_to_judge_it_by_rows_that_were_given_is_no_time_to_learn(pace):
@@ -63,6 +69,18 @@ def test_what_it_takes_to_judge_it_by_rows_that_were_given_is_no_time_to_learn(p
 def test_it_is_judged_by_rows_that_take_no_longer_than_what_it_reads():
     assert most_judged(50_000) == 12_500
     assert most_judged(FEWEST) == FEWEST
+    assert (most_tested(50_000), most_tested(9)) == (50_000, FEWEST)
+
+
+def test_gpu_hours_are_time_too_where_trials_hold_gpus(pace, monkeypatch):
+    monkeypatch.setattr(fidelity, "gpus_here", lambda: 2)
+    assert (
+        most(budget={"seconds": None, "gpu_hours": 1 / 3})
+        == most(budget={"seconds": 600.0, "gpu_hours": 9.0})
+        == 50_000
+    )
+    assert most(budget={"seconds": None, "gpu_hours": 1.0}, workers={"address": None, "gpus": 6}) == 50_000
+    assert most(budget={"seconds": None, "gpu_hours": 1.0}, workers={"address": None, "gpus": 0}) == 0
 
 
 @pytest.mark.parametrize("epochs", [Int(1, 1), Choice(1), None])
@@ -82,8 +100,8 @@ def test_it_reads_some_rows_however_slow_it_is(pace):
     ("space", "rows", "changed"),
     [
         (SPACE, MANY - 1, {}),
-        (SPACE, 30_000, {"budget": {"seconds": None}}),
-        (SPACE, 30_000, {"workers": {"address": "10.0.0.1:6379"}}),
+        (SPACE, 30_000, {"budget": {"seconds": None, "gpu_hours": None}}),
+        (SPACE, 30_000, {"workers": {"address": "10.0.0.1:6379", "gpus": None}}),
         (Space((EPOCHS,), {FIDELITY: 0}), 30_000, {}),
         (Space((EPOCHS, Param(FIDELITY, Choice(1_000, 9_000), {})), {}), 30_000, {}),
     ],
@@ -126,19 +144,21 @@ def test_a_plan_tries_models_of_its_space_and_says_how_many_rows_a_trial_reads_a
     found, whole = planned(), planned(time_budget=None, trials=3)
     assert Space.from_json(found.spec["space"]).fixed[FIDELITY] == 5
     assert any("reads 5 rows at most in all, of 68:" in each for each in found.notes)
-    assert found.spec["parts"] == {"train": 68, "validation": 4, "test": 8}
+    assert found.spec["parts"] == {"train": 68, "validation": 4, "test": 4}
     assert {len(each.validation) for each in found.splits.values()} == {4}
-    assert found.spec["locked"] == whole.spec["locked"], "the same test"
+    assert {tuple(each.test) for each in found.splits.values()} == {tuple(found.splits[SEARCH].test)}
+    assert found.spec["locked"] == whole.spec["locked"], "the same rows are locked away"
     assert [*here.iterdir()] == [here / "moods.csv"]
 
 
-def test_validation_rows_that_were_given_stay(here, many):
+def test_rows_that_were_given_for_validation_and_test_stay(here, many):
     (here / "judged.csv").write_text(
         "text,label\n" + "".join(f"{at} good tea,up\n{at} bad tea,down\n" for at in range(9))
     )
-    found = planned(data=["train=moods.csv", "validation=judged.csv"])
-    assert Space.from_json(found.spec["space"]).fixed[FIDELITY] == 5
-    assert found.spec["parts"]["validation"] == 18
+    for part in ("validation", "test"):
+        found = planned(data=["train=moods.csv", f"{part}=judged.csv"])
+        assert Space.from_json(found.spec["space"]).fixed[FIDELITY] == 5
+        assert found.spec["parts"][part] == 18
 
 
 def test_the_pace_is_that_of_the_slowest(here, monkeypatch):
@@ -156,7 +176,7 @@ def test_the_pace_is_that_of_the_slowest(here, monkeypatch):
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=12, max_size=60), st.integers(1, 30), st.integers(0, 5))
-def test_rows_that_are_not_judged_by_are_trained_on_and_each_stratum_keeps_one(strata, most, seed):
+def test_fewer_rows_are_judged_by_and_tested_on_and_each_stratum_keeps_one(strata, most, seed):
     assume(min(map(strata.count, set(strata))) >= 3)
     before = split(strata, 1)
     after = fewer_judged(before, strata, most, seed)
@@ -165,11 +185,16 @@ def test_rows_that_are_not_judged_by_are_trained_on_and_each_stratum_keeps_one(s
     assert set(after.validation) <= set(before.validation)
     assert {strata[each] for each in after.validation} == {strata[each] for each in before.validation}
     assert len(after.validation) <= max(most, len(set(strata)))
+    tested = fewer_tested(before, strata, most, seed)
+    assert tested[:2] == before[:2], "nothing is trained on that a study with more time may be tested on"
+    assert set(tested.test) <= set(before.test)
+    assert {strata[each] for each in tested.test} == {strata[each] for each in before.test}
+    assert len(tested.test) <= max(most, len(set(strata)))
 
 
 def test_no_more_rows_are_held_out_than_tell_models_apart(here, monkeypatch):
     assert planned().spec["parts"] == {"train": 64, "validation": 8, "test": 8}
-    monkeypatch.setattr(planning, "MOST_JUDGED", 4)
+    monkeypatch.setattr(splits, "MOST_JUDGED", 4)
     found = planned()
     assert found.spec["parts"] == {"train": 72, "validation": 4, "test": 4}
     assert {len(each.validation) for each in found.splits.values()} == {4}

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_texts import PARAMS, kept
 
-from deepmine_auto import calibrating
-from deepmine_auto.calibrating import drawn, for_a_while, outwards, sample
 from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.host import the_host
+from deepmine_auto.planning import calibrating
+from deepmine_auto.planning.calibrating import drawn, for_a_while, outwards, sample
 from deepmine_auto.space import Choice, Float, Param, Space
 
 SEARCHED = ("attention/kind", "model/dim", "optimizer/adamw/lr")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.messages import BEFORE_TASK, WHOLE
-from deepmine_auto.refitting import best_share, refit_held
+from deepmine_auto.refitting.all_rows import best_share, refit_held
 from deepmine_auto.study.agenda import Agenda
 from deepmine_auto.study.budget import SLACK, duration
 from deepmine_auto.study.closing import closing_seconds
@@ -19,8 +19,8 @@ from deepmine_auto.training.loop import device_here
 
 if TYPE_CHECKING:
     from deepmine_auto.opening import Opened
-    from deepmine_auto.searching import Watcher
     from deepmine_auto.storage.store import Row
+    from deepmine_auto.watching import Watcher
 
 
 def refit_seconds(agenda: Agenda) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from deepmine_auto import paying
 from deepmine_auto.admission import admitted, strangers
-from deepmine_auto.conformance import fault
 from deepmine_auto.contracts import Attention, AttentionModifier, Backbone, MaskFeature, Mode, Prepared, Task
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import Host
+from deepmine_auto.planning import paying
+from deepmine_auto.planning.conformance import fault
 from deepmine_auto.pretrained.skeleton import Skeleton, misfits, skeletons_of, tunable
 from deepmine_auto.space import Space
 from deepmine_auto.space_file.building import Admit, build_space

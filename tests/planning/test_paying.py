@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import pytest
 
-from deepmine_auto import Cost, paying
-from deepmine_auto.paying import Pace, Softmax, known_paces, reasons
+from deepmine_auto import Cost
+from deepmine_auto.planning import paying
+from deepmine_auto.planning.paying import Pace, Softmax, known_paces, reasons
 
 
 @dataclass(frozen=True, kw_only=True)

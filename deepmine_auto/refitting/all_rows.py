@@ -25,7 +25,7 @@ from deepmine_auto.exporting import refuse_lost, study_in, training_of, winner_o
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import WHOLE, Assignment, Ended, Message, Reported
 from deepmine_auto.model.assemble import backbone_of, task_of
-from deepmine_auto.once_more import assignment_of, built, checkpoints_of, to_its_end
+from deepmine_auto.refitting.once_more import assignment_of, built, checkpoints_of, to_its_end
 from deepmine_auto.space import FIDELITY
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
