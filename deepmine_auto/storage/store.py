@@ -160,10 +160,6 @@ class Store:
             ours = set(connection.execute(select(tables.studies.c.study_id)).scalars())
         return [each.study_name for each in self.storage.get_all_studies() if each._study_id in ours]
 
-    def exists(self, name: str) -> bool:
-        """Whether Optuna has a study of this name, ours or not."""
-        return any(each.study_name == name for each in self.storage.get_all_studies())
-
     def create_study(
         self,
         name: str,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepmine_auto.contracts import Applied, Batch, Optimizer, Prepared, Schedule, Task, TrainingFacts
+from deepmine_auto.contracts import Applied, Backbone, Batch, Optimizer, Prepared, Schedule, Task, TrainingFacts
 from deepmine_auto.errors import DeepmineError
 from deepmine_auto.host import Host
 from deepmine_auto.messages import (
@@ -35,7 +35,7 @@ from deepmine_auto.messages import (
     Saved,
     attempt_folder,
 )
-from deepmine_auto.model.assemble import backbone_of, build_model, task_of, used
+from deepmine_auto.model.assemble import Model, backbone_of, build_model, task_of, used
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.memory import remember
 from deepmine_auto.pretrained.packing import pack
@@ -90,14 +90,8 @@ class Training:
         self.schedule: Schedule = self._one_of("schedule")
         self.steps = self.recipe.steps(len(self.train))
         torch.manual_seed(assignment.seed)
-        self.model = build_model(params, self.task, self.prepared, host)
-        backbone.begin(self.model.backbone)
-        self.model.to(self.device)
-        if self.recipe.reads(len(self.train)) >= len(self.train):  # else most of it would be computed in vain
-            remember(self.model.backbone, self.folder / "prepared", (self.train, self.validation))
-        pack(self.model.backbone, self.train)
-        read = [each for each in (self.train, self.unlabelled, paraphrases) if each is not None]
-        leave_unseen(self.model.backbone, read, getattr(self.prepared, "unknown", None))
+        self.model = self._begun(backbone)
+        self._spare_work(paraphrases)
         self.adapting: list[Any] = [each for each in self.model.modules() if callable(getattr(each, "step", None))]
         self.losses: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(assignment.seed)
@@ -115,6 +109,23 @@ class Training:
         self.begun = time.monotonic() - self.progress.seconds
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
+
+    def _begun(self, backbone: Backbone) -> Model:
+        """The model with the weights that training begins with, on its device."""
+        model = build_model(self.assignment.params, self.task, self.prepared, self.host)
+        backbone.begin(model.backbone)
+        model.to(self.device)
+        return model
+
+    def _spare_work(self, paraphrases: Columns | None) -> None:
+        """Let a pretrained model compute once what is frozen, read texts side by side, and move no vector of a word
+        that no row has."""
+        stack = self.model.backbone
+        if self.recipe.reads(len(self.train)) >= len(self.train):  # else most of it would be computed in vain
+            remember(stack, self.folder / "prepared", (self.train, self.validation))
+        pack(stack, self.train)
+        read = [each for each in (self.train, self.unlabelled, paraphrases) if each is not None]
+        leave_unseen(stack, read, getattr(self.prepared, "unknown", None))
 
     def _techniques(self, paraphrases: Columns | None) -> dict[str, Any]:
         told = {name: each for name in ("unknown", "marks") if (each := getattr(self.prepared, name, None)) is not None}

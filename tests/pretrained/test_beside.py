@@ -3,6 +3,7 @@
 import originals
 import pytest
 import torch
+from begun import begun
 from tiny_texts import rows
 from torch import nn
 
@@ -14,7 +15,6 @@ from deepmine_auto.pretrained.beside import Before, before_words, beside_attenti
 from deepmine_auto.pretrained.files import original_of
 from deepmine_auto.pretrained.parts import blocks_of
 from deepmine_auto.pretrained.positions import Positions
-from deepmine_plugins.backbones.pretrained import Pretrained
 from deepmine_plugins.tasks.text_classification import OwnTexts
 
 KINDS = ["bert", "roberta", "distilbert", "t5", "llama"]
@@ -24,15 +24,8 @@ KEEP_BL = torch.tensor([[True] * 5, [True] * 3 + [False] * 2, [True] * 4 + [Fals
 
 def stack_of(folder, **attention):
     """A backbone that nothing of is tuned."""
-    params = {
-        "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
-        "model/pretrained/dropout": 0.0, **{f"attention/{name}": value for name, value in attention.items()},
-    }  # fmt: skip
-    task = OwnTexts()
-    torch.manual_seed(0)
-    stack = build_model(params, task, task.prepare_for(rows(), original_of(str(folder))), the_host()).backbone
-    Pretrained(origin=str(folder)).begin(stack)
-    return stack.eval()
+    _, model = begun(folder, **{f"attention/{name}": value for name, value in attention.items()})
+    return model.backbone.eval()
 
 
 def out_of(stack):

@@ -10,21 +10,18 @@ import numpy as np
 import originals
 import pytest
 import torch
+from begun import begun
 from safetensors import SafetensorError
-from tiny_texts import kept, rows
+from tiny_texts import kept
 
 from deepmine_auto import concluding
 from deepmine_auto.data.kept import SEARCH, rows_of
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Assignment, Beat, Reported
-from deepmine_auto.model.assemble import build_model
 from deepmine_auto.pretrained import memory
-from deepmine_auto.pretrained.files import original_of
 from deepmine_auto.pretrained.memory import forgotten, frozen_blocks, remember
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import Training
-from deepmine_plugins.backbones.pretrained import Pretrained
-from deepmine_plugins.tasks.text_classification import OwnTexts
 
 TEXTS = ["good day", "the cold road of my house", "tea", "a kind book"]
 
@@ -61,10 +58,7 @@ def params_of(folder, layers, **changed):
 
 def remembering(folder, place, layers=1, **changed):
     """A model that remembers the texts, and the batch of all of them."""
-    params, task = params_of(folder, layers, **changed), OwnTexts()
-    prepared = task.prepare_for(rows(), original_of(str(folder)))
-    model = build_model(params, task, prepared, the_host())
-    Pretrained(origin=str(folder)).begin(model.backbone)
+    prepared, model = begun(folder, **params_of(folder, layers, **changed))
     columns = Columns.of(prepared.encode(TEXTS), np.zeros(len(TEXTS), np.int64))
     remember(model.backbone, place, [columns])
     return model.eval(), columns.batch(np.arange(len(TEXTS)))

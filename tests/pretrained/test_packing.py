@@ -4,18 +4,16 @@ import numpy as np
 import originals
 import pytest
 import torch
+from begun import begun
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_texts import assignment, kept, rows
+from tiny_texts import assignment, kept
 
 from deepmine_auto.host import the_host
-from deepmine_auto.model.assemble import build_model
-from deepmine_auto.pretrained.files import original_of
 from deepmine_auto.pretrained.packing import Packing, pack, side_by_side
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import Training
-from deepmine_plugins.backbones.pretrained import Pretrained
-from deepmine_plugins.tasks.text_classification import OwnTexts
+from deepmine_auto.training.parts import InParts
 
 TEXTS = ["good day", "the cold road of my house", "tea", "a kind book", "my kind house of tea", "bad road"]
 KINDS = {
@@ -35,15 +33,7 @@ def modern_bert(folder, window=4):
 
 def packing(folder, texts=TEXTS, **changed):
     """A model in training that packs if it can, without dropout, and the columns of some texts."""
-    params = {
-        "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
-        "model/pretrained/dropout": 0.0, "tuning/kind": "full", **changed,
-    }  # fmt: skip
-    task = OwnTexts()
-    prepared = task.prepare_for(rows(), original_of(str(folder)))
-    torch.manual_seed(0)
-    model = build_model(params, task, prepared, the_host())
-    Pretrained(origin=str(folder)).begin(model.backbone)
+    prepared, model = begun(folder, **{"tuning/kind": "full", **changed})
     columns = Columns.of(prepared.encode(texts))
     pack(model.backbone, columns)
     return model.train(), columns
@@ -79,6 +69,37 @@ def test_packed_texts_say_and_teach_what_they_do_alone(tmp_path, kind):
     assert taught.keys() == expected.keys()
     for name, each in expected.items():
         torch.testing.assert_close(taught[name], each, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_packed_texts_are_those_alone_in_bfloat16_too_but_for_its_rounding(tmp_path):
+    model, columns = packing(originals.bert(tmp_path / "bert"))
+    batch = columns.batch(range(len(columns)))
+    with torch.autocast("cpu", torch.bfloat16):
+        packed_ND, taught = learned(model, batch)
+    model.backbone.packing = None
+    alone_ND, expected = learned(model, batch)
+    torch.testing.assert_close(packed_ND.float(), alone_ND, rtol=0.05, atol=0.05)
+    for name, each in expected.items():
+        torch.testing.assert_close(taught[name], each, rtol=0.1, atol=0.1 * float(each.abs().max()) + 1e-3, msg=name)
+
+
+def test_each_part_of_a_batch_is_packed_by_itself(tmp_path):
+    model, columns = packing(originals.bert(tmp_path / "bert"))
+    batch, read, in_parts = columns.batch(range(len(columns))), rows_read(model), InParts(model.backbone, 2)
+
+    def taught():
+        model.zero_grad()
+        out = in_parts(batch.tokens_BL, batch.keep_BL).out[batch.keep_BL]
+        out.square().sum().backward()
+        return out.detach(), {name: each.grad.clone() for name, each in model.backbone.named_parameters()}
+
+    packed, gradients = taught()
+    assert [count for count, _ in read][:2] == [2, 3], "of the other three texts no two have room in a row"
+    model.backbone.packing = None
+    alone, expected = taught()
+    torch.testing.assert_close(packed, alone)
+    for name, each in expected.items():
+        torch.testing.assert_close(gradients[name], each, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_only_what_trains_packs(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import originals
 import pytest
 import torch
+from begun import begun
 from tiny_texts import assignment, kept, rows
 from torch import nn
 
@@ -156,19 +157,7 @@ def test_every_architecture_says_what_it_said(tmp_path, monkeypatch, kind):
 
 
 def stack_of(original):
-    from deepmine_auto.model.assemble import build_model
-    from deepmine_auto.pretrained.files import original_of
-    from deepmine_plugins.backbones.pretrained import Pretrained
-    from deepmine_plugins.tasks.text_classification import OwnTexts
-
-    params = {
-        "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(original),
-        "tuning/kind": "full",
-    }  # fmt: skip
-    task = OwnTexts()
-    model = build_model(params, task, task.prepare_for(rows(), original_of(str(original))), the_host())
-    Pretrained(origin=str(original)).begin(model.backbone)
-    return model.backbone
+    return begun(original, **{"tuning/kind": "full"})[1].backbone
 
 
 class Scaled(nn.Embedding):

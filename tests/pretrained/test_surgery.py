@@ -3,33 +3,22 @@
 import originals
 import pytest
 import torch
-from tiny_texts import rows
+from begun import begun
 
 from deepmine_auto.contracts import AttentionModifier
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
-from deepmine_auto.model.assemble import attention_of, build_model
+from deepmine_auto.model.assemble import attention_of
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained import surgery
-from deepmine_auto.pretrained.files import original_of
-from deepmine_plugins.backbones.pretrained import Pretrained
-from deepmine_plugins.tasks.text_classification import OwnTexts
 
 KINDS = {"bert": originals.bert, "roberta": originals.roberta, "t5": originals.t5, "llama": originals.llama}
 TEXTS = ["good day", "the cold road of my house"]
 
 
 def model_of(folder, tuning="full", **attention):
-    params = {
-        "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
-        "model/pretrained/dropout": 0.0, "tuning/kind": tuning,
-        **{f"attention/{name}": value for name, value in attention.items()},
-    }  # fmt: skip
-    task = OwnTexts()
-    prepared = task.prepare_for(rows(), original_of(str(folder)))
-    torch.manual_seed(0)
-    model = build_model(params, task, prepared, the_host())
-    Pretrained(origin=str(folder)).begin(model.backbone)
+    named = {f"attention/{name}": value for name, value in attention.items()}
+    prepared, model = begun(folder, **{"tuning/kind": tuning, **named})
     return prepared, model.eval()
 
 
@@ -188,14 +177,8 @@ def test_the_losses_of_what_was_put_in_are_those_of_all_layers(tmp_path):
 
 
 def test_layers_may_take_different_variants(tmp_path):
-    hybrid = {"kind": "sliding_window"}
-    folder = originals.bert(tmp_path / "bert")
-    params = {"placement/kind": "hybrid", "placement/hybrid/ratio": 1, "placement/hybrid/kind": "multi_head"}
-    task = OwnTexts()
-    prepared = task.prepare_for(rows(), original_of(str(folder)))
-    named = {f"attention/{name}": each for name, each in hybrid.items()}
-    told = {"model/kind": "pretrained", "model/pretrained/origin": str(folder), **named, **params}
-    model = build_model(told, task, prepared, the_host())
+    hybrid = {"placement/kind": "hybrid", "placement/hybrid/ratio": 1, "placement/hybrid/kind": "multi_head"}
+    _, model = begun(originals.bert(tmp_path / "bert"), **{"attention/kind": "sliding_window", **hybrid})
     kinds = [each.mixing.variants[0].name for each in model.modules() if isinstance(each, surgery.Transplant)]
     assert kinds == ["sliding_window", "multi_head", "sliding_window"]
 

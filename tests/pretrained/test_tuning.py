@@ -3,21 +3,17 @@
 import originals
 import pytest
 import torch
-from tiny_texts import rows
+from begun import begun
 from torch import nn
 from transformers import GPT2Config, GPT2Model
 
 from deepmine_auto.errors import BadInput
 from deepmine_auto.host import the_host
-from deepmine_auto.model.assemble import build_model
 from deepmine_auto.model.guard import Refused
-from deepmine_auto.pretrained.files import original_of
 from deepmine_auto.pretrained.memory import frozen_blocks
 from deepmine_auto.pretrained.merging import merge
 from deepmine_auto.pretrained.parts import PUT_IN, blocks_of, ends_of, keep_still, linears_of, top_blocks
 from deepmine_auto.space import Choice, ranges
-from deepmine_plugins.backbones.pretrained import Pretrained
-from deepmine_plugins.tasks.text_classification import OwnTexts
 
 KINDS = {"bert": originals.bert, "roberta": originals.roberta, "t5": originals.t5, "llama": originals.llama}
 MERGED = ["lora", "dora", "rslora", "adalora", "ia3", "vera"]
@@ -33,16 +29,8 @@ def bert(tmp_path):
 
 
 def model_of(folder, kind, seed=0, beside=None, **tuning):
-    params = {
-        "attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(folder),
-        "model/pretrained/dropout": 0.0, "tuning/kind": kind,
-        **{f"tuning/{kind}/{name}": value for name, value in tuning.items()}, **(beside or {}),
-    }  # fmt: skip
-    task = OwnTexts()
-    torch.manual_seed(seed)
-    model = build_model(params, task, task.prepare_for(rows(), original_of(str(folder))), the_host())
-    Pretrained(origin=str(folder)).begin(model.backbone)
-    return model
+    named = {f"tuning/{kind}/{name}": value for name, value in tuning.items()}
+    return begun(folder, seed, **{"tuning/kind": kind, **named, **(beside or {})})[1]
 
 
 def outputs(model):
@@ -103,10 +91,7 @@ def test_the_top_layers_learn_and_what_is_below_does_not(bert, layers, learning)
 
 
 def test_what_is_frozen_drops_nothing_out(bert):
-    params = {"attention/kind": "multi_head", "model/kind": "pretrained", "model/pretrained/origin": str(bert),
-              "model/pretrained/dropout": 0.3, "tuning/kind": "top_layers", "tuning/top_layers/layers": 1}  # fmt: skip
-    task = OwnTexts()
-    model = build_model(params, task, task.prepare_for(rows(), original_of(str(bert))), the_host())
+    model = model_of(bert, "top_layers", layers=1, beside={"model/pretrained/dropout": 0.3})
     rates = [each.p for each in model.backbone.modules() if isinstance(each, torch.nn.Dropout)]
     top = [each.p for each in blocks_of(model.backbone)[-1].modules() if isinstance(each, torch.nn.Dropout)]
     assert sorted(rates)[-len([each for each in top if each]) :] == [0.3] * len([each for each in top if each])

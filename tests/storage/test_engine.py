@@ -315,7 +315,6 @@ def test_a_study_of_optunas_own_is_no_study_of_ours(desk, place):
     desk.store.storage.create_new_study([StudyDirection.MINIMIZE], "foreign")
     desk.begin("ours")
     assert desk.store.names() == ["ours"]
-    assert desk.store.exists("foreign")
     assert place.names() == {"ours", "foreign"}
     with pytest.raises(BadInput, match=r"The study 'foreign' was not begun by deepmine-auto"):
         desk.store.study("foreign")

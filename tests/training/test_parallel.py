@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import originals
 import pytest
 import torch
 from alike import CERTAIN, SGD, add_extra_losses, assert_alike, curve, last_weights
@@ -82,6 +83,20 @@ def test_several_processes_give_the_curve_and_the_weights_of_one(folder, monkeyp
     assert_alike(last_weights(several, folder), last_weights(one, folder))
     assert several[-1].cause == "budget"
     assert several[-1].facts["peak_mb"] < one[-1].facts["peak_mb"]
+
+
+@pytest.mark.slow
+def test_texts_side_by_side_teach_several_processes_what_they_teach_one(folder, tmp_path):
+    model = {"model/kind": "pretrained", "model/pretrained/origin": str(originals.bert(tmp_path / "bert"))}
+    params = {
+        **model, **SGD, "model/pretrained/dropout": 0.0, "data/head_dropout": 0.0, "tuning/kind": "full",
+        "data/tokens": "subword", "training/epochs": 1, "training/batch": 8,
+    }  # fmt: skip
+    one, several = alone_and_together(folder, 70, processes=2, params=params)
+    apart = run(assignment(folder, number=72, params={**params, "model/pretrained/packing": False}))
+    for each in (several, apart):
+        assert curve(each) == [(step, pytest.approx(value, abs=1e-4)) for step, value in curve(one)]
+        assert_alike(last_weights(each, folder), last_weights(one, folder))
 
 
 def add_a_buffer(patch):

@@ -3,17 +3,12 @@
 import originals
 import pytest
 import torch
-from tiny_texts import rows
+from begun import begun
 
 from deepmine_auto.contracts import Applied, Companion, TrainingFacts
-from deepmine_auto.host import the_host
-from deepmine_auto.model.assemble import build_model
-from deepmine_auto.pretrained.files import original_of
 from deepmine_auto.pretrained.parts import blocks_of
 from deepmine_auto.testing.technique import STEPS, TechniquePromises, Trial
 from deepmine_auto.training.parts import InParts
-from deepmine_plugins.backbones.pretrained import Pretrained
-from deepmine_plugins.tasks.text_classification import OwnTexts
 from deepmine_plugins.techniques.healing import Healing
 
 TEXTS = ["good day", "the cold road of my house", "we were happy with it, and the house was old"]
@@ -37,13 +32,8 @@ class Patient:
     """A pretrained model with other attention, on its way through some steps."""
 
     def __init__(self, folder, kind="sigmoid", steps=10, **healing):
-        params = {"attention/kind": kind, "model/kind": "pretrained", "model/pretrained/origin": str(folder),
-                  "model/pretrained/dropout": 0.0, "tuning/kind": "full"}  # fmt: skip
-        task = OwnTexts()
-        self.prepared = task.prepare_for(rows(), original_of(str(folder)))
-        torch.manual_seed(0)
-        self.model = build_model(params, task, self.prepared, the_host()).train()
-        Pretrained(origin=str(folder)).begin(self.model.backbone)
+        self.prepared, self.model = begun(folder, **{"attention/kind": kind, "tuning/kind": "full"})
+        self.model.train()
         ids = self.prepared.encode(TEXTS)
         length = max(map(len, ids))
         self.tokens_BL = torch.tensor([each + [0] * (length - len(each)) for each in ids])
