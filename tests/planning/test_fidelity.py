@@ -254,6 +254,9 @@ def test_a_trial_goes_its_whole_way_on_a_part_of_the_rows_of_which_it_reads_none
     training.draw = lambda: (drawn := draw(), read.extend(drawn[0].rows_B.tolist()))[0]
     *messages, end = training.messages()
     assert end.cause == "budget"
+    assert end.facts["training_rows"] == 40, "which a model's card tells"
+    whole = Training(assignment(kept(tmp_path / "study"), number=1, params={"training/epochs": 1}), the_host())
+    assert "training_rows" not in whole.facts()
     assert training.progress.step == training.steps == 5
     assert len(read) == len(np.unique(read)) == 40
     assert [each for each in messages if isinstance(each, Reported)][-1].share == 1000
