@@ -45,7 +45,7 @@ from deepmine_auto.refitting.all_rows import refit
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.study.budget import seconds_of
-from deepmine_auto.watching import Watcher
+from deepmine_auto.watcher import Watcher
 
 OURS = "ours"
 RESAMPLES = 10_000

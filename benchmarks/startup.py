@@ -19,7 +19,7 @@ from statistics import median
 
 from deepmine_auto.searching import search
 from deepmine_auto.study.agenda import Agenda
-from deepmine_auto.watching import Watcher
+from deepmine_auto.watcher import Watcher
 
 SPACE = """
 [plugins]

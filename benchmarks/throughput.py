@@ -32,7 +32,7 @@ from search_vs_peers import Data, Part, Tuned, encoder, ours_files, trec
 from deepmine_auto import search
 from deepmine_auto.pretrained.packing import side_by_side
 from deepmine_auto.training.batching import training_order
-from deepmine_auto.watching import Watcher
+from deepmine_auto.watcher import Watcher
 
 BATCH = 32
 CUTS = (("rows", "true"), ("rows", "false"), ("tokens", "true"), ("tokens", "false"))

@@ -15,18 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepmine_auto.data import kept
-from deepmine_auto.executors.gpus import gpus_here, seeing
-from deepmine_auto.executors.resources import Node, cores_here, shared_out
+from deepmine_auto.executors.crew import Crew, crew_of
+from deepmine_auto.executors.gpus import seeing
 from deepmine_auto.host import Host, the_host
 from deepmine_auto.model.assemble import task_of
 from deepmine_auto.planning.calibrating import Sample, megabytes, sample
 from deepmine_auto.planning.plan import Plan, plan
 from deepmine_auto.planning.request import Request
 from deepmine_auto.scratch import scratch
-from deepmine_auto.searching import workers
 from deepmine_auto.space import Space
 from deepmine_auto.study.baseline import MOST_ROWS, rows_to_fit
-from deepmine_auto.study.budget import REFIT_SHARE, SLACK, Budget
+from deepmine_auto.study.budget import REFIT_SHARE, SLACK
 from deepmine_auto.study.checkpoints import LAST_KEPT
 from deepmine_auto.study.closing import closing_seconds
 from deepmine_auto.study.finals import FINALISTS, REPEATS
@@ -39,18 +38,6 @@ BASELINE_ROWS = 4_000
 
 BYTES_OF_WEIGHT = 4
 """Bundles hold float32."""
-
-
-class Crew(NamedTuple):
-    """The trials that run at a time, and the GPUs that they hold in all."""
-
-    slots: int
-    gpus: float
-
-    @property
-    def gpus_per_trial(self) -> float:
-        """The GPUs that one trial holds. One device is measured, whatever this is."""
-        return self.gpus / self.slots
 
 
 @dataclass(frozen=True)
@@ -108,24 +95,11 @@ def dry_run(**fields: Any) -> DryRun:
         return DryRun(planned, space, estimate(planned, space, crew, host))
 
 
-def crew_of(asked: Mapping[str, Any]) -> Crew:
-    """Count what would run at a time without starting it; a cluster is taken to be like this machine, and to have the
-    GPUs that are asked for. Raises BadInput for what the search would refuse."""
-    if asked["executor"] == "inline":
-        with workers(asked) as on:
-            return Crew(on.slots, on.gpus)
-    gpus = gpus_here()
-    if asked["address"]:
-        gpus = max(gpus, asked["gpus"] or 0)
-    here = Node(float(cores_here()), gpus)
-    found = shared_out([here], asked["gpus"], asked["gpus_per_trial"], asked["workers"])
-    return Crew(found.slots, found.slots * found.gpus_per_trial)
-
-
 def estimate(planned: Plan, space: Space, crew: Crew, host: Host) -> Estimates:
     """Measure some models of a plan's space, and reckon from them. Raises DeepmineError where none can be trained,
     and BadInput where the budget ends nothing."""
-    spec, seconds = planned.spec, seconds_in(planned.budget, crew)
+    planned.budget.refuse_endless(crew.gpus)
+    spec, seconds = planned.spec, planned.budget.seconds_on(crew.gpus)
     with scratch("deepmine-dry") as folder:
         kept.keep(folder, planned.rows, planned.splits, planned.extra)
         files_mb = megabytes(folder)
@@ -156,15 +130,6 @@ def baseline_seconds(task_name: str, host: Host, folder: Path) -> float:
     begun = time.perf_counter()
     task.baseline(some, validation, prepared)
     return (time.perf_counter() - begun) * min(len(train), MOST_ROWS) / len(some)
-
-
-def seconds_in(budget: Budget, crew: Crew) -> float:
-    """The seconds that a budget leaves a study; infinite where it counts trials alone. Raises BadInput where it counts
-    nothing that this crew uses."""
-    budget.refuse_endless(crew.gpus)
-    seconds = [] if budget.seconds is None else [budget.seconds]
-    seconds += [budget.gpu_hours * 3600 / crew.gpus] if budget.gpu_hours is not None and crew.gpus else []
-    return min(seconds, default=math.inf)
 
 
 class Costs(NamedTuple):

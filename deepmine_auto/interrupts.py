@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -48,7 +50,7 @@ def listen() -> None:
 
 def hear_in_destructors() -> None:
     """Raise an interrupt that came while Python ran a destructor once that is over: from inside, nothing is raised."""
-    sys.unraisablehook = _unraisable
+    sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
 
 
 def deafen() -> None:
@@ -63,11 +65,11 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
         raise KINDS[number]
 
 
-def _unraisable(lost: UnraisableHookArgs) -> None:
+def _unraisable(tell: Callable[[UnraisableHookArgs], object], lost: UnraisableHookArgs) -> None:
     if isinstance(lost.exc_value, KeyboardInterrupt) and _received:
         threading.Timer(AGAIN, os.kill, (os.getpid(), _received[-1])).start()
     else:
-        sys.__unraisablehook__(lost)
+        tell(lost)
 
 
 def behind(error: BaseException | None) -> KeyboardInterrupt | None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
 from deepmine_auto.changing import Change
 from deepmine_auto.concluding import conclude
 from deepmine_auto.errors import unknown
@@ -30,7 +31,7 @@ from deepmine_auto.study.notes import study_note
 from deepmine_auto.study.provenance import record_plugins, unavailable
 from deepmine_auto.study.showing import note_study
 from deepmine_auto.study.writer import replay_left
-from deepmine_auto.watching import Watcher
+from deepmine_auto.watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
     request = Request(**fields)
     with seeing(request.gpus):
         planned = plan(request, host)
+    refuse_unmakeable(planned.folder)
     with workers(planned.spec["workers"]) as on:
         planned.budget.refuse_endless(on.gpus)
-        refuse_known(planned.storage, planned.name)  # who starts at the same time may have taken it meanwhile
+        refuse_known(planned.storage, planned.name)  # others may have taken name and folder meanwhile
+        refuse_existing(planned.folder)
         _prove(planned.folder, on)
         with held(planned.storage, planned.name) as (store, fence):
             study, notes = begin(planned, store)

@@ -1,6 +1,5 @@
 """A dry run foretells a search, and what it foretells comes true."""
 
-import math
 import statistics
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from deepmine_auto import estimating
 from deepmine_auto.data.kept import SEARCH, keep
 from deepmine_auto.data.split import split
 from deepmine_auto.errors import BadInput
-from deepmine_auto.estimating import Crew, baseline_seconds, crew_of, dry_run, seconds_in
+from deepmine_auto.estimating import baseline_seconds, dry_run
 from deepmine_auto.host import the_host
 from deepmine_auto.planning import calibrating
 from deepmine_auto.planning.calibrating import Measured, Sample, Sized
@@ -19,11 +18,8 @@ from deepmine_auto.searching import search
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.store import Store
-from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.closing import VERIFY_SECONDS
-from deepmine_auto.watching import Watcher
-
-ASKED = {"executor": "ray", "gpus": 0, "gpus_per_trial": None, "workers": None, "address": None}
+from deepmine_auto.watcher import Watcher
 
 
 @pytest.fixture
@@ -52,42 +48,6 @@ def foretold(**fields):
 
 
 # -- what it is reckoned from ------------------------------------------------------------------------------------------
-
-
-def test_inline_there_is_one_worker_and_no_gpu():
-    assert crew_of({**ASKED, "executor": "inline"}) == Crew(1, 0.0)
-
-
-def test_without_gpus_there_is_a_worker_a_core_unless_fewer_are_asked_for(monkeypatch):
-    monkeypatch.setattr(estimating, "cores_here", lambda: 6)
-    assert crew_of(ASKED) == Crew(6, 0.0)
-    assert crew_of({**ASKED, "workers": 2}) == Crew(2, 0.0)
-    assert crew_of({**ASKED, "workers": 20}) == Crew(6, 0.0)
-
-
-def test_gpus_are_those_asked_for_or_those_that_torch_sees(monkeypatch):
-    monkeypatch.setattr(estimating, "gpus_here", lambda: 8)
-    assert crew_of({**ASKED, "gpus": 8}) == Crew(8, 8.0)
-    assert crew_of({**ASKED, "gpus": 8, "gpus_per_trial": 0.25}) == Crew(32, 8.0)
-    assert crew_of({**ASKED, "gpus": 8, "gpus_per_trial": 4.0, "workers": 1}) == Crew(1, 4.0)
-    monkeypatch.setattr(estimating, "gpus_here", lambda: 3)
-    assert crew_of({**ASKED, "gpus": None}) == Crew(3, 3.0)
-    assert crew_of({**ASKED, "gpus": 2, "gpus_per_trial": 0.6}) == Crew(2, 1.2), "a trial keeps to one GPU"
-
-
-def test_gpus_that_the_search_would_not_find_are_refused_but_for_those_of_a_cluster():
-    with pytest.raises(BadInput, match=r"4 GPUs were asked for, and Ray reports 0"):
-        crew_of({**ASKED, "gpus": 4})
-    assert crew_of({**ASKED, "gpus": 4, "address": "10.0.0.1:6379"}) == Crew(4, 4.0)
-
-
-def test_the_seconds_are_those_of_the_budget_that_is_reached_first():
-    crew = Crew(4, 2.0)
-    assert seconds_in(Budget(seconds=600.0, gpu_hours=1.0), crew) == 600.0
-    assert seconds_in(Budget(seconds=6000.0, gpu_hours=1.0), crew) == 1800.0
-    assert seconds_in(Budget(trials=3, gpu_hours=1.0), Crew(4, 0.0)) == math.inf
-    with pytest.raises(BadInput, match=r"--max-gpu-hours ends nothing where no GPU is held\. Give --time-budget"):
-        seconds_in(Budget(gpu_hours=1.0), Crew(4, 0.0))
 
 
 def test_a_baseline_of_some_rows_is_taken_times_those_left_out(alike, monkeypatch):

@@ -69,7 +69,7 @@ class Dropped:
 def search(args, host):
     try:
         Dropped()
-        time.sleep(30)
+        time.sleep({seconds})
     except KeyboardInterrupt as interrupt:
         return interrupts.exit_code(interrupt)
 
@@ -89,13 +89,13 @@ def test_an_interrupt_that_a_library_swallowed_is_raised_again(number: int, code
 
 @pytest.mark.parametrize(("number", "code"), CODES)
 def test_an_interrupt_that_came_in_a_destructor_is_raised_after_it_and_told_nowhere(number: int, code: int) -> None:
-    done = python(IN_A_DESTRUCTOR.format(number=int(number)))
+    done = python(IN_A_DESTRUCTOR.format(number=int(number), seconds=30))
     assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_another_error_in_a_destructor_is_told() -> None:
-    other = IN_A_DESTRUCTOR.replace("os.kill(os.getpid(), {number})", "raise OSError('of another')").replace("30", "0")
-    assert "of another" in python(other).stderr
+    other = IN_A_DESTRUCTOR.replace("os.kill(os.getpid(), {number})", "raise OSError('of another')")
+    assert "of another" in python(other.format(seconds=0)).stderr
 
 
 @pytest.mark.parametrize(("number", "code"), CODES)

@@ -1,13 +1,15 @@
 """What a search leaves where it ends without a result."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fakes import Desk
 from tiny_texts import as_csv
 
 from deepmine_auto import concluding, searching
-from deepmine_auto.errors import DeepmineError
+from deepmine_auto.errors import BadInput, DeepmineError
 from deepmine_auto.executors import inline
 from deepmine_auto.messages import Reported
 from deepmine_auto.searching import search
@@ -52,6 +54,24 @@ def test_the_time_of_a_session_counts_however_it_ends(here, monkeypatch, error):
     store, study = searched(error)
     (session,) = store.sessions(study)
     assert session["spent"] > 0
+
+
+@pytest.mark.parametrize(("takes", "told"), [("name", "There is a study 'one'"), ("folder", "one exists already")])
+def test_a_name_or_folder_that_is_taken_while_workers_start_is_refused(here, monkeypatch, tmp_path, takes, told):
+    def taken(asked):
+        folder = tmp_path / "deepmine-auto"
+        folder.mkdir()
+        if takes == "name":
+            Desk(folder).begin("one")
+        else:
+            (folder / "one").mkdir()
+            (folder / "one" / "model.safetensors").touch()
+        return nullcontext(searching.Workers(inline.run, 1, 0.0, lambda _: None))
+
+    monkeypatch.setattr(searching, "workers", taken)
+    asked = {"data": "moods.csv", "space": "small.toml", "executor": "inline", "trials": 1, "study": "one"}
+    with pytest.raises(BadInput, match=told):
+        search(task="text_classification", **asked)
 
 
 def test_room_is_asked_for_before_the_locked_test_is_opened(here, monkeypatch):

@@ -14,7 +14,7 @@ from deepmine_auto.commands.outcome import as_text, to_json
 from deepmine_auto.searching import Result
 from deepmine_auto.terminal.looking import see
 from deepmine_auto.terminal.watching import EventLines, Onlooker
-from deepmine_auto.watching import Watcher
+from deepmine_auto.watcher import Watcher
 
 
 def conducted(begin: Callable[[Watcher], Result], as_json: bool) -> None:

@@ -58,6 +58,8 @@ class Tuning(Plugin):
     """The learning rate of AdamW that is tried first."""
     needs: ClassVar[str] = ""
     """The library beyond torch and transformers that it imports."""
+    share: ClassVar[str] = ""
+    """The field, if any, that is the share of the blocks, from the top, that it tunes: above 0, and 1 at most."""
     counts: ClassVar[str] = ""
     """The field, if any, that counts blocks: no more are searched than a model has."""
 
@@ -70,9 +72,8 @@ class Tuning(Plugin):
         export; a module that wraps nothing, and without which the model says something else, declares `stays = True`.
         Modules may have `extra_losses()`, by name, as means over rows, and a `step(done)`, called after each training
         step with the share that is done, while gradients are still there; what they remember must be in their state
-        dict. What lies below all that learns drops out nothing then."""
+        dict."""
 
     def work(self) -> float:
-        """Return the share `top` of the blocks that it tunes, where it has such a field: what lies below is computed
-        once, and kept."""
-        return float(getattr(self, "top", 1.0))
+        """Return the share of the blocks that it tunes: what lies below is computed once, and kept."""
+        return float(getattr(self, self.share)) if self.share else 1.0

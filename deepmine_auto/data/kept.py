@@ -25,9 +25,10 @@ REFIT = "refit"
 
 
 def keep(folder: Path, rows: Rows, splits: Mapping[str, Split], extra: Extra = NOTHING_MORE) -> None:
-    """Write rows and splits, and what there is beside them; every split has the same test rows."""
-    test = splits[SEARCH].test
-    visible = sorted({*range(len(rows))} - {*test})
+    """Write rows and splits, and what there is beside them; every split has the same test rows. Of rows that are in no
+    part nothing is written: they may be another study's test."""
+    train, validation, test = splits[SEARCH]
+    visible = sorted([*train, *validation])
     place = {row: at for at, row in enumerate(visible)}
     named = {name: {"train": [place[row] for row in each.train], "validation": [place[row] for row in each.validation]}
              for name, each in splits.items()}  # fmt: skip

@@ -24,7 +24,6 @@ from deepmine_auto.contracts import (
 )
 from deepmine_auto.host import Host
 from deepmine_auto.model.multi_head import token_mixer
-from deepmine_auto.pretrained.parts import keep_still
 from deepmine_auto.pretrained.surgery import variants_learning
 from deepmine_auto.space import plugin_from
 
@@ -95,7 +94,6 @@ def build_model(params: Params, task: Task, prepared: Prepared, host: Host) -> M
     if "tuning/kind" in params:
         with variants_learning(stack):
             tuning_of(params, host).apply(stack)
-        keep_still(stack)
     return Model(stack, task.head(cast(int, stack.dim), prepared))
 
 

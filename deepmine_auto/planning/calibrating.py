@@ -43,7 +43,7 @@ FEWEST_MEASURED, MEASURING_SECONDS = 3, 8.0
 FEWEST_STEPS, STEPPING_SECONDS = 3, 0.35
 """A measurement takes so many steps, of which the first only warms up, and more until the seconds are over."""
 
-MOST_JUDGED = 512
+MOST_TIMED = 512
 """The time of an evaluation is measured on no more rows than these."""
 
 
@@ -288,7 +288,7 @@ def _of_all_lengths(columns: Columns, most: int) -> np.ndarray:
 
 
 def _some_of(columns: Columns) -> Columns:
-    chosen = _of_all_lengths(columns, MOST_JUDGED)
+    chosen = _of_all_lengths(columns, MOST_TIMED)
     rows = [columns.tokens[columns.offsets[at] : columns.offsets[at + 1]].tolist() for at in chosen]
     return Columns.of(rows, columns.targets[chosen])
 

@@ -1,4 +1,5 @@
-"""Data-size fidelity: how many rows a trial reads, where a whole training would take too much of a search's time.
+"""Data-size fidelity: how many rows a trial reads, where a whole training would take too much of a search's time, and
+how many it is judged by and the winner is tested on then.
 
 A trial that reads a part of the rows, in random order, says nearly as well as a whole one which params are better, and
 a search needs several (arXiv:1605.07079).
@@ -6,6 +7,7 @@ a search needs several (arXiv:1605.07079).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,13 +15,14 @@ from typing import Any
 from deepmine_auto.data import kept
 from deepmine_auto.data.rows import NOTHING_MORE, Extra, Rows
 from deepmine_auto.data.split import Split
-from deepmine_auto.executors.gpus import gpus_here
+from deepmine_auto.executors.crew import crew_of
 from deepmine_auto.host import Host
 from deepmine_auto.model.assemble import task_of
 from deepmine_auto.planning.calibrating import paces
 from deepmine_auto.scratch import scratch
 from deepmine_auto.space import FIDELITY, Choice, Space
 from deepmine_auto.study.baseline import rows_to_fit
+from deepmine_auto.study.budget import Budget
 from deepmine_auto.training.recipe import READINGS, THINNED
 from deepmine_auto.training.trial import let_go
 
@@ -31,7 +34,7 @@ TRIALS = 6
 so several end, and so do reruns. Of evaluations only those by rows that were given count: the others are few."""
 
 FEWEST = 2_000
-"""It reads so many rows in any case, and is judged by so many where there are."""
+"""It reads so many rows in any case, and is judged by so many, and the winner tested on so many, where there are."""
 
 READ_FOR_JUDGED = 4
 """It reads so many rows at least for each that it is judged by, as it is judged several times."""
@@ -44,10 +47,10 @@ def most_read(
     space: Space, spec: Mapping[str, Any], host: Host, train: Rows, extra: Extra = NOTHING_MORE, judged: int = 0
 ) -> int:
     """The most rows that a trial of a space may read, so that it takes its share of the time on this machine, where so
-    many validation rows were given; 0, for no limit, where there are not many rows, or no time is given, or the space
-    says by itself how many are read, or trials run elsewhere."""
-    seconds, says = _seconds(spec), FIDELITY in {*space.fixed, *(each.name for each in space.params)}
-    if seconds is None or says or len(train) < MANY or spec["workers"]["address"]:
+    many validation rows were given; 0, for no limit, where there are not many rows, or neither time nor GPU hours pass,
+    or the space says by itself how many are read, or trials run elsewhere."""
+    says = FIDELITY in {*space.fixed, *(each.name for each in space.params)}
+    if says or len(train) < MANY or spec["workers"]["address"] or math.isinf(seconds := _seconds(spec)):
         return 0
     pace = _pace(space, spec, host, train, extra)
     judging = len(THINNED[-1]) * judged / READINGS
@@ -80,12 +83,10 @@ def told(most: int, parts: Mapping[str, int], locked: int) -> Iterator[str]:
         yield f"The winner is tested on {parts['test']:,} of {locked:,} rows that are held out for it."
 
 
-def _seconds(spec: Mapping[str, Any]) -> float | None:
-    """The time of a search: its time budget, or GPU hours over the GPUs that trials hold on this machine."""
-    seconds, hours, asked = spec["budget"]["seconds"], spec["budget"]["gpu_hours"], spec["workers"]["gpus"]
-    gpus = gpus_here() if asked is None else asked
-    held = [3600 * hours / gpus] if hours and gpus else []
-    return min([*held, *([] if seconds is None else [seconds])], default=None)
+def _seconds(spec: Mapping[str, Any]) -> float:
+    """The time of a search, where GPU hours pass too; infinite where nothing limits it."""
+    budget = Budget(**spec["budget"])
+    return budget.seconds_on(0.0 if budget.gpu_hours is None else crew_of(spec["workers"]).gpus)
 
 
 def _pace(space: Space, spec: Mapping[str, Any], host: Host, train: Rows, extra: Extra) -> float:

@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
+from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.contracts import Prepared, Task
 from deepmine_auto.data.fingerprint import content, fingerprint
 from deepmine_auto.data.kept import SEARCH
@@ -24,7 +24,7 @@ from deepmine_auto.objectives import limits_from, objectives_from
 from deepmine_auto.planning.fidelity import most_judged, most_read, most_tested, reading, told
 from deepmine_auto.planning.request import WORKERS, Request, check_workers
 from deepmine_auto.planning.searchable import Searched, space_over
-from deepmine_auto.planning.splits import judged_less, splits_of, validation_given
+from deepmine_auto.planning.splits import fewer_held_out, splits_of, validation_given
 from deepmine_auto.pretrained.choosing import chosen_from, longest_reader
 from deepmine_auto.pretrained.skeleton import Skeleton
 from deepmine_auto.space import Space
@@ -61,8 +61,8 @@ def plan(request: Request, host: Host) -> Plan:
     """Read the data, join the space, and check it all. Raises BadInput."""
     check_workers(vars(request))
     task_class: type[Task] = host.get("task", request.task)
-    aims, file = _aims(request, task_class), _file(request, task_class, host)
     storage, folder, name = _places(request, task_class.own_data)
+    aims, file = _aims(request, task_class), _file(request, task_class, host)
     task = reading_longest(file, task_class)
     given = _given(request, task, file, host)
     rows, prepared, extra = given.rows, given.prepared, given.extra
@@ -94,7 +94,7 @@ class _Given(NamedTuple):
 
 
 def _given(request: Request, task: Task, file: SpaceFile, host: Host) -> _Given:
-    """Read it. Raises BadInput for rows of any part, the test too: that is not looked at before the search is over."""
+    """Read it, and encode the test's rows too, so that a bad one is refused now. Raises BadInput."""
     rows = without_duplicates(task.read(_source(request)))
     splits = splits_of(task, request.seed, rows)
     train, _, test = splits[SEARCH]
@@ -114,7 +114,7 @@ def _in_time(
     most = most_read(space, facts, host, given.rows.take(train), given.extra, judged)
     if not most:
         return 0, given.splits
-    fewer = judged_less(task, facts["seed"], given.rows, given.splits, most_judged(most), most_tested(most))
+    fewer = fewer_held_out(task, facts["seed"], given.rows, given.splits, most_judged(most), most_tested(most))
     return most, fewer
 
 
@@ -213,7 +213,6 @@ def _places(request: Request, own_data: str) -> tuple[Place, Path, str]:
     refuse_known(storage, name)
     folder = (Path(request.output).expanduser() if request.output else storage.folder / name).absolute()
     refuse_existing(folder)
-    refuse_unmakeable(folder)
     return storage, folder, name
 
 

@@ -43,7 +43,7 @@ def space_over(
     lengths, left_out = sorted(map(len, prepared.encode(inputs))), list[str]()
     models = skeletons_of(file, prepared.max_len, host)
     file = tunable(file, models, left_out, host)
-    admit = admission(lengths, prepared.max_len, left_out, faults(host, unchecked), models, here=here)
+    admit = admitting(lengths, prepared.max_len, left_out, faults(host, unchecked), models, here=here)
     return Searched(file, build_space(file, host, task, admit), lengths, models, tuple(dict.fromkeys(left_out)))
 
 
@@ -52,7 +52,7 @@ def faults(host: Host, unchecked: bool) -> Callable[[str], str]:
     return lambda name: "" if unchecked else fault(host.brought("attention", name))
 
 
-def admission(
+def admitting(
     lengths: Sequence[int],
     most: int,
     left_out: list[str],

@@ -29,11 +29,10 @@ def splits_of(task: Task, seed: int, rows: Rows) -> Mapping[str, Split]:
     return _with_repeats(task, seed, rows, first, strata)
 
 
-def judged_less(
+def fewer_held_out(
     task: Task, seed: int, rows: Rows, before: Mapping[str, Split], validation: int, test: int
 ) -> Mapping[str, Split]:
-    """The splits where no more validation rows are held out, and no more test rows are tested on, than so many; those
-    that were given stay."""
+    """The splits with no more validation rows, and no more test rows, than so many; those that were given stay."""
     first, strata, given = before[SEARCH], task.strata(rows), rows.parts or ()
     if "validation" not in given and len(first.validation) > validation:
         first = fewer_judged(first, strata, validation, seed_of(seed, "judged"))

@@ -1,9 +1,10 @@
 """What the frozen lower part of a pretrained model says of each row, computed once and kept in the study's folder: a
 trial that trains the head or the top alone pays only for these.
 
-Rows are known by their tokens, so that a text that a technique has changed is computed as ever. Nothing is kept where
-the lower part learns, drops out, or has attention that was put into it, nor of a model whose blocks share their weights
-or pass on more than vectors, or that computes more than its blocks do.
+Rows are known by their tokens, so that a text that a technique has changed is computed as ever. What is remembered
+drops out nothing. Nothing is kept where the lower part learns or has attention that was put into it, nor of a model
+whose blocks share their weights or pass on more than vectors, or that computes more than its blocks do, or that drops
+out without a module for it.
 
 Shapes: B batch, L length, D dim, T tokens of all rows, N tokens of a batch.
 """
@@ -81,7 +82,7 @@ class Memory:
 
 
 def frozen_blocks(model: nn.Module) -> int:
-    """How many of the lowest blocks say the same of a text every time; 0 where something before them does not."""
+    """How many of the lowest blocks stay as they are; 0 where something beside the blocks does not."""
     blocks = blocks_of(model)
     inside = {id(each) for block in blocks for each in block.modules()}
     if any(_changes(each) for each in model.modules() if id(each) not in inside):
@@ -91,9 +92,8 @@ def frozen_blocks(model: nn.Module) -> int:
 
 
 def _changes(module: nn.Module) -> bool:
-    """Whether a module learns or drops out; a variant that was put in may anneal, draw or add to the loss."""
-    learns = any(each.requires_grad for each in module.parameters(recurse=False))
-    return learns or isinstance(module, Transplant) or (isinstance(module, nn.Dropout) and module.p > 0)
+    """Whether a module learns; a variant that was put in may anneal, draw or add to the loss."""
+    return isinstance(module, Transplant) or any(each.requires_grad for each in module.parameters(recurse=False))
 
 
 def remember(stack: Any, folder: Path, parts: Sequence[Columns]) -> None:
@@ -105,8 +105,33 @@ def remember(stack: Any, folder: Path, parts: Sequence[Columns]) -> None:
         return
     _watch(stack, forms)
     file = folder / f"frozen-{_key(stack, count, parts)}.safetensors"
+    dropped_out = _keep_still(stack, count, parts[0])
     if _can_be_passed_over(stack, parts[0]) and _is_there(file, stack, parts):
         stack.memory = Memory(load_file(file)["vectors"], parts)
+        return
+    for each, rate in dropped_out.items():
+        each.p = rate
+
+
+def _keep_still(stack: PretrainedStack, count: int, columns: Columns) -> dict[nn.Dropout, float]:
+    """Let nothing drop out in the lowest blocks and before them; return what did, and its rate."""
+    below = [each for block in blocks_of(stack.model)[:count] for each in block.modules()]
+    dropping = [each for each in [*below, *_asked_below(stack, columns)] if isinstance(each, nn.Dropout)]
+    rates = {each: each.p for each in dropping}
+    for each in rates:
+        each.p = 0.0
+    return rates
+
+
+def _asked_below(stack: PretrainedStack, columns: Columns) -> list[nn.Module]:
+    """What computes before the frozen part has said what it has to say."""
+    heard: list[nn.Module] = []
+    hooks = [each.register_forward_pre_hook(lambda own, _: heard.append(own)) for each in stack.modules()]
+    batch = columns.batch([int(columns.lengths.argmin())], next(stack.parameters()).device)
+    _lower(stack, batch.tokens_BL, batch.keep_BL)
+    for each in hooks:
+        each.remove()
+    return heard
 
 
 def _size(stack: PretrainedStack, parts: Sequence[Columns]) -> int:

@@ -52,7 +52,7 @@ def top_blocks(model: nn.Module, top: float) -> list[nn.Module]:
     return blocks[-max(1, math.ceil(top * len(blocks))) :]
 
 
-def reached(model: nn.Module) -> list[nn.Module]:
+def blocks_with_gradients(model: nn.Module) -> list[nn.Module]:
     """The blocks that gradients go through: from the lowest on that learns, or all where something beside them does.
     Raises BadInput where the model has none."""
     blocks = [*blocks_of(model)]
@@ -61,21 +61,6 @@ def reached(model: nn.Module) -> list[nn.Module]:
     if any(each.requires_grad and id(each) not in inside for each in model.parameters()):
         return blocks
     return blocks[learns.index(True) :] if True in learns else []
-
-
-def keep_still(model: nn.Module) -> None:
-    """Let nothing drop out below all that learns, so that it says the same of a text every time, and is computed once;
-    but for the few models that drop out without a module for it."""
-    try:
-        blocks, above = blocks_of(model), reached(model)
-    except BadInput:  # without blocks nothing lies below anything
-        return
-    if len(above) == len(blocks):
-        return
-    moving = {id(each) for block in above for each in block.modules()}
-    for each in model.modules():
-        if isinstance(each, nn.Dropout) and id(each) not in moving:
-            each.p = 0.0
 
 
 def linears_of(model: nn.Module, targets: str, top: float = 1.0) -> list[str]:

@@ -23,7 +23,7 @@ from deepmine_auto.model.dense import hook_of
 from deepmine_auto.model.guard import Refused, check_call
 from deepmine_auto.model.mask import Mask
 from deepmine_auto.model.multi_head import Mixer, MultiHead, token_mixer
-from deepmine_auto.pretrained.parts import PUT_IN, asked, reached
+from deepmine_auto.pretrained.parts import PUT_IN, asked, blocks_with_gradients
 from deepmine_auto.training.parts import total
 
 if TYPE_CHECKING:
@@ -166,9 +166,10 @@ def variants_learning(model: nn.Module) -> Iterator[None]:
     variants = [each for each in model.modules() if isinstance(each, Transplant)]
     learning = [each for variant in variants for each in variant.parameters() if each.requires_grad]
     yield
-    gets_gradients = {id(each) for block in reached(model) for each in block.parameters()} if learning else set()
+    blocks = blocks_with_gradients(model) if learning else []
+    reached = {id(each) for block in blocks for each in block.parameters()}
     for each in learning:
-        each.requires_grad_(id(each) in gets_gradients)
+        each.requires_grad_(id(each) in reached)
 
 
 def losses_of(model: nn.Module) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from deepmine_auto.host import Host, the_host
 from deepmine_auto.messages import WHOLE, Assignment, Ended, Message, Reported
 from deepmine_auto.model.assemble import backbone_of, task_of
 from deepmine_auto.refitting.once_more import assignment_of, built, checkpoints_of, to_its_end
-from deepmine_auto.space import FIDELITY
+from deepmine_auto.space import plugin_from
 from deepmine_auto.storage import tables
 from deepmine_auto.storage.engine import Fence
 from deepmine_auto.storage.place import Place, held
@@ -37,7 +37,7 @@ from deepmine_auto.study.seeding import seed_of
 from deepmine_auto.study.writer import replay_left
 from deepmine_auto.training.loop import Training
 from deepmine_auto.training.prepared import ready
-from deepmine_auto.training.recipe import MOST_REPORTS
+from deepmine_auto.training.recipe import MOST_REPORTS, Recipe
 
 HOW = "on the rows of training and validation"
 BESIDE = "which was fitted on the training rows alone"
@@ -108,7 +108,7 @@ def _assignment(row: StudyRow, store: Store, trial: int, host: Host) -> Assignme
 def rows_read(params: Mapping[str, Any], rows: int) -> tuple[int, str]:
     """How many of so many rows a training reads, and that in words; where it reads a part, it is as long as the trial's
     own was, and of the rows of validation as many are among them as chance will have."""
-    read = min(rows, int(params.get(FIDELITY, 0)) or rows)
+    read = min(rows, plugin_from(Recipe, params, "training").reads(rows))
     return read, f"all {rows:,} rows" if read == rows else f"{read:,} of {rows:,} rows"
 
 
@@ -178,7 +178,7 @@ def _exported(folder: Path, training: Training, beside: Training, row: StudyRow,
     evidence = _evidence(training, beside, row, store)
     opened = sum(each["kind"] == "test opened" for each in store.rows(tables.events, row.id))
     read, which = rows_read(params, len(training.train))
-    facts = {**training.facts(), "training_rows": read, "test_opened": opened}
+    facts = {"training_rows": read, **training.facts(), "test_opened": opened}
     facts["trained_share"] = round((training.progress.step - training.before) / training.steps, 3)
     sentence = f"{evidence.sentence()}; trained on {which}"
     chosen = Chosen(trial, REFIT, training.assignment.seed, "")

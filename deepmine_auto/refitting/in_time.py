@@ -20,7 +20,7 @@ from deepmine_auto.training.loop import device_here
 if TYPE_CHECKING:
     from deepmine_auto.opening import Opened
     from deepmine_auto.storage.store import Row
-    from deepmine_auto.watching import Watcher
+    from deepmine_auto.watcher import Watcher
 
 
 def refit_seconds(agenda: Agenda) -> float:

@@ -80,6 +80,12 @@ class Budget:
         if self.trials is None and self.seconds is None and not gpus:
             raise BadInput("--max-gpu-hours ends nothing where no GPU is held.", "Give --time-budget or --trials.")
 
+    def seconds_on(self, gpus: float) -> float:
+        """The seconds that it leaves a search which holds so many GPUs; infinite where it counts trials alone."""
+        seconds = [] if self.seconds is None else [self.seconds]
+        seconds += [self.gpu_hours * 3600 / gpus] if self.gpu_hours is not None and gpus else []
+        return min(seconds, default=math.inf)
+
     def __str__(self) -> str:
         trials = [] if self.trials is None else [f"{self.trials} trials"]
         seconds = [] if self.seconds is None else [f"{self.seconds:g} s"]

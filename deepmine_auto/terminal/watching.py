@@ -16,7 +16,7 @@ from deepmine_auto.study.finals import REPEATS
 from deepmine_auto.study.ledger import TOLD
 from deepmine_auto.terminal.progress import Beside, best_trial, reopened_at, words_of
 from deepmine_auto.terminal.words import plain
-from deepmine_auto.watching import Watcher
+from deepmine_auto.watcher import Watcher
 
 
 class Onlooker(Watcher):

@@ -278,8 +278,9 @@ class Training:
 
     def facts(self) -> dict[str, float]:
         """Numbers that a trial's row keeps."""
-        read = self.recipe.reads(len(self.train))
-        part = {"training_rows": read} if read < len(self.train) else {}
+        done = (self.progress.step - self.before) / self.steps
+        read = round(done * self.recipe.reads(len(self.train)))
+        part = {"training_rows": max(0, read)} if read < len(self.train) else {}
         return {"params_million": params_million(self.model), "seconds": round(self.progress.seconds, 3), **part}
 
     # -- steps -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from deepmine_auto import AttentionCore, Caps, DenseAttention
 from deepmine_auto.contracts import Brought
 from deepmine_auto.errors import BadInput, MissingExtra
 from deepmine_auto.planning import conformance
-from deepmine_auto.planning.searchable import admission
+from deepmine_auto.planning.searchable import admitting
 from deepmine_auto.testing import checks
 from deepmine_auto.testing.checks import Promise
 from deepmine_plugins.attention.multi_head import MultiHead
@@ -72,7 +72,7 @@ def test_without_pytest_the_remedies_are_told(monkeypatch):
 
 def test_a_variant_that_breaks_a_promise_is_left_out_and_named():
     left_out, both = [], {"leaky": Leaky, "multi_head": MultiHead}
-    admit = admission([5, 9], 9, left_out, {"leaky": "padding leaks", "multi_head": ""}.get)
+    admit = admitting([5, 9], 9, left_out, {"leaky": "padding leaks", "multi_head": ""}.get)
     assert admit(both, [Encoder]) == {"multi_head": MultiHead}
     assert left_out == ["left out: leaky breaks a promise: padding leaks"]
     why = r"No core or mixer is among the attentions leaky: leaky breaks a promise: padding leaks\. Add one"
@@ -86,6 +86,6 @@ def test_a_variant_that_breaks_a_promise_is_not_asked_what_it_costs():
 
     raising = type("Raising", (Leaky,), {"cost": cost})
     left_out = []
-    admit = admission([5, 9], 9, left_out, {"raising": "its cost raises", "multi_head": ""}.get)
+    admit = admitting([5, 9], 9, left_out, {"raising": "its cost raises", "multi_head": ""}.get)
     assert [*admit({"raising": raising, "multi_head": MultiHead}, [Encoder])] == ["multi_head"]
     assert left_out == ["left out: raising breaks a promise: its cost raises"]

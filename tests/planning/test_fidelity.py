@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fakes import Desk
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from tiny_texts import as_csv, assignment, kept
@@ -12,6 +13,8 @@ from deepmine_auto.changing import as_much_read
 from deepmine_auto.data.kept import SEARCH
 from deepmine_auto.data.rows import Rows
 from deepmine_auto.data.split import fewer_judged, fewer_tested, split
+from deepmine_auto.errors import BadInput
+from deepmine_auto.executors import crew
 from deepmine_auto.host import the_host
 from deepmine_auto.messages import Reported
 from deepmine_auto.planning import fidelity, splits
@@ -24,7 +27,8 @@ from deepmine_auto.training.recipe import Recipe
 
 EPOCHS = Param("training/epochs", Int(1, 12), {})
 SPACE = Space((EPOCHS,), {"model/kind": "encoder"})
-SPEC = {"budget": {"seconds": 600.0, "gpu_hours": None}, "workers": {"address": None, "gpus": None}}
+HERE = {"executor": "ray", "address": None, "gpus": None, "gpus_per_trial": None, "workers": None}
+SPEC = {"budget": {"seconds": 600.0, "gpu_hours": None}, "workers": HERE}
 
 
 @pytest.fixture
@@ -73,14 +77,13 @@ def test_it_is_judged_by_rows_that_take_no_longer_than_what_it_reads():
 
 
 def test_gpu_hours_are_time_too_where_trials_hold_gpus(pace, monkeypatch):
-    monkeypatch.setattr(fidelity, "gpus_here", lambda: 2)
-    assert (
-        most(budget={"seconds": None, "gpu_hours": 1 / 3})
-        == most(budget={"seconds": 600.0, "gpu_hours": 9.0})
-        == 50_000
-    )
-    assert most(budget={"seconds": None, "gpu_hours": 1.0}, workers={"address": None, "gpus": 6}) == 50_000
-    assert most(budget={"seconds": None, "gpu_hours": 1.0}, workers={"address": None, "gpus": 0}) == 0
+    def read(hours, seconds=None, **workers):
+        return most(budget={"seconds": seconds, "gpu_hours": hours}, workers={**HERE, **workers})
+
+    monkeypatch.setattr(crew, "gpus_here", lambda: 2)
+    assert read(1 / 3) == read(9.0, seconds=600.0) == 50_000
+    assert read(1 / 12, gpus_per_trial=0.5, workers=1) == 50_000
+    assert read(1.0, gpus=0) == 0
 
 
 @pytest.mark.parametrize("epochs", [Int(1, 1), Choice(1), None])
@@ -101,7 +104,8 @@ def test_it_reads_some_rows_however_slow_it_is(pace):
     [
         (SPACE, MANY - 1, {}),
         (SPACE, 30_000, {"budget": {"seconds": None, "gpu_hours": None}}),
-        (SPACE, 30_000, {"workers": {"address": "10.0.0.1:6379", "gpus": None}}),
+        (SPACE, 30_000, {"workers": {**HERE, "address": "10.0.0.1:6379"}}),
+        (SPACE, 30_000, {"budget": {"seconds": None, "gpu_hours": 1.0}, "workers": {**HERE, "executor": "inline"}}),
         (Space((EPOCHS,), {FIDELITY: 0}), 30_000, {}),
         (Space((EPOCHS, Param(FIDELITY, Choice(1_000, 9_000), {})), {}), 30_000, {}),
     ],
@@ -149,6 +153,20 @@ def test_a_plan_tries_models_of_its_space_and_says_how_many_rows_a_trial_reads_a
     assert {tuple(each.test) for each in found.splits.values()} == {tuple(found.splits[SEARCH].test)}
     assert found.spec["locked"] == whole.spec["locked"], "the same rows are locked away"
     assert [*here.iterdir()] == [here / "moods.csv"]
+
+
+@pytest.mark.parametrize("known", ["study", "folder"])
+def test_a_name_or_folder_that_is_there_is_refused_before_models_are_tried(here, many, monkeypatch, known):
+    monkeypatch.setattr(fidelity, "_pace", lambda *_: pytest.fail("tried"))
+    folder = here / "deepmine-auto"
+    folder.mkdir()
+    if known == "study":
+        Desk(folder).begin("mine")
+    else:
+        (folder / "mine").mkdir()
+        (folder / "mine" / "file").touch()
+    with pytest.raises(BadInput, match="There is a study 'mine'" if known == "study" else "mine exists already"):
+        planned(study="mine")
 
 
 def test_rows_that_were_given_for_validation_and_test_stay(here, many):
@@ -254,9 +272,16 @@ def test_a_trial_goes_its_whole_way_on_a_part_of_the_rows_of_which_it_reads_none
     training.draw = lambda: (drawn := draw(), read.extend(drawn[0].rows_B.tolist()))[0]
     *messages, end = training.messages()
     assert end.cause == "budget"
-    assert end.facts["training_rows"] == 40, "which a model's card tells"
-    whole = Training(assignment(kept(tmp_path / "study"), number=1, params={"training/epochs": 1}), the_host())
-    assert "training_rows" not in whole.facts()
+    assert end.facts["training_rows"] == 40
     assert training.progress.step == training.steps == 5
     assert len(read) == len(np.unique(read)) == 40
     assert [each for each in messages if isinstance(each, Reported)][-1].share == 1000
+
+
+def test_a_card_tells_how_many_rows_a_model_has_read_where_it_was_no_epoch(tmp_path):
+    training = Training(assignment(kept(tmp_path / "study"), number=0, params={"training/epochs": 2}), the_host())
+    read = {}
+    for step in (0, 1, 3, 4, 8):  # an epoch has four
+        training.progress.step = step
+        read[step] = training.facts().get("training_rows")
+    assert read == {0: 0, 1: 16, 3: 48, 4: None, 8: None}

@@ -178,13 +178,38 @@ def test_what_learns_from_the_bottom_remembers_nothing(tmp_path, tuning):
     assert not [*tmp_path.glob("frozen-*")]
 
 
-def test_what_drops_out_counts_as_not_frozen(tmp_path):
-    model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path)
-    assert frozen_blocks(model.backbone.model) == 2
-    model.backbone.model.encoder.layer[1].output.dropout.p = 0.1
-    assert frozen_blocks(model.backbone.model) == 1
-    model.backbone.model.embeddings.dropout.p = 0.1
-    assert frozen_blocks(model.backbone.model) == 0
+def rates(model):
+    """At what rate each part drops out, by name."""
+    return {name: each.p for name, each in model.backbone.model.named_modules() if isinstance(each, torch.nn.Dropout)}
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "rslora", "adalora", "vera", "ia3", "pfeiffer", "houlsby", "prefix"])
+def test_what_is_remembered_drops_out_nothing_and_what_learns_does(tmp_path, kind):
+    tuned = {"tuning/kind": kind, f"tuning/{kind}/top": 0.5}
+    model, _ = remembering(originals.bert(tmp_path / "bert"), tmp_path, **tuned)
+    assert model.backbone.memory is not None
+    own = {name: rate for name, rate in rates(model).items() if name.endswith("output.dropout") or "embed" in name}
+    assert {name for name, rate in own.items() if rate == 0.0} == {
+        "embeddings.dropout", "encoder.layer.0.attention.output.dropout", "encoder.layer.0.output.dropout"
+    }  # fmt: skip
+    assert {*own.values()} == {0.0, 0.1}
+
+
+@pytest.mark.parametrize("kind", [originals.albert, originals.t5])
+def test_where_nothing_can_be_remembered_all_drops_out_as_is_asked(tmp_path, kind):
+    folder = kind(tmp_path / "model")
+    model, _ = remembering(folder, tmp_path)
+    assert model.backbone.memory is None
+    assert rates(model) == rates(begun(folder, **params_of(folder, 1))[1])
+    assert 0.1 in rates(model).values()
+
+
+def test_where_nothing_can_be_kept_all_drops_out_as_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "MOST_BYTES_OF_ALL", 0)
+    folder = originals.bert(tmp_path / "bert")
+    model, _ = remembering(folder, tmp_path)
+    assert model.backbone.memory is None
+    assert rates(model) == rates(begun(folder, **params_of(folder, 1))[1])
 
 
 @pytest.mark.parametrize("kind", [originals.albert, originals.t5])
@@ -279,6 +304,7 @@ def test_rows_are_computed_in_batches_of_so_many_tokens_with_padding(tmp_path, m
     shapes, lower = [], memory._lower
     monkeypatch.setattr(memory, "_lower", lambda *args: shapes.append((*args[1].shape,)) or lower(*args))
     monkeypatch.setattr(memory, "_draws", lambda *_: False)
+    monkeypatch.setattr(memory, "_keep_still", lambda *_: {})
     monkeypatch.setattr(memory, "COMPARED_ROWS", 1)
     monkeypatch.setattr(memory, "TOKENS_AT_ONCE", 10)
     model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path)

@@ -12,7 +12,7 @@ from deepmine_auto.host import the_host
 from deepmine_auto.model.guard import Refused
 from deepmine_auto.pretrained.memory import frozen_blocks
 from deepmine_auto.pretrained.merging import merge
-from deepmine_auto.pretrained.parts import PUT_IN, blocks_of, ends_of, keep_still, linears_of, top_blocks
+from deepmine_auto.pretrained.parts import PUT_IN, blocks_of, ends_of, linears_of, top_blocks
 from deepmine_auto.space import Choice, ranges
 
 KINDS = {"bert": originals.bert, "roberta": originals.roberta, "t5": originals.t5, "llama": originals.llama}
@@ -90,14 +90,6 @@ def test_the_top_layers_learn_and_what_is_below_does_not(bert, layers, learning)
     assert not any("embeddings" in name for name in moving)
 
 
-def test_what_is_frozen_drops_nothing_out(bert):
-    model = model_of(bert, "top_layers", layers=1, beside={"model/pretrained/dropout": 0.3})
-    rates = [each.p for each in model.backbone.modules() if isinstance(each, torch.nn.Dropout)]
-    top = [each.p for each in blocks_of(model.backbone)[-1].modules() if isinstance(each, torch.nn.Dropout)]
-    assert sorted(rates)[-len([each for each in top if each]) :] == [0.3] * len([each for each in top if each])
-    assert sum(each == 0.3 for each in rates) == sum(each == 0.3 for each in top) > 0
-
-
 @pytest.mark.parametrize("tuning", [{}, HALF])
 @pytest.mark.parametrize("kind", MERGED)
 def test_merged_it_computes_the_same_and_nothing_of_it_is_left(bert, kind, tuning):
@@ -150,28 +142,15 @@ def test_variants_below_what_is_tuned_learn_nothing(bert):
     assert layers_of(name for name in learning if PUT_IN in name.split(".")) == {2}
 
 
-@pytest.mark.parametrize("kind", [*BESIDE])
-def test_what_lies_below_says_the_same_of_a_text_every_time_and_what_learns_drops_out(bert, kind):
-    def rates(top):
-        dropout = {"model/pretrained/dropout": 0.3}
-        model = model_of(bert, kind, top=top, beside=dropout).backbone.model
-        own = [each for block in blocks_of(model) for each in [block.output.dropout, block.attention.output.dropout]]
-        return frozen_blocks(model), [model.embeddings.dropout.p, *(each.p for each in own)]
-
-    assert rates(0.25) == (2, [0.0] * 5 + [0.3] * 2)
-    assert rates(0.5) == (1, [0.0] * 3 + [0.3] * 4)
-    assert rates(1.0) == (0, [0.3] * 7)
-
-
-def test_a_model_without_blocks_drops_out_as_it_does():
-    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.3))
-    model[0].weight.requires_grad_(False)
-    keep_still(model)
-    assert model[1].p == 0.3
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_lies_below_what_is_tuned_stays_as_it_is(bert, kind):
+    counts = {top: frozen_blocks(model_of(bert, kind, top=top).backbone.model) for top in (0.25, 0.5, 1.0)}
+    assert counts == {0.25: 2, 0.5: 1, 1.0: 0}
 
 
 def test_the_fewer_blocks_it_tunes_the_less_work_it_is():
-    assert [the_host().get("tuning", "lora")(top=top).work() for top in (0.25, 1.0)] == [0.25, 1.0]
+    for kind in BESIDE:
+        assert [the_host().get("tuning", kind)(top=top).work() for top in (0.25, 1.0)] == [0.25, 1.0]
     assert the_host().get("tuning", "full")().work() == 1.0
 
 

@@ -17,7 +17,7 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.study.budget import SLACK
 from deepmine_auto.study.closing import VERIFY_SECONDS
-from deepmine_auto.watching import Watcher
+from deepmine_auto.watcher import Watcher
 
 SPACE = """
 [plugins]

@@ -13,7 +13,7 @@ from deepmine_auto.data.rows import Rows
 from deepmine_auto.host import the_host
 from deepmine_auto.study import baseline as baselines
 from deepmine_auto.study.baseline import GUESSED_SECONDS, MOST_ROWS, Baseline, beside, name_of, rows_to_fit
-from deepmine_auto.watching import Watcher
+from deepmine_auto.watcher import Watcher
 
 
 def test_until_it_is_fitted_its_score_is_unknown_and_its_time_is_guessed() -> None:

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from deepmine_auto.estimating import Crew
+from deepmine_auto.executors.crew import Crew
 from deepmine_auto.terminal.dry import _workers
 
 
