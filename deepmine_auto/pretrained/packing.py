@@ -43,10 +43,11 @@ class Laid(NamedTuple):
         return cls(keep_BL, (begin_B1 + keep_BL.cumsum(1) - 1)[keep_BL], rows)
 
     def packed(self, each_BL: Tensor, empty: int) -> Tensor:
-        """What belongs to tokens, in packed rows (R, L)."""
-        flat = each_BL.new_full((self.rows * each_BL.shape[1],), empty)
+        """What belongs to tokens, a number (B, L) or a vector (B, L, D), in packed rows (R, L) or (R, L, D)."""
+        _, length, *dim = each_BL.shape
+        flat = each_BL.new_full((self.rows * length, *dim), empty)
         flat[self.at_N] = each_BL[self.keep_BL]
-        return flat.view(self.rows, -1)
+        return flat.view(self.rows, length, *dim)
 
     def apart(self, said_RLD: Tensor) -> Tensor:
         """What is said of packed rows, by text (B, L, D), zero for padding."""
@@ -64,9 +65,9 @@ class Packing:
     padding: int
     longest: int
 
-    def read(self, own: Any, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor | None:
+    def read(self, stack: PretrainedStack, tokens_BL: Tensor, keep_BL: Tensor) -> Tensor | None:
         """What a model says of texts (B, L, D), zero for padding; None where packing would save no row, or a text is
-        longer than any that was tried out."""
+        longer than any that was tried out. What the stack remembers of them is packed too."""
         if tokens_BL.shape[1] > self.longest:
             return None
         laid = Laid.out(keep_BL)
@@ -79,7 +80,9 @@ class Packing:
         }
         if self.positions.told:
             given["position_ids"] = laid.packed(self.positions.of(tokens_BL), self.positions.padding or 0)
-        return laid.apart(own(**given).last_hidden_state)
+        if stack.given is not None:
+            stack.given = laid.packed(stack.given, 0)
+        return laid.apart(stack.model(**given).last_hidden_state)
 
     def _seen(self, text_RL: Tensor) -> Tensor:
         """Who looks at whom, (R, 1, L, L)."""
@@ -126,7 +129,7 @@ def _agrees(stack: PretrainedStack, packing: Packing, tokens_BL: Tensor, keep_BL
     with asked(stack):
         alone_BLD = stack(tokens_BL, keep_BL).out
         try:
-            packed_BLD = packing.read(stack.model, ids_BL, keep_BL)
+            packed_BLD = packing.read(stack, ids_BL, keep_BL)
         except Exception as error:  # each model has its own way of not taking such a mask
             if out_of_memory(error):
                 raise

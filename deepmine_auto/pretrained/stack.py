@@ -65,8 +65,8 @@ class PretrainedStack(nn.Module):
             self.given = None
 
     def _read(self, ids_BL: Tensor, keep_BL: Tensor) -> Tensor:
-        if self.packing and self.training and self.given is None:
-            packed_BLD = self.packing.read(self.model, ids_BL, keep_BL)
+        if self.packing and self.training and not self.asked:
+            packed_BLD = self.packing.read(self, ids_BL, keep_BL)
             if packed_BLD is not None:
                 return packed_BLD
         out_BLD: Tensor = self.model(input_ids=ids_BL, attention_mask=keep_BL.long()).last_hidden_state

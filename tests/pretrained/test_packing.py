@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tiny_texts import assignment, kept
 
 from deepmine_auto.host import the_host
+from deepmine_auto.pretrained.memory import forgotten, remember
 from deepmine_auto.pretrained.packing import Packing, pack, side_by_side
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import Training
@@ -100,6 +101,27 @@ def test_each_part_of_a_batch_is_packed_by_itself(tmp_path):
     torch.testing.assert_close(packed, alone)
     for name, each in expected.items():
         torch.testing.assert_close(gradients[name], each, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
+def test_what_is_remembered_of_texts_is_packed_with_them(tmp_path, kind):
+    tuned = {"tuning/kind": "top_layers", "tuning/top_layers/layers": 1, "model/pretrained/dropout": 0.1}
+    model, columns = packing(KINDS[kind](tmp_path / kind), **tuned)
+    for each in model.modules():
+        if isinstance(each, torch.nn.Dropout):
+            each.p = 0.0  # the top's too: it is compared
+    remember(model.backbone, tmp_path, [columns])
+    batch, read = columns.batch(range(len(columns))), rows_read(model)
+    packed_ND, taught = learned(model, batch)
+    with forgotten(model):
+        model.backbone.packing = None
+        alone_ND, expected = learned(model, batch)
+    assert model.backbone.memory is not None
+    assert read[0] < read[1] == (len(TEXTS), True)
+    torch.testing.assert_close(packed_ND, alone_ND, rtol=1e-4, atol=1e-5)
+    assert taught.keys() == expected.keys()
+    for name, each in expected.items():
+        torch.testing.assert_close(taught[name], each, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_only_what_trains_packs(tmp_path):
