@@ -50,7 +50,8 @@ def listen() -> None:
 
 def hear_in_destructors() -> None:
     """Raise an interrupt that came while Python ran a destructor once that is over: from inside, nothing is raised."""
-    sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
+    if getattr(sys.unraisablehook, "func", None) is not _unraisable:
+        sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
 
 
 def deafen() -> None:

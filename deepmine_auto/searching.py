@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
+from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.changing import Change
 from deepmine_auto.concluding import conclude
 from deepmine_auto.errors import unknown
@@ -56,8 +56,7 @@ def search(watcher: Watcher | None = None, **fields: Any) -> Result:
     watcher, host = watcher or Watcher(), the_host()
     request = Request(**fields)
     with seeing(request.gpus):
-        planned = plan(request, host)
-    refuse_unmakeable(planned.folder)
+        planned = plan(request, host, begins=True)
     with workers(planned.spec["workers"]) as on:
         planned.budget.refuse_endless(on.gpus)
         refuse_known(planned.storage, planned.name)  # others may have taken name and folder meanwhile

@@ -49,7 +49,8 @@ class Backbone(Plugin):
 
 
 class Tuning(Plugin):
-    """What of a pretrained model learns: all of it, its top, or something small beside it."""
+    """What of a pretrained model learns: all of it, its top, or something small beside it. A field `top`, a float, is
+    the share of the blocks, from the top, that it tunes, at least one."""
 
     kind = "tuning"
     neutral: ClassVar[bool] = True
@@ -58,8 +59,6 @@ class Tuning(Plugin):
     """The learning rate of AdamW that is tried first."""
     needs: ClassVar[str] = ""
     """The library beyond torch and transformers that it imports."""
-    share: ClassVar[str] = ""
-    """The field, if any, that is the share of the blocks, from the top, that it tunes: above 0, and 1 at most."""
     counts: ClassVar[str] = ""
     """The field, if any, that counts blocks: no more are searched than a model has."""
 
@@ -75,5 +74,6 @@ class Tuning(Plugin):
         dict."""
 
     def work(self) -> float:
-        """Return the share of the blocks that it tunes: what lies below is computed once, and kept."""
-        return float(getattr(self, self.share)) if self.share else 1.0
+        """Return its field `top`, where it has one: what lies below is computed once, and kept."""
+        top = getattr(self, "top", None)
+        return top if isinstance(top, float) and 0.0 < top <= 1.0 else 1.0

@@ -28,7 +28,7 @@ def keep(folder: Path, rows: Rows, splits: Mapping[str, Split], extra: Extra = N
     """Write rows and splits, and what there is beside them; every split has the same test rows. Of rows that are in no
     part nothing is written: they may be another study's test."""
     train, validation, test = splits[SEARCH]
-    visible = sorted([*train, *validation])
+    visible = sorted({*train, *validation})
     place = {row: at for at, row in enumerate(visible)}
     named = {name: {"train": [place[row] for row in each.train], "validation": [place[row] for row in each.validation]}
              for name, each in splits.items()}  # fmt: skip

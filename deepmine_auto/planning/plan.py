@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepmine_auto.bundle.save import refuse_existing
+from deepmine_auto.bundle.save import refuse_existing, refuse_unmakeable
 from deepmine_auto.contracts import Prepared, Task
 from deepmine_auto.data.fingerprint import content, fingerprint
 from deepmine_auto.data.kept import SEARCH
@@ -57,11 +57,14 @@ class Plan:
     extra: Extra = NOTHING_MORE
 
 
-def plan(request: Request, host: Host) -> Plan:
-    """Read the data, join the space, and check it all. Raises BadInput."""
+def plan(request: Request, host: Host, *, begins: bool = False) -> Plan:
+    """Read the data, join the space, and check it all; where the study `begins` then, its folder can be made too.
+    Raises BadInput."""
     check_workers(vars(request))
     task_class: type[Task] = host.get("task", request.task)
     storage, folder, name = _places(request, task_class.own_data)
+    if begins:
+        refuse_unmakeable(folder)
     aims, file = _aims(request, task_class), _file(request, task_class, host)
     task = reading_longest(file, task_class)
     given = _given(request, task, file, host)

@@ -96,31 +96,37 @@ def _changes(module: nn.Module) -> bool:
     return isinstance(module, Transplant) or any(each.requires_grad for each in module.parameters(recurse=False))
 
 
-def remember(stack: Any, folder: Path, parts: Sequence[Columns]) -> None:
-    """Let a pretrained stack remember what its frozen part says of some rows; what is kept is made by whoever comes
-    first. Any other module computes as ever, and so does one that has no frozen part, or for which nothing can be
-    kept."""
+def remember(stack: Any, folder: Path, parts: Sequence[Columns], *, worth: bool = True) -> None:
+    """Let a pretrained stack remember what its frozen part says of some rows, if that is `worth` it; what is kept is
+    made by whoever comes first. Any other module computes as ever, and so does one that has no frozen part.
+
+    A part that can be remembered drops out nothing, whether it is or not: what a trial learns must not depend on the
+    room that a disk has.
+    """
     count = frozen_blocks(stack.model) if hasattr(stack, "memory") else 0
-    if not count or _size(stack, parts) > MOST_BYTES or not (forms := _forms(stack, count)):
+    if not count or not (forms := _forms(stack, count)):
         return
     _watch(stack, forms)
-    file = folder / f"frozen-{_key(stack, count, parts)}.safetensors"
-    dropped_out = _keep_still(stack, count, parts[0])
-    if _can_be_passed_over(stack, parts[0]) and _is_there(file, stack, parts):
-        stack.memory = Memory(load_file(file)["vectors"], parts)
+    if not _kept_still(stack, count, parts[0]) or not worth or _size(stack, parts) > MOST_BYTES:
         return
-    for each, rate in dropped_out.items():
-        each.p = rate
+    file = folder / f"frozen-{_key(stack, count, parts)}.safetensors"
+    if _is_there(file, stack, parts):
+        stack.memory = Memory(load_file(file)["vectors"], parts)
 
 
-def _keep_still(stack: PretrainedStack, count: int, columns: Columns) -> dict[nn.Dropout, float]:
-    """Let nothing drop out in the lowest blocks and before them; return what did, and its rate."""
+def _kept_still(stack: PretrainedStack, count: int, columns: Columns) -> bool:
+    """Let nothing drop out in the lowest blocks and before them, and return whether these can be passed over then;
+    where they cannot, all drops out as it did."""
     below = [each for block in blocks_of(stack.model)[:count] for each in block.modules()]
     dropping = [each for each in [*below, *_asked_below(stack, columns)] if isinstance(each, nn.Dropout)]
     rates = {each: each.p for each in dropping}
     for each in rates:
         each.p = 0.0
-    return rates
+    if _can_be_passed_over(stack, columns):
+        return True
+    for each, rate in rates.items():
+        each.p = rate
+    return False
 
 
 def _asked_below(stack: PretrainedStack, columns: Columns) -> list[nn.Module]:
@@ -128,9 +134,11 @@ def _asked_below(stack: PretrainedStack, columns: Columns) -> list[nn.Module]:
     heard: list[nn.Module] = []
     hooks = [each.register_forward_pre_hook(lambda own, _: heard.append(own)) for each in stack.modules()]
     batch = columns.batch([int(columns.lengths.argmin())], next(stack.parameters()).device)
-    _lower(stack, batch.tokens_BL, batch.keep_BL)
-    for each in hooks:
-        each.remove()
+    try:
+        _lower(stack, batch.tokens_BL, batch.keep_BL)
+    finally:
+        for each in hooks:
+            each.remove()
     return heard
 
 

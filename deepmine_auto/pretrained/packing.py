@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepmine_auto.pretrained.parts import alike, asked
+from deepmine_auto.pretrained.memory import frozen_blocks
+from deepmine_auto.pretrained.parts import alike, asked, blocks_of
 from deepmine_auto.pretrained.positions import Positions
 from deepmine_auto.training.ends import out_of_memory
 
@@ -108,13 +109,18 @@ def pack(stack: Any, columns: Columns) -> None:
     which two stand side by side, what it says of them alone. Those with windows of their own do not, nor does one with
     vectors before the words. Any other module computes as ever."""
     rows = _three(columns.lengths)
-    if rows is None or not getattr(stack, "packs", False):
+    if rows is None or not getattr(stack, "packs", False) or _all_is_remembered(stack):
         return
     batch = columns.batch(rows, next(stack.parameters()).device)
     positions = Positions(stack.model)
     longest = int(columns.lengths.max())
     both = (Packing(positions, causal, stack.padding, longest) for causal in (False, True))
     stack.packing = next((each for each in both if _agrees(stack, each, batch.tokens_BL, batch.keep_BL)), None)
+
+
+def _all_is_remembered(stack: PretrainedStack) -> bool:
+    """Whether no block computes anything."""
+    return stack.memory is not None and frozen_blocks(stack.model) == len(blocks_of(stack.model))
 
 
 def _three(lengths: np.ndarray) -> list[int] | None:

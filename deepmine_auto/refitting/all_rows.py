@@ -7,11 +7,10 @@ are worth, only rows can tell that neither has seen: the locked test is opened o
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -75,7 +74,8 @@ def refit_held(
         _refuse_other_classes(assignment, chosen, host)
         share = best_share(row, store)
         try:
-            which = rows_read(assignment.params, _count(row))[1]
+            count = _count(row)
+            which = told(min(count, plugin_from(Recipe, assignment.params, "training").reads(count)), count)
             tell(f"trial {chosen.trial} is trained on {which}, for {share / WHOLE:.0%} of its steps")
             training = _trained(assignment, share, goes_on, row, host)
             fence.regain()  # the training may have taken hours
@@ -105,11 +105,9 @@ def _assignment(row: StudyRow, store: Store, trial: int, host: Host) -> Assignme
     return replace(found, split=REFIT, params={**found.params, "training/patience": MOST_REPORTS})
 
 
-def rows_read(params: Mapping[str, Any], rows: int) -> tuple[int, str]:
-    """How many of so many rows a training reads, and that in words; where it reads a part, it is as long as the trial's
-    own was, and of the rows of validation as many are among them as chance will have."""
-    read = min(rows, plugin_from(Recipe, params, "training").reads(rows))
-    return read, f"all {rows:,} rows" if read == rows else f"{read:,} of {rows:,} rows"
+def told(read: int, rows: int) -> str:
+    """How many of so many rows are read, in words. Of a part, as many are of the rows of validation as chance has."""
+    return f"all {rows:,} rows" if read == rows else f"{read:,} of {rows:,} rows"
 
 
 def best_share(row: StudyRow, store: Store) -> int:
@@ -177,8 +175,8 @@ def _exported(folder: Path, training: Training, beside: Training, row: StudyRow,
     refuse_without_room(folder, training.model)
     evidence = _evidence(training, beside, row, store)
     opened = sum(each["kind"] == "test opened" for each in store.rows(tables.events, row.id))
-    read, which = rows_read(params, len(training.train))
-    facts = {"training_rows": read, **training.facts(), "test_opened": opened}
+    facts = {"training_rows": len(training.train), **training.facts(), "test_opened": opened}
+    which = told(int(facts["training_rows"]), len(training.train))
     facts["trained_share"] = round((training.progress.step - training.before) / training.steps, 3)
     sentence = f"{evidence.sentence()}; trained on {which}"
     chosen = Chosen(trial, REFIT, training.assignment.seed, "")

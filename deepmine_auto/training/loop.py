@@ -121,8 +121,8 @@ class Training:
         """Let a pretrained model compute once what is frozen, read texts side by side, and move no vector of a word
         that no row has."""
         stack = self.model.backbone
-        if self.recipe.reads(len(self.train)) >= len(self.train):  # else most of it would be computed in vain
-            remember(stack, self.folder / "prepared", (self.train, self.validation))
+        worth = self.recipe.reads(len(self.train)) >= len(self.train)  # else most of it would be computed in vain
+        remember(stack, self.folder / "prepared", (self.train, self.validation), worth=worth)
         pack(stack, self.train)
         read = [each for each in (self.train, self.unlabelled, paraphrases) if each is not None]
         leave_unseen(stack, read, getattr(self.prepared, "unknown", None))
@@ -278,9 +278,8 @@ class Training:
 
     def facts(self) -> dict[str, float]:
         """Numbers that a trial's row keeps."""
-        done = (self.progress.step - self.before) / self.steps
-        read = round(done * self.recipe.reads(len(self.train)))
-        part = {"training_rows": max(0, read)} if read < len(self.train) else {}
+        read = self.recipe.read_in(self.progress.step - self.before, len(self.train))
+        part = {"training_rows": read} if read < len(self.train) else {}
         return {"params_million": params_million(self.model), "seconds": round(self.progress.seconds, 3), **part}
 
     # -- steps -------------------------------------------------------------------------------------------------------

@@ -52,6 +52,10 @@ class Recipe:
         whole = self.epochs * batches_of(rows, self.batch)
         return min(whole, batches_of(self.rows, self.batch)) if self.rows else whole
 
+    def read_in(self, steps: int, rows: int) -> int:
+        """How many of so many rows are read in the first steps, about: a batch by tokens has more or fewer."""
+        return min(rows, round(max(0, steps) * rows / batches_of(rows, self.batch)))
+
     def evaluations(self, steps: int, judged: int = 0) -> list[int]:
         """The steps after which a trial of `steps` is evaluated on `judged` rows; the last is always one of them."""
         count = min(steps, MOST_REPORTS, max(self.epochs, FEWEST_REPORTS))

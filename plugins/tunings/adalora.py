@@ -34,7 +34,6 @@ class AdaLora(Tuning):
 
     name: ClassVar[str] = "adalora"
     source: ClassVar[str] = "arXiv:2303.10512"
-    share: ClassVar[str] = "top"
 
     rank: Annotated[int, Choice(2, 4, 8, 16)] = 8
     scale: Annotated[float, Choice(1.0, 2.0, 4.0)] = 2.0

@@ -43,7 +43,6 @@ class Pfeiffer(Tuning):
 
     name: ClassVar[str] = "pfeiffer"
     source: ClassVar[str] = "arXiv:2005.00247"
-    share: ClassVar[str] = "top"
 
     size: Annotated[int, Choice(8, 16, 32, 64)] = 32
     top: Annotated[float, Choice(0.25, 0.5, 1.0)] = 1.0

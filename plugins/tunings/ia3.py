@@ -20,7 +20,6 @@ class Ia3(Tuning):
     source: ClassVar[str] = "arXiv:2205.05638"
     rate: ClassVar[float] = 5e-3
     needs: ClassVar[str] = "peft"
-    share: ClassVar[str] = "top"
 
     top: Annotated[float, Choice(0.25, 0.5, 1.0)] = 1.0
 

@@ -19,7 +19,6 @@ class Lora(Tuning):
     name: ClassVar[str] = "lora"
     source: ClassVar[str] = "arXiv:2106.09685"
     needs: ClassVar[str] = "peft"
-    share: ClassVar[str] = "top"
     form: ClassVar[dict[str, Any]] = {}
     """What peft must know of a relative of it."""
 

@@ -25,7 +25,6 @@ class Prefix(Tuning):
     name: ClassVar[str] = "prefix"
     source: ClassVar[str] = "arXiv:2101.00190"
     rate: ClassVar[float] = 5e-3
-    share: ClassVar[str] = "top"
 
     length: Annotated[int, Choice(4, 8, 16, 32)] = 16
     top: Annotated[float, Choice(0.25, 0.5, 1.0)] = 1.0

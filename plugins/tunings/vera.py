@@ -25,7 +25,6 @@ class Vera(Tuning):
     name: ClassVar[str] = "vera"
     source: ClassVar[str] = "arXiv:2310.11454"
     rate: ClassVar[float] = 1e-2
-    share: ClassVar[str] = "top"
 
     rank: Annotated[int, Choice(64, 128, 256)] = 128
     top: Annotated[float, Choice(0.25, 0.5, 1.0)] = 1.0

@@ -278,10 +278,11 @@ def test_a_trial_goes_its_whole_way_on_a_part_of_the_rows_of_which_it_reads_none
     assert [each for each in messages if isinstance(each, Reported)][-1].share == 1000
 
 
-def test_a_card_tells_how_many_rows_a_model_has_read_where_it_was_no_epoch(tmp_path):
-    training = Training(assignment(kept(tmp_path / "study"), number=0, params={"training/epochs": 2}), the_host())
+def test_a_trial_says_how_many_rows_it_has_read_where_it_was_no_epoch(tmp_path):
+    params = {"training/epochs": 2, "training/batch": 24}
+    training = Training(assignment(kept(tmp_path / "study"), number=0, params=params), the_host())
     read = {}
-    for step in (0, 1, 3, 4, 8):  # an epoch has four
+    for step in (0, 1, 2, 3, 6):  # an epoch of 64 has three
         training.progress.step = step
         read[step] = training.facts().get("training_rows")
-    assert read == {0: 0, 1: 16, 3: 48, 4: None, 8: None}
+    assert read == {0: 0, 1: 21, 2: 43, 3: None, 6: None}

@@ -195,8 +195,9 @@ def test_what_is_remembered_drops_out_nothing_and_what_learns_does(tmp_path, kin
     assert {*own.values()} == {0.0, 0.1}
 
 
-@pytest.mark.parametrize("kind", [originals.albert, originals.t5])
-def test_where_nothing_can_be_remembered_all_drops_out_as_is_asked(tmp_path, kind):
+@pytest.mark.parametrize("kind", [originals.albert, originals.t5, originals.bert])
+def test_what_cannot_be_passed_over_drops_out_as_is_asked(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(memory, "_can_be_passed_over", lambda *_: False)
     folder = kind(tmp_path / "model")
     model, _ = remembering(folder, tmp_path)
     assert model.backbone.memory is None
@@ -204,12 +205,16 @@ def test_where_nothing_can_be_remembered_all_drops_out_as_is_asked(tmp_path, kin
     assert 0.1 in rates(model).values()
 
 
-def test_where_nothing_can_be_kept_all_drops_out_as_is_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "MOST_BYTES_OF_ALL", 0)
+@pytest.mark.parametrize("most", ["MOST_BYTES", "MOST_BYTES_OF_ALL"])
+def test_what_a_trial_learns_does_not_depend_on_the_room_that_there_is(tmp_path, monkeypatch, most):
     folder = originals.bert(tmp_path / "bert")
-    model, _ = remembering(folder, tmp_path)
-    assert model.backbone.memory is None
-    assert rates(model) == rates(begun(folder, **params_of(folder, 1))[1])
+    remembered, _ = remembering(folder, tmp_path)
+    monkeypatch.setattr(memory, most, 0)
+    (tmp_path / "other").mkdir()
+    computed, _ = remembering(folder, tmp_path / "other")
+    assert remembered.backbone.memory is not None
+    assert computed.backbone.memory is None
+    assert rates(computed) == rates(remembered)
 
 
 @pytest.mark.parametrize("kind", [originals.albert, originals.t5])
@@ -304,7 +309,7 @@ def test_rows_are_computed_in_batches_of_so_many_tokens_with_padding(tmp_path, m
     shapes, lower = [], memory._lower
     monkeypatch.setattr(memory, "_lower", lambda *args: shapes.append((*args[1].shape,)) or lower(*args))
     monkeypatch.setattr(memory, "_draws", lambda *_: False)
-    monkeypatch.setattr(memory, "_keep_still", lambda *_: {})
+    monkeypatch.setattr(memory, "_asked_below", lambda *_: [])
     monkeypatch.setattr(memory, "COMPARED_ROWS", 1)
     monkeypatch.setattr(memory, "TOKENS_AT_ONCE", 10)
     model, batch = remembering(originals.bert(tmp_path / "bert"), tmp_path)

@@ -12,6 +12,7 @@ from tiny_texts import assignment, kept
 from deepmine_auto.host import the_host
 from deepmine_auto.pretrained.memory import forgotten, remember
 from deepmine_auto.pretrained.packing import Packing, pack, side_by_side
+from deepmine_auto.pretrained.parts import blocks_of
 from deepmine_auto.training.batching import Columns
 from deepmine_auto.training.loop import Training
 from deepmine_auto.training.parts import InParts
@@ -111,12 +112,15 @@ def test_what_is_remembered_of_texts_is_packed_with_them(tmp_path, kind):
         if isinstance(each, torch.nn.Dropout):
             each.p = 0.0  # the top's too: it is compared
     remember(model.backbone, tmp_path, [columns])
-    batch, read = columns.batch(range(len(columns))), rows_read(model)
+    batch, read, computed = columns.batch(range(len(columns))), rows_read(model), []
+    for block in blocks_of(model.backbone):
+        linears = [each for each in block.modules() if isinstance(each, torch.nn.Linear)]
+        linears[0].register_forward_hook(lambda own, *_: computed.append(own))
     packed_ND, taught = learned(model, batch)
+    assert len(computed) == 1, "two blocks are remembered"
     with forgotten(model):
         model.backbone.packing = None
         alone_ND, expected = learned(model, batch)
-    assert model.backbone.memory is not None
     assert read[0] < read[1] == (len(TEXTS), True)
     torch.testing.assert_close(packed_ND, alone_ND, rtol=1e-4, atol=1e-5)
     assert taught.keys() == expected.keys()

@@ -95,17 +95,9 @@ def test_it_learns_from_training_and_validation_rows_and_from_no_other(study, re
     assert f"trial 0 is trained on all {len(both)} rows" in said
 
 
-@pytest.mark.parametrize(
-    ("params", "read"),
-    [
-        ({}, (900, "all 900 rows")),
-        ({"training/rows": 0}, (900, "all 900 rows")),
-        ({"training/rows": 5_000}, (900, "all 900 rows")),
-        ({"training/rows": 40}, (40, "40 of 900 rows")),
-    ],
-)
-def test_it_says_how_many_rows_it_reads(params, read):
-    assert all_rows.rows_read(params, 900) == read
+@pytest.mark.parametrize(("read", "words"), [(1_900, "all 1,900 rows"), (40, "40 of 1,900 rows")])
+def test_it_says_how_many_rows_it_reads(read, words):
+    assert all_rows.told(read, 1_900) == words
 
 
 def test_the_bundle_scores_what_was_said_and_its_card_says_beside_what(study, refitted):
