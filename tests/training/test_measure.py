@@ -76,7 +76,7 @@ def test_an_end_before_the_first_report_has_no_costs(folder):
         next(iter(training.model.parameters())).fill_(float("inf"))
     (end,) = training.messages()
     assert isinstance(end, Ended)
-    assert set(end.facts) == {"params_million", "seconds"}
+    assert set(end.facts) == {"params_million", "seconds", "training_rows"}
 
 
 # -- that it changes nothing -------------------------------------------------------------------------------------------
