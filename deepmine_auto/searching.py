@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from deepmine_auto.bundle.save import refuse_existing
 from deepmine_auto.changing import Change
 from deepmine_auto.concluding import conclude
-from deepmine_auto.errors import unknown
+from deepmine_auto.errors import BadInput, unknown
 from deepmine_auto.executors import inline
 from deepmine_auto.executors.gpus import seeing
 from deepmine_auto.host import Host, the_host
@@ -117,7 +117,11 @@ def _prove(folder: Path, on: Workers) -> None:
     """Raise BadInput where the study's folder is not seen by all workers, before anything is written: a study that has
     begun keeps its folder. Nothing of it is left, because the study may not begin for another reason."""
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # nobody may write there after all, as in /proc
+        what = f"The output folder {folder} cannot be made: {error.strerror}."
+        raise BadInput(what, "Give another --output.") from error
     try:
         on.prove(folder)
     finally:

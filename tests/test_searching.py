@@ -56,6 +56,16 @@ def test_the_time_of_a_session_counts_however_it_ends(here, monkeypatch, error):
     assert session["spent"] > 0
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder here looks writable and is not")
+def test_an_output_folder_that_cannot_be_made_after_all_is_refused(here):
+    asked = {"data": "moods.csv", "space": "small.toml", "executor": "inline", "trials": 1, "output": "/proc/nothing"}
+    told = (
+        r"(The output folder /proc/nothing cannot be made: .*|Nothing can be written in /proc)\. Give another --output"
+    )
+    with pytest.raises(BadInput, match=told):
+        search(task="text_classification", **asked)
+
+
 @pytest.mark.parametrize(("takes", "told"), [("name", "There is a study 'one'"), ("folder", "one exists already")])
 def test_a_name_or_folder_that_is_taken_while_workers_start_is_refused(here, monkeypatch, tmp_path, takes, told):
     def taken(asked):
