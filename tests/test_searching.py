@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from fakes import Desk
-from tiny_texts import as_csv
+from tiny_texts import SPACE, as_csv
 
 from deepmine_auto import concluding, searching
 from deepmine_auto.errors import BadInput, DeepmineError
@@ -17,15 +17,6 @@ from deepmine_auto.storage import tables
 from deepmine_auto.storage.place import place_of
 from deepmine_auto.storage.store import Store
 from deepmine_auto.training.ends import DeviceBroken
-
-SPACE = """
-[plugins]
-attention = ["multi_head"]
-[ranges]
-"training/epochs" = 2
-"model/dim" = [32]
-"model/depth" = 1
-"""
 
 
 @pytest.fixture

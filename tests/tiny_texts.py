@@ -49,6 +49,15 @@ PARAMS: dict[str, Any] = {
     "data/tokens": "word",
 }
 TECHNIQUES = {"technique/ema/use": True, "technique/word_dropout/use": True, "technique/label_smoothing/use": True}
+SPACE = """
+[plugins]
+attention = ["multi_head"]
+[ranges]
+"training/epochs" = 2
+"model/dim" = [32]
+"model/depth" = 1
+"""
+"""A search space in which a trial takes a second."""
 
 
 def rows(count: int = 80) -> Rows:

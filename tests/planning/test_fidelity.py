@@ -7,7 +7,7 @@ import pytest
 from fakes import Desk
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tiny_texts import as_csv, assignment, kept
+from tiny_texts import assignment, kept
 
 from deepmine_auto.changing import as_much_read
 from deepmine_auto.data.kept import SEARCH
@@ -123,13 +123,6 @@ def test_where_no_model_can_be_tried_nothing_changes(pace):
 
 
 # -- a plan ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "moods.csv").write_text(as_csv())
-    return tmp_path
 
 
 def planned(**fields):

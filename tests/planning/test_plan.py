@@ -5,7 +5,6 @@ from datetime import date
 import optuna
 import pytest
 from fakes import Desk
-from tiny_texts import as_csv
 
 from deepmine_auto import Source, Tagging
 from deepmine_auto.data.kept import SEARCH
@@ -23,14 +22,6 @@ from deepmine_auto.storage.sqlite import SqliteFile
 from deepmine_auto.study.budget import Budget
 from deepmine_auto.study.cheap_first import work_of
 from deepmine_auto.study.seeding import seed_of
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A working folder with a file of texts."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "moods.csv").write_text(as_csv())
-    return tmp_path
 
 
 def planned(**fields):

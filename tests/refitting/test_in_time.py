@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from tiny_texts import as_csv
+from tiny_texts import SPACE, as_csv
 
 import deepmine_auto
 from deepmine_auto.commands.search import search
@@ -19,14 +19,6 @@ from deepmine_auto.study.budget import SLACK
 from deepmine_auto.study.closing import VERIFY_SECONDS
 from deepmine_auto.watcher import Watcher
 
-SPACE = """
-[plugins]
-attention = ["multi_head"]
-[ranges]
-"training/epochs" = 2
-"model/dim" = [32]
-"model/depth" = 1
-"""
 PARTS = {"train": 80, "validation": 20, "test": 20}
 
 
